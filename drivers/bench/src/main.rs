@@ -1,0 +1,3 @@
+//! bench: to be written.
+#![no_std]
+#![no_main]

@@ -1,0 +1,3 @@
+//! blk-driver: to be written.
+#![no_std]
+#![no_main]

@@ -1,0 +1,3 @@
+//! edu-driver: to be written.
+#![no_std]
+#![no_main]

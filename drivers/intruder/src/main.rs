@@ -1,0 +1,3 @@
+//! intruder: to be written.
+#![no_std]
+#![no_main]

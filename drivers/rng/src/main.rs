@@ -1,0 +1,3 @@
+//! rng-driver: to be written.
+#![no_std]
+#![no_main]

@@ -1,0 +1,3 @@
+//! portcullis-hw: to be written.
+#![no_std]
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! images: to be written.
+fn main() {}

@@ -1,0 +1,3 @@
+//! iommu-core: to be written.
+#![no_std]
+#![forbid(unsafe_code)]

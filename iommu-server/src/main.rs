@@ -1,0 +1,3 @@
+//! iommu-server: to be written.
+#![no_std]
+#![no_main]

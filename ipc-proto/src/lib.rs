@@ -1,0 +1,3 @@
+//! ipc-proto: to be written.
+#![no_std]
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! msi-server: to be written.
+#![no_std]
+#![no_main]

@@ -1,0 +1,3 @@
+//! pci-server: to be written.
+#![no_std]
+#![no_main]

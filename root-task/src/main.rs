@@ -1,0 +1,3 @@
+//! root-task: to be written.
+#![no_std]
+#![no_main]

@@ -1,0 +1,2 @@
+//! sel4: to be written.
+#![no_std]

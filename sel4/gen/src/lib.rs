@@ -1,0 +1,1 @@
+//! sel4-gen: to be written.

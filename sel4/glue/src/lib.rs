@@ -1,0 +1,2 @@
+//! sel4-glue: to be written.
+#![no_std]

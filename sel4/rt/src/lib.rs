@@ -1,0 +1,2 @@
+//! sel4-rt: to be written.
+#![no_std]

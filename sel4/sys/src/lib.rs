@@ -1,0 +1,2 @@
+//! sel4-sys: to be written.
+#![no_std]

@@ -1,0 +1,3 @@
+//! console: to be written.
+#![no_std]
+#![no_main]

@@ -1,0 +1,3 @@
+//! timer: to be written.
+#![no_std]
+#![no_main]
