@@ -1,0 +1,84 @@
+//! [`Message`]: what travels over an endpoint, and [`Transport`]: what
+//! carries it. Sized so that a whole message fits one IPC buffer with room.
+
+/// Most words a message of this contract carries. Four travel in registers.
+pub const MAX_WORDS: usize = 16;
+
+/// A message as both ends see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Operation of a request (`interface << 8 | operation`); of a reply 0
+    /// for success, else the code of the broken [`crate::Rule`].
+    pub label: u64,
+    words: [u64; MAX_WORDS],
+    len: u8,
+    /// A capability that travels along: in a request being sent its address
+    /// in the sender's CSpace, in a request received the badge that the
+    /// kernel found on it (only capabilities of the receiver's own endpoint
+    /// are accepted). Never set in a reply.
+    pub cap: Option<u64>,
+    /// Capabilities that came along and were not of the receiver's own
+    /// endpoint; a request must have none.
+    pub foreign_caps: u8,
+}
+
+/// More words than [`MAX_WORDS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooLong;
+
+impl Message {
+    /// An empty message with a label.
+    #[inline(always)]
+    pub const fn new(label: u64) -> Self {
+        Self { label, words: [0; MAX_WORDS], len: 0, cap: None, foreign_caps: 0 }
+    }
+
+    /// A message with up to [`MAX_WORDS`] words.
+    ///
+    /// # Errors
+    /// [`TooLong`] when there are more.
+    pub fn with_words(label: u64, words: &[u64]) -> Result<Self, TooLong> {
+        let mut message = Self::new(label);
+        for &word in words {
+            message.push(word)?;
+        }
+        Ok(message)
+    }
+
+    /// Appends a word.
+    ///
+    /// # Errors
+    /// [`TooLong`] when the message is full.
+    #[inline(always)]
+    pub fn push(&mut self, word: u64) -> Result<(), TooLong> {
+        let slot = self.words.get_mut(usize::from(self.len)).ok_or(TooLong)?;
+        *slot = word;
+        self.len += 1;
+        Ok(())
+    }
+
+    /// The words that are set.
+    #[inline(always)]
+    pub fn words(&self) -> &[u64] {
+        self.words.get(..usize::from(self.len)).unwrap_or(&[])
+    }
+
+    /// Word `index`, or 0 past the end.
+    #[inline(always)]
+    pub fn word(&self, index: usize) -> u64 {
+        self.words().get(index).copied().unwrap_or(0)
+    }
+}
+
+/// One endpoint capability that can be called.
+pub trait Transport {
+    /// Sends a request and waits for the reply.
+    fn call(&self, request: &Message) -> Message;
+}
+
+impl<T: Transport> Transport for &T {
+    #[inline(always)]
+    fn call(&self, request: &Message) -> Message {
+        (**self).call(request)
+    }
+}

@@ -1,0 +1,195 @@
+//! [`Rule`]: every rule that a request can break, one code each, and
+//! [`Refusal`]: the broken rule with what it was about.
+
+use crate::message::Message;
+
+macro_rules! rules {
+    ($($(#[doc = $doc:literal])+ $name:ident = $code:literal,)+) => {
+        /// A rule that a request broke. The code travels as the reply's label.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u16)]
+        pub enum Rule { $($(#[doc = $doc])+ $name = $code,)+ }
+
+        impl Rule {
+            /// Every rule, in order of code.
+            pub const ALL: &'static [Rule] = &[$(Rule::$name,)+];
+
+            /// The rule with this code.
+            #[must_use]
+            pub fn from_code(code: u64) -> Option<Self> {
+                match code { $($code => Some(Self::$name),)+ _ => None }
+            }
+
+            /// The rule in words, as an error message says it.
+            #[must_use]
+            pub const fn text(self) -> &'static str {
+                match self { $(Self::$name => rules!(@first $($doc)+),)+ }
+            }
+        }
+    };
+    (@first $first:literal $($rest:literal)*) => { $first };
+}
+
+rules! {
+    /// the operation is not in this interface
+    UnknownOperation = 1,
+    /// the message has another length than the operation's table says
+    BadLength = 2,
+    /// an argument is outside its range; the number says which
+    BadArgument = 3,
+    /// capabilities came along that the operation does not take
+    UnexpectedCapability = 4,
+    /// the operation needs a capability of this server to come along
+    MissingCapability = 5,
+    /// the operation is not one of this kind of capability
+    WrongCapability = 6,
+    /// the capability is from before a release
+    StaleCapability = 7,
+    /// client and server speak different versions of the contract
+    VersionMismatch = 8,
+    /// the badge is none that the server ever gave out
+    UnknownBadge = 9,
+    /// the reply makes no sense; the server and the client do not match
+    BadReply = 10,
+    /// no more items in this list
+    EndOfList = 16,
+    /// there is no such device in this shard
+    NoSuchDevice = 17,
+    /// the system description does not grant this device to this client
+    NotGranted = 18,
+    /// another client holds the device
+    HeldByAnother = 19,
+    /// the device is already held by this client
+    AlreadyHeld = 20,
+    /// the device is withheld from every client
+    Withheld = 21,
+    /// the device is broken and stays in quarantine
+    DeviceBroken = 22,
+    /// the device is in the middle of a transition
+    DeviceBusy = 23,
+    /// the shard has no free assignment slot
+    TooManyAssignments = 24,
+    /// there is no IOMMU for this device and the description does not allow it unprotected
+    NoIommu = 25,
+    /// the device's configuration space does not make sense
+    MalformedDevice = 26,
+    /// the device lies outside the shard's buses
+    OutsideShard = 27,
+    /// the register is not readable through a device capability
+    RegisterHidden = 32,
+    /// the register is not writable through a device capability
+    RegisterReadOnly = 33,
+    /// the access crosses the register space or is not aligned to its width
+    BadAccess = 34,
+    /// the device has no such BAR
+    NoSuchBar = 35,
+    /// the BAR is not memory
+    NotMemoryBar = 36,
+    /// the pages hold interrupt messages and are never mapped into a client
+    PageWithheld = 37,
+    /// the page range leaves the BAR or the buffer
+    PageOutOfRange = 38,
+    /// the device has no reset
+    NoReset = 39,
+    /// the device did not come back from its reset in time
+    ResetTimeout = 40,
+    /// the device has no such interrupt mechanism
+    NoSuchMechanism = 41,
+    /// interrupts of this device are enabled already
+    InterruptsEnabled = 42,
+    /// no interrupts of this device are enabled
+    InterruptsDisabled = 43,
+    /// the window slot is outside the client's grant window
+    WindowSlotOutOfRange = 48,
+    /// the window slot is occupied
+    WindowSlotOccupied = 49,
+    /// the client has no grant window
+    NoWindow = 50,
+    /// the DMA quota of the client is used up
+    DmaQuota = 64,
+    /// the pool of DMA memory is used up
+    DmaPoolExhausted = 65,
+    /// the size is zero, not a multiple of 4 KiB or more than a buffer holds
+    BadBufferSize = 66,
+    /// the buffer is mapped already
+    AlreadyMapped = 67,
+    /// the buffer is not mapped
+    NotMapped = 68,
+    /// the I/O virtual address range is taken, not aligned or outside the context
+    BadIova = 69,
+    /// no more page tables within the bound
+    TablesExhausted = 70,
+    /// no more domain ids
+    DomainsExhausted = 71,
+    /// the unit did not confirm an invalidation in time
+    InvalidationTimeout = 72,
+    /// the buffer belongs to another client
+    ForeignBuffer = 73,
+    /// the requester id is not attached
+    NotAttached = 74,
+    /// the requester id is attached already
+    AlreadyAttached = 75,
+    /// no free buffer slot within the bound
+    TooManyBuffers = 76,
+    /// the client has no context: it holds no device of this unit
+    NoContext = 77,
+    /// the vector quota of the client is used up
+    VectorQuota = 96,
+    /// all vectors of the shard are in use
+    VectorsExhausted = 97,
+    /// the number of messages is zero, not a power of two or more than the device has
+    BadMessageCount = 98,
+    /// a vector that the caller does not hold
+    ForeignVector = 99,
+    /// too many requests wait already
+    TooManyParked = 112,
+    /// the server could not carry out a step; the number is the kernel's error
+    KernelRefused = 113,
+    /// the server holds no more capability slots
+    SlotsExhausted = 114,
+    /// the client is being taken down
+    ClientGone = 115,
+    /// the server below refused; the number is its rule
+    Downstream = 116,
+}
+
+/// A broken rule, and the number it is about: a device's address bits, an
+/// argument's position, a limit. What it means stands with the rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The rule that was broken.
+    pub rule: Rule,
+    /// What it is about.
+    pub about: u64,
+}
+
+impl Refusal {
+    /// A refusal about something.
+    #[must_use]
+    pub const fn new(rule: Rule, about: u64) -> Self {
+        Self { rule, about }
+    }
+
+    /// The reply that says so.
+    #[must_use]
+    pub fn to_message(self) -> Message {
+        let mut message = Message::new(self.rule as u64);
+        // An empty message has room for one word.
+        let _ = message.push(self.about);
+        message
+    }
+}
+
+impl From<Rule> for Refusal {
+    fn from(rule: Rule) -> Self {
+        Self::new(rule, 0)
+    }
+}
+
+impl core::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{:?}({:#x}): {}", self.rule, self.about, self.rule.text().trim_start())
+    }
+}
+
+impl core::error::Error for Refusal {}

@@ -1,0 +1,200 @@
+//! One-word argument types. [`Word`] turns each into a message word and
+//! back; a word that is no value of the type is refused.
+
+use hw::Sbdf;
+
+/// A value that travels in one message word.
+pub trait Word: Sized {
+    /// The word.
+    fn to_word(self) -> u64;
+    /// The value, or `None` when the word is none.
+    fn from_word(word: u64) -> Option<Self>;
+}
+
+macro_rules! integer_words {
+    ($($ty:ty),+) => {$(
+        impl Word for $ty {
+            #[inline(always)]
+            fn to_word(self) -> u64 { u64::from(self) }
+            #[inline(always)]
+            fn from_word(word: u64) -> Option<Self> { Self::try_from(word).ok() }
+        }
+    )+};
+}
+integer_words!(u8, u16, u32, u64);
+
+impl Word for Sbdf {
+    fn to_word(self) -> u64 {
+        u64::from(self.to_bits())
+    }
+    fn from_word(word: u64) -> Option<Self> {
+        u32::try_from(word).ok().map(Self::from_bits)
+    }
+}
+
+macro_rules! enum_words {
+    ($($(#[$meta:meta])+ $name:ident { $($(#[doc = $doc:literal])+ $variant:ident = $code:literal,)+ })+) => {$(
+        $(#[$meta])+
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum $name { $($(#[doc = $doc])+ $variant = $code,)+ }
+
+        impl Word for $name {
+            #[inline(always)]
+            fn to_word(self) -> u64 { self as u64 }
+            #[inline(always)]
+            fn from_word(word: u64) -> Option<Self> {
+                match word { $($code => Some(Self::$variant),)+ _ => None }
+            }
+        }
+    )+};
+}
+
+enum_words! {
+    /// Width of a configuration access.
+    Width {
+        /// 1 byte
+        Byte = 1,
+        /// 2 bytes
+        Word = 2,
+        /// 4 bytes
+        Dword = 4,
+    }
+    /// On or off.
+    Switch {
+        /// off
+        Off = 0,
+        /// on
+        On = 1,
+    }
+    /// Where a device is in its life (see the design's state machine).
+    DeviceState {
+        /// not there (any more)
+        Absent = 0,
+        /// blocked, without a holder, can be assigned
+        Quarantined = 1,
+        /// on the way to a holder
+        Assigning = 2,
+        /// held
+        Assigned = 3,
+        /// being taken back from its holder
+        Draining = 4,
+        /// in a reset
+        Resetting = 5,
+        /// did not come back; blocked for good
+        Broken = 6,
+        /// kept by the platform or by the description
+        Withheld = 7,
+    }
+    /// What a BAR is.
+    BarKind {
+        /// none
+        None = 0,
+        /// I/O ports
+        Io = 1,
+        /// memory, 32-bit address
+        Memory32 = 2,
+        /// memory, 64-bit address
+        Memory64 = 3,
+    }
+    /// How a device signals.
+    Mechanism {
+        /// message-signalled interrupts (PCI 3.0, 6.8.1)
+        Msi = 1,
+        /// MSI-X (PCI 3.0, 6.8.2)
+        MsiX = 2,
+    }
+    /// Which reset a device has.
+    ResetKind {
+        /// none
+        None = 0,
+        /// PCI Express function-level reset
+        Flr = 1,
+        /// Advanced Features function-level reset
+        AfFlr = 2,
+        /// D3hot to D0
+        PowerCycle = 3,
+    }
+    /// What a device may do with a buffer.
+    Access {
+        /// device reads memory
+        Read = 1,
+        /// device writes memory
+        Write = 2,
+        /// both
+        ReadWrite = 3,
+    }
+    /// Which pages a buffer is made of.
+    PagePreference {
+        /// 4 KiB pages
+        Small = 0,
+        /// 2 MiB pages where the size allows it
+        Large = 1,
+    }
+}
+
+impl Access {
+    /// Does it include reading?
+    #[must_use]
+    pub const fn reads(self) -> bool {
+        matches!(self, Self::Read | Self::ReadWrite)
+    }
+    /// Does it include writing?
+    #[must_use]
+    pub const fn writes(self) -> bool {
+        matches!(self, Self::Write | Self::ReadWrite)
+    }
+}
+
+/// `iova` argument of [`crate::iommu`]'s `Map`: let the server choose.
+pub const ANY_IOVA: u64 = u64::MAX;
+
+/// A client, by its number in the system description (order of its PD).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClientId(pub u16);
+
+impl Word for ClientId {
+    fn to_word(self) -> u64 {
+        u64::from(self.0)
+    }
+    fn from_word(word: u64) -> Option<Self> {
+        u16::try_from(word).ok().filter(|id| *id <= crate::MAX_INDEX).map(Self)
+    }
+}
+
+/// What an assignment promises. Visible, never implied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct Properties {
+    /// The device's DMA reaches only its holder's buffers.
+    pub dma_isolated: bool,
+    /// The device can raise only its own vectors, even by a DMA write.
+    pub interrupts_isolated: bool,
+    /// Blocked DMA is reported to the holder.
+    pub faults_reported: bool,
+    /// Which reset the device has.
+    pub reset: Option<ResetKind>,
+}
+
+impl Word for Properties {
+    fn to_word(self) -> u64 {
+        u64::from(self.dma_isolated)
+            | u64::from(self.interrupts_isolated) << 1
+            | u64::from(self.faults_reported) << 2
+            | self.reset.map_or(0, ResetKind::to_word) << 8
+    }
+    fn from_word(word: u64) -> Option<Self> {
+        if word & !0xff07 != 0 {
+            return None;
+        }
+        let reset = match word >> 8 {
+            0 => None,
+            code => Some(ResetKind::from_word(code)?),
+        };
+        Some(Self {
+            dma_isolated: word & 1 != 0,
+            interrupts_isolated: word & 2 != 0,
+            faults_reported: word & 4 != 0,
+            reset,
+        })
+    }
+}

@@ -1,0 +1,231 @@
+//! [`PdInfo`]: what the root task tells a PD at its start, encoded with
+//! postcard at [`crate::layout::va::INFO`] (a `u32` length, then the bytes).
+
+use crate::layout::MAX_SHARDS;
+use crate::model::{DeviceMatch, MAX_ARGS, MAX_CLIENTS, MAX_RULES, MAX_WITHHELD, Name};
+use heapless::{String, Vec};
+use serde::{Deserialize, Serialize};
+
+/// Most untyped pieces handed to one server.
+pub const MAX_UNTYPED: usize = 192;
+/// Most ECAM windows of one pci-server shard.
+pub const MAX_ECAM: usize = 4;
+/// Most IOMMU units of one iommu-server shard.
+pub const MAX_UNITS: usize = 8;
+
+/// A range of private slots: `first`, and how many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slots {
+    /// First slot.
+    pub first: u32,
+    /// How many.
+    pub count: u32,
+}
+
+/// An untyped capability.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UntypedPiece {
+    /// Slot of the capability.
+    pub slot: u32,
+    /// Physical address.
+    pub base: u64,
+    /// Size: 2^bits bytes.
+    pub bits: u8,
+}
+
+/// A client, as a server needs to know it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientEntry {
+    /// Name, for dumps.
+    pub name: Name,
+    /// Slot of the client's grant-window CNode, guard 0.
+    pub window: u32,
+    /// Slots of it: 2^bits; addressed with depth `window_bits`.
+    pub window_bits: u8,
+    /// Slot of a capability that signals the client's event notification; its badge is this server's
+    /// (`event::DEVICE` for pci-server, `event::FAULT` for iommu-server).
+    pub events: u32,
+    /// Devices it may have.
+    pub devices: Vec<DeviceMatch, MAX_RULES>,
+    /// DMA memory it may hold, in bytes.
+    pub dma_quota: u64,
+    /// Vectors it may hold.
+    pub vectors: u16,
+}
+
+/// ECAM of some buses, mapped in the shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EcamWindow {
+    /// Where bus `first_bus` begins in the shard's address space.
+    pub vaddr: u64,
+    /// Physical address of the same byte.
+    pub paddr: u64,
+    /// PCI segment.
+    pub segment: u16,
+    /// First bus.
+    pub first_bus: u8,
+    /// Last bus.
+    pub last_bus: u8,
+}
+
+/// A pci-server shard's part.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PciInfo {
+    /// The shard's number.
+    pub shard: u8,
+    /// Its buses.
+    pub ecam: Vec<EcamWindow, MAX_ECAM>,
+    /// Device untypeds of its memory windows, ascending, no overlap.
+    pub mmio: Vec<UntypedPiece, MAX_UNTYPED>,
+    /// Devices that nobody gets.
+    pub withheld: Vec<DeviceMatch, MAX_WITHHELD>,
+    /// Is there an IOMMU that covers its devices?
+    pub iommu_present: bool,
+    /// iommu-server shard that serves it, when present.
+    pub iommu_shard: u8,
+    /// msi-server shard that serves it.
+    pub msi_shard: u8,
+    /// Assign bus-mastering devices without an IOMMU.
+    pub unprotected: bool,
+    /// Signals the supervisor: a revocation it owed is done (slot).
+    pub done: u32,
+}
+
+/// Registers of a VT-d unit, mapped in the server, uncached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnitInfo {
+    /// Where its registers are in the server's address space.
+    pub vaddr: u64,
+    /// Bytes mapped.
+    pub bytes: u32,
+    /// Physical address.
+    pub paddr: u64,
+    /// PCI segment of its devices.
+    pub segment: u16,
+    /// Does it take all devices that no other unit names?
+    pub include_all: bool,
+    /// Slot of the interrupt handler for its fault event.
+    pub irq_handler: u32,
+    /// Message address of its fault event.
+    pub irq_address: u64,
+    /// Message data of its fault event.
+    pub irq_data: u32,
+}
+
+/// An iommu-server shard's part.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IommuInfo {
+    /// The shard's number.
+    pub shard: u8,
+    /// Its units. None: the backend is "none".
+    pub units: Vec<UnitInfo, MAX_UNITS>,
+    /// Table memory, mapped cached at `tables_vaddr`, physically contiguous from `tables_paddr`, zeroed.
+    pub tables_vaddr: u64,
+    /// Physical address of it.
+    pub tables_paddr: u64,
+    /// Pages of 4 KiB of it.
+    pub tables_pages: u32,
+    /// Untypeds of the DMA pool, ascending.
+    pub pool: Vec<UntypedPiece, MAX_UNTYPED>,
+    /// Buses of each pci-server shard, by shard: (segment, first bus, last bus).
+    pub shard_buses: Vec<(u16, u8, u8), MAX_SHARDS>,
+}
+
+/// An msi-server shard's part.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MsiInfo {
+    /// The shard's number.
+    pub shard: u8,
+    /// First kernel vector it owns.
+    pub first_vector: u16,
+    /// How many.
+    pub vectors: u16,
+    /// CPU vector of kernel vector 0 (0x30 on x86_64).
+    pub cpu_vector_base: u8,
+    /// Local APIC id that messages go to.
+    pub apic_id: u8,
+    /// Buses of each pci-server shard, by shard: (segment, first bus, last bus).
+    pub shard_buses: Vec<(u16, u8, u8), MAX_SHARDS>,
+}
+
+/// The console service's part.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsoleInfo {
+    /// Names of the PDs, by PD number; their rings are mapped at `va::RINGS`.
+    pub names: Vec<Name, 64>,
+    /// First I/O port of the serial line (16550).
+    pub port: u16,
+}
+
+/// The timer service's part.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimerInfo {
+    /// HPET registers.
+    pub hpet_vaddr: u64,
+    /// IOAPIC pin that the handler at `slot::IRQ` is for; comparator 0 is routed to it.
+    pub pin: u8,
+    /// Slots that signal each PD's event notification with `event::TIMER`, by PD number; 0: none.
+    pub signals: Vec<u32, 64>,
+}
+
+/// A client's part.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientInfo {
+    /// Its number.
+    pub client: u16,
+    /// Slots of its grant window: 2^bits.
+    pub window_bits: u8,
+    /// Size of the untyped at `slot::UNTYPED`: 2^bits bytes.
+    pub untyped_bits: u8,
+    /// pci-server shards it has endpoints of: (shard number, segment, first bus, last bus).
+    pub pci: Vec<(u8, u16, u8, u8), MAX_SHARDS>,
+    /// iommu-server shard that keeps its DMA buffers, if there is one.
+    pub iommu: Option<u8>,
+    /// Its arguments.
+    pub args: String<MAX_ARGS>,
+    /// Names of all client PDs with their PD numbers (for test programs), only when `testing`.
+    pub pds: Vec<(Name, u16), MAX_CLIENTS>,
+}
+
+/// What each kind of PD gets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::large_enum_variant, reason = "one value a PD, decoded once into static memory")]
+pub enum Role {
+    /// pci-server shard.
+    Pci(PciInfo),
+    /// iommu-server shard.
+    Iommu(IommuInfo),
+    /// msi-server shard.
+    Msi(MsiInfo),
+    /// Console service.
+    Console(ConsoleInfo),
+    /// Timer service.
+    Timer(TimerInfo),
+    /// A client.
+    Client(ClientInfo),
+}
+
+/// What the root task tells a PD.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PdInfo {
+    /// [`crate::model::FORMAT`].
+    pub format: u32,
+    /// Fingerprint of the kernel interface the root task was built for; a PD built for another one stops.
+    pub abi_fingerprint: u64,
+    /// Name.
+    pub name: Name,
+    /// PD number.
+    pub pd: u16,
+    /// Slots of the private CNode: 2^bits; its capability at `slot::CNODE` has guard 0.
+    pub cnode_bits: u8,
+    /// Private slots that are empty and the PD's own.
+    pub free_slots: Slots,
+    /// Ticks of the time-stamp counter a microsecond.
+    pub tsc_mhz: u32,
+    /// The clients (servers only), by client id.
+    pub clients: Vec<ClientEntry, MAX_CLIENTS>,
+    /// Allow test operations.
+    pub testing: bool,
+    /// The rest, by kind.
+    pub role: Role,
+}

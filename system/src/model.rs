@@ -1,0 +1,143 @@
+//! The system description in compiled form: what `images` makes of the
+//! user's TOML and the root task reads at boot. Every list is bounded.
+
+use hw::Sbdf;
+use heapless::{String, Vec};
+use serde::{Deserialize, Serialize};
+
+/// Most PDs that a description may name (servers not counted).
+pub const MAX_CLIENTS: usize = 32;
+/// Most device rules a client may have.
+pub const MAX_RULES: usize = 16;
+/// Most devices that the description withholds.
+pub const MAX_WITHHELD: usize = 16;
+/// Longest name, in bytes.
+pub const MAX_NAME: usize = 24;
+/// Longest argument string, in bytes.
+pub const MAX_ARGS: usize = 120;
+
+/// A PD's or program's name.
+pub type Name = String<MAX_NAME>;
+
+/// Which devices a rule is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DeviceMatch {
+    /// One function, by address ([`Sbdf::to_bits`]).
+    Address(u32),
+    /// Every function with this vendor and device id.
+    Ids {
+        /// Vendor id.
+        vendor: u16,
+        /// Device id.
+        device: u16,
+    },
+    /// Every function whose class code (class << 16 | subclass << 8 | interface) equals `class` under `mask`.
+    Class {
+        /// Class code.
+        class: u32,
+        /// Bits that count.
+        mask: u32,
+    },
+}
+
+impl DeviceMatch {
+    /// Does the rule mean this function? `ids` is device << 16 | vendor.
+    #[must_use]
+    pub fn matches(&self, device: Sbdf, ids: u32, class: u32) -> bool {
+        match *self {
+            Self::Address(bits) => device.to_bits() == bits,
+            Self::Ids { vendor, device } => ids == u32::from(device) << 16 | u32::from(vendor),
+            Self::Class { class: wanted, mask } => class & mask == wanted & mask,
+        }
+    }
+}
+
+/// A client PD.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Client {
+    /// Name, unique.
+    pub name: Name,
+    /// Program: name of an ELF in the bundle.
+    pub program: Name,
+    /// Arguments handed to the program as they are.
+    pub args: String<MAX_ARGS>,
+    /// Priority, 1..=[`crate::layout::priority::CLIENT_MAX`].
+    pub priority: u8,
+    /// Core, 0-based.
+    pub core: u8,
+    /// Stack, in pages of 4 KiB.
+    pub stack_pages: u16,
+    /// Untyped memory for its own kernel objects: 2^bits bytes.
+    pub untyped_bits: u8,
+    /// Slots of its grant window: 2^bits.
+    pub window_bits: u8,
+    /// DMA memory it may hold, in bytes.
+    pub dma_quota: u64,
+    /// Interrupt vectors it may hold.
+    pub vectors: u16,
+    /// Devices it may have.
+    pub devices: Vec<DeviceMatch, MAX_RULES>,
+    /// Does the run end when this PD (and all others with this set) have exited?
+    pub must_finish: bool,
+    /// Is a fault of this PD what the description expects (tests)?
+    pub may_fault: bool,
+}
+
+/// Which backend the iommu-server uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum IommuChoice {
+    /// What the machine has.
+    Auto,
+    /// User-level VT-d.
+    Vtd,
+    /// None, even if there is one.
+    None,
+}
+
+/// When the system powers itself off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum End {
+    /// Never: it serves until the machine is switched off.
+    Never,
+    /// When every client that must finish has exited: through QEMU's `isa-debug-exit` port.
+    Finished,
+}
+
+/// How many shards each server has. 0: by the machine (one pci shard a host bridge).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shards {
+    /// pci-server shards, 0: one a host bridge.
+    pub pci: u8,
+    /// msi-server shards (at least 1).
+    pub msi: u8,
+}
+
+/// The whole description.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct System {
+    /// [`FORMAT`] of the tool that compiled it.
+    pub format: u32,
+    /// Name, for messages.
+    pub name: Name,
+    /// Assign bus-mastering devices though nothing confines their DMA.
+    pub unprotected: bool,
+    /// Allow the supervisor's test operations.
+    pub testing: bool,
+    /// Backend of the iommu-server.
+    pub iommu: IommuChoice,
+    /// Shards.
+    pub shards: Shards,
+    /// Pool of DMA memory, in bytes.
+    pub dma_pool: u64,
+    /// Memory for IOMMU tables, in pages of 4 KiB.
+    pub table_pages: u32,
+    /// When the system ends.
+    pub end: End,
+    /// Devices that nobody gets, besides the built-in rules.
+    pub withheld: Vec<DeviceMatch, MAX_WITHHELD>,
+    /// The clients, in order of their ids.
+    pub clients: Vec<Client, MAX_CLIENTS>,
+}
+
+/// Version of the compiled form.
+pub const FORMAT: u32 = 1;
