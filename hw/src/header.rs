@@ -239,9 +239,12 @@ impl Layout {
 /// Why a function's header cannot be used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum HeaderError {
-    /// No function answers: vendor id reads all ones.
+    /// No function answers: vendor id reads all ones, or what some boards give in their place.
     #[error("no function answers")]
     Absent,
+    /// The function answers that it is not ready (PCIe 5.0, 2.3.2: it asks for a retry).
+    #[error("the function is not ready")]
+    NotReady,
     /// The vendor id reads zero, which no device may have.
     #[error("vendor id reads zero")]
     VendorZero,
@@ -276,8 +279,12 @@ impl Header {
     pub fn read<C: ConfigSpace + ?Sized>(cfg: &C, at: Sbdf) -> Result<Self, HeaderError> {
         let ids = cfg.read32(at, register::VENDOR_ID);
         let vendor = ids as u16;
-        if vendor == 0xffff {
+        // Some boards answer for an absent function with zeros in one or both halves.
+        if vendor == 0xffff || ids == 0 || ids == 0xffff_0000 {
             return Err(HeaderError::Absent);
+        }
+        if ids == 0xffff_0001 {
+            return Err(HeaderError::NotReady);
         }
         if vendor == 0 {
             return Err(HeaderError::VendorZero);

@@ -9,6 +9,7 @@
 //! | [`header`] | the common header, command and status bits, bridges |
 //! | [`bar`] | base address registers and the expansion ROM: decode and sizing |
 //! | [`capability`] | both capability lists, one file a capability family |
+//! | [`enumeration`] | which functions a segment has, and behind which host bridge |
 //! | [`msi`] | message addresses and data, MSI-X entries, pages to withhold |
 //!
 //! Everything read from a device or from firmware is an allegation: each
@@ -28,6 +29,7 @@ pub mod access;
 pub mod address;
 pub mod bar;
 pub mod capability;
+pub mod enumeration;
 pub mod header;
 pub mod msi;
 
