@@ -9,9 +9,23 @@
 //! ...  contents
 //! ```
 //! Entry [`SYSTEM`] is the compiled description; every other entry is a program's ELF.
+//!
+//! **Where it lies.** seL4 5.0.0 loads a boot module as one piece from its lowest to its highest address
+//! (`elf_getMemoryBounds`, `load_boot_module`), so a gap would cost memory and boot time: the bundle's segment
+//! follows the root task's last segment at the next page, [`vaddr_after`]. The root task finds it behind the
+//! linker's symbol `_end`. The kernel also copies *every* program header with a size, whatever its type
+//! (`elf_load`): a packed image keeps `PT_LOAD` headers only.
 
-/// Where the bundle's segment is loaded in the root task.
-pub const VADDR: u64 = 0x1_0000_0000;
+/// Bytes of a page: the bundle's segment begins on a page of its own.
+pub const PAGE: u64 = 4096;
+
+/// Where the bundle's segment is loaded: the first page at or above `image_end`, one past the highest byte in memory
+/// of the root task's other `PT_LOAD` segments (`p_vaddr + p_memsz`).
+#[must_use]
+pub const fn vaddr_after(image_end: u64) -> u64 {
+    image_end.next_multiple_of(PAGE)
+}
+
 /// First bytes.
 pub const MAGIC: [u8; 8] = *b"PCBUNDLE";
 /// Format of the bundle.
@@ -42,8 +56,14 @@ impl core::fmt::Display for BundleError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::NoMagic => write!(f, "the image carries no bundle; build it with ./x"),
-            Self::Format(found) => write!(f, "the bundle has format {found}, this root task reads {FORMAT}; rebuild with ./x"),
-            Self::OutOfRange(entry) => write!(f, "entry {entry} of the bundle leaves it; the image is damaged"),
+            Self::Format(found) => write!(
+                f,
+                "the bundle has format {found}, this root task reads {FORMAT}; rebuild with ./x"
+            ),
+            Self::OutOfRange(entry) => write!(
+                f,
+                "entry {entry} of the bundle leaves it; the image is damaged"
+            ),
         }
     }
 }
@@ -64,7 +84,9 @@ fn word<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
 /// Total length that a header claims; read it before making the slice for [`Bundle::parse`].
 #[must_use]
 pub fn total_bytes(header: &[u8; HEADER]) -> Option<u64> {
-    (header.first_chunk() == Some(&MAGIC)).then(|| word(header, 8).map(u64::from_le_bytes)).flatten()
+    (header.first_chunk() == Some(&MAGIC))
+        .then(|| word(header, 8).map(u64::from_le_bytes))
+        .flatten()
 }
 
 impl<'a> Bundle<'a> {
@@ -111,6 +133,9 @@ impl<'a> Bundle<'a> {
     /// The contents under a name.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<&'a [u8]> {
-        (0..self.entries).filter_map(|index| self.entry(index)).find(|(found, _)| *found == name).map(|(_, contents)| contents)
+        (0..self.entries)
+            .filter_map(|index| self.entry(index))
+            .find(|(found, _)| *found == name)
+            .map(|(_, contents)| contents)
     }
 }
