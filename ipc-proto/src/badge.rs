@@ -59,7 +59,11 @@ impl Badge {
     /// A badge; `generation` and `index` are cut to 12 bits.
     #[must_use]
     pub const fn new(kind: BadgeKind, generation: u16, index: u16) -> Self {
-        Self { kind, generation: generation & MAX_GENERATION, index: index & MAX_INDEX }
+        Self {
+            kind,
+            generation: generation & MAX_GENERATION,
+            index: index & MAX_INDEX,
+        }
     }
 
     /// The badge of client, shard or PD number `index` (generation 0).
@@ -83,15 +87,25 @@ impl Badge {
         if word >> 28 != 0 {
             return None;
         }
-        let kind = BadgeKind::ALL.into_iter().find(|kind| *kind as u64 == word >> 24)?;
-        Some(Self { kind, generation: (word >> 12) as u16 & MAX_GENERATION, index: word as u16 & MAX_INDEX })
+        let kind = BadgeKind::ALL
+            .into_iter()
+            .find(|kind| *kind as u64 == word >> 24)?;
+        Some(Self {
+            kind,
+            generation: (word >> 12) as u16 & MAX_GENERATION,
+            index: word as u16 & MAX_INDEX,
+        })
     }
 
     /// The flags of an [`BadgeKind::Event`] word, or `None` for another kind.
     #[inline(always)]
     #[must_use]
     pub const fn event_flags(word: u64) -> Option<u64> {
-        if word >> 24 == BadgeKind::Event as u64 { Some(word & 0xff_ffff) } else { None }
+        if word >> 24 == BadgeKind::Event as u64 {
+            Some(word & 0xff_ffff)
+        } else {
+            None
+        }
     }
 
     /// The word of an event with these flags (24 bits).

@@ -55,7 +55,11 @@ pub(crate) fn check_reply(reply: &Message, words: usize) -> Result<(), Refusal> 
         let rule = Rule::from_code(reply.label).ok_or(Refusal::new(Rule::BadReply, reply.label))?;
         return Err(Refusal::new(rule, reply.word(0)));
     }
-    if reply.words().len() == words { Ok(()) } else { Err(Refusal::new(Rule::BadReply, words as u64)) }
+    if reply.words().len() == words {
+        Ok(())
+    } else {
+        Err(Refusal::new(Rule::BadReply, words as u64))
+    }
 }
 
 macro_rules! interface {

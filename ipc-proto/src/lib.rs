@@ -23,11 +23,12 @@ mod tables;
 
 pub use badge::{Badge, BadgeKind, MAX_GENERATION, MAX_INDEX};
 pub use interface::{Call, Operation, Reply, Stubs};
-pub use message::{Message, TooLong, Transport, MAX_WORDS};
+pub use message::{MAX_WORDS, Message, TooLong, Transport};
 pub use rule::{Refusal, Rule};
 pub use tables::{console, iommu, msi, pci, supervisor, timer};
 pub use types::{
-    Access, BarKind, ClientId, DeviceState, Mechanism, PagePreference, Properties, ResetKind, Switch, Width, Word, ANY_IOVA,
+    ANY_IOVA, Access, BarKind, ClientId, DeviceState, Mechanism, PagePreference, Properties,
+    ResetKind, Switch, Width, Word,
 };
 
 /// Version of the whole contract. Client and server compare it in `Hello`;

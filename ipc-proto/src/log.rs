@@ -38,7 +38,10 @@ impl LogRing {
     /// Bytes that wait to be read.
     #[must_use]
     pub fn pending(&self) -> usize {
-        let pending = self.written.load(Ordering::Acquire).wrapping_sub(self.read.load(Ordering::Acquire)) as usize;
+        let pending = self
+            .written
+            .load(Ordering::Acquire)
+            .wrapping_sub(self.read.load(Ordering::Acquire)) as usize;
         pending.min(RING_TEXT)
     }
 
@@ -47,7 +50,10 @@ impl LogRing {
     pub fn write(&self, bytes: &[u8]) -> bool {
         let written = self.written.load(Ordering::Relaxed);
         if bytes.len() > RING_TEXT - self.pending() {
-            self.dropped.fetch_add(u32::try_from(bytes.len()).unwrap_or(u32::MAX), Ordering::Relaxed);
+            self.dropped.fetch_add(
+                u32::try_from(bytes.len()).unwrap_or(u32::MAX),
+                Ordering::Relaxed,
+            );
             return false;
         }
         let mut at = written;
@@ -67,11 +73,21 @@ impl LogRing {
         let count = self.pending().min(into.len());
         let mut at = read;
         for byte in into.iter_mut().take(count) {
-            *byte = self.text.get(at as usize % RING_TEXT).map_or(0, |cell| cell.load(Ordering::Relaxed));
+            *byte = self
+                .text
+                .get(at as usize % RING_TEXT)
+                .map_or(0, |cell| cell.load(Ordering::Relaxed));
             at = at.wrapping_add(1);
         }
         // What a hostile writer claims beyond the ring's size is skipped.
-        self.read.store(if count == into.len() { at } else { self.written.load(Ordering::Acquire) }, Ordering::Release);
+        self.read.store(
+            if count == into.len() {
+                at
+            } else {
+                self.written.load(Ordering::Acquire)
+            },
+            Ordering::Release,
+        );
         count
     }
 

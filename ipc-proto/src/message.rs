@@ -30,7 +30,13 @@ impl Message {
     /// An empty message with a label.
     #[inline(always)]
     pub const fn new(label: u64) -> Self {
-        Self { label, words: [0; MAX_WORDS], len: 0, cap: None, foreign_caps: 0 }
+        Self {
+            label,
+            words: [0; MAX_WORDS],
+            len: 0,
+            cap: None,
+            foreign_caps: 0,
+        }
     }
 
     /// A message with up to [`MAX_WORDS`] words.

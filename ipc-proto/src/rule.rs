@@ -188,7 +188,13 @@ impl From<Rule> for Refusal {
 
 impl core::fmt::Display for Refusal {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "{:?}({:#x}): {}", self.rule, self.about, self.rule.text().trim_start())
+        write!(
+            f,
+            "{:?}({:#x}): {}",
+            self.rule,
+            self.about,
+            self.rule.text().trim_start()
+        )
     }
 }
 

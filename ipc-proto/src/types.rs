@@ -158,7 +158,10 @@ impl Word for ClientId {
         u64::from(self.0)
     }
     fn from_word(word: u64) -> Option<Self> {
-        u16::try_from(word).ok().filter(|id| *id <= crate::MAX_INDEX).map(Self)
+        u16::try_from(word)
+            .ok()
+            .filter(|id| *id <= crate::MAX_INDEX)
+            .map(Self)
     }
 }
 

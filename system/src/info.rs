@@ -189,7 +189,6 @@ pub struct ClientInfo {
 
 /// What each kind of PD gets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(clippy::large_enum_variant, reason = "one value a PD, decoded once into static memory")]
 pub enum Role {
     /// pci-server shard.
     Pci(PciInfo),

@@ -1,8 +1,8 @@
 //! The system description in compiled form: what `images` makes of the
 //! user's TOML and the root task reads at boot. Every list is bounded.
 
-use hw::Sbdf;
 use heapless::{String, Vec};
+use hw::Sbdf;
 use serde::{Deserialize, Serialize};
 
 /// Most PDs that a description may name (servers not counted).
@@ -47,7 +47,10 @@ impl DeviceMatch {
         match *self {
             Self::Address(bits) => device.to_bits() == bits,
             Self::Ids { vendor, device } => ids == u32::from(device) << 16 | u32::from(vendor),
-            Self::Class { class: wanted, mask } => class & mask == wanted & mask,
+            Self::Class {
+                class: wanted,
+                mask,
+            } => class & mask == wanted & mask,
         }
     }
 }

@@ -1,0 +1,182 @@
+//! The bytes of every request and reply, checked in by hand: a change to a
+//! table or an encoding shows here, and must raise `VERSION`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use hw::Sbdf;
+use ipc_proto::{
+    Access, BarKind, ClientId, DeviceState, Mechanism, Message, Operation, PagePreference,
+    Properties, ResetKind, Switch, Width, console, iommu, msi, pci, supervisor, timer,
+};
+
+fn line(of: &str, message: &Message) -> String {
+    let words: Vec<_> = message
+        .words()
+        .iter()
+        .map(|word| format!("{word:#x}"))
+        .collect();
+    format!("{of} label {:#x}: {}", message.label, words.join(" "))
+        .trim_end()
+        .to_owned()
+}
+
+fn lines() -> Vec<String> {
+    let device = Sbdf::from_parts(1, 2, 3, 4).unwrap();
+    let client = ClientId(5);
+    let properties = Properties {
+        dma_isolated: true,
+        interrupts_isolated: false,
+        faults_reported: true,
+        reset: Some(ResetKind::Flr),
+    };
+    let (ids, class) = (0x11e8_1234, 0x00ff_0000);
+    let mut lines = Vec::new();
+    macro_rules! golden {
+        ($module:ident: $($name:ident { $($request:tt)* } => $reply:ident { $($fields:tt)* };)+) => {$(
+            let request = $module::Request::$name { $($request)* };
+            lines.push(line(&format!("{} {}", stringify!($module), stringify!($name)), &request.encode()));
+            let reply = $module::$reply { $($fields)* };
+            assert_eq!($module::$reply::decode(&reply.encode()), Ok(reply));
+            lines.push(line(&format!("{} {} reply", stringify!($module), stringify!($name)), &reply.encode()));
+        )+};
+    }
+    golden! { pci:
+        Hello { version: 1 } => HelloReply { version: 1, shard: 2, segment: 1, first_bus: 0x80, last_bus: 0xff };
+        DeviceAt { index: 9 } => DeviceAtReply { device, ids, class, state: DeviceState::Quarantined };
+        Query { device } => QueryReply { ids, class, state: DeviceState::Assigned, properties };
+        Assign { device, slot: 7 } => AssignReply { properties };
+        Release {} => ReleaseReply {};
+        Info {} => InfoReply { device, ids, class, properties };
+        ConfigRead { offset: 0x10, width: Width::Dword } => ConfigReadReply { value: 0xfebf_1000 };
+        ConfigWrite { offset: 4, width: Width::Word, value: 6 } => ConfigWriteReply {};
+        Bar { bar: 2 } => BarReply { kind: BarKind::Memory64, bytes: 0x4000, withheld_first: 2, withheld_count: 1 };
+        BarFrames { bar: 0, first: 1, count: 2, slot: 3 } => BarFramesReply { placed: 2 };
+        BusMaster { switch: Switch::On } => BusMasterReply {};
+        Reset {} => ResetReply { kind: ResetKind::AfFlr };
+        MsiEnable { mechanism: Mechanism::MsiX, first: 1, count: 2, slot: 3 } => MsiEnableReply { count: 2 };
+        MsiDisable {} => MsiDisableReply {};
+        MsiInfo {} => MsiInfoReply { msi: 1, msix: 5 };
+        ClientGone { client } => ClientGoneReply { devices: 3 };
+        Pending {} => PendingReply { count: 1 };
+        Figures {} => FiguresReply { devices: 1, assigned: 2, slots_used: 3, untyped_used: 4, operations: 5, refused: 6, parked: 7 };
+        Holder { index: 3 } => HolderReply { device, ids, class, state: DeviceState::Broken, holder: 6, frames: 2, messages: 1 };
+        HolderBar { index: 3, bar: 1 } => HolderBarReply { kind: BarKind::Io, base: 0xc000, bytes: 0x20 };
+    }
+    golden! { iommu:
+        Hello { version: 1 } => HelloReply { version: 1, quota: 0x10_0000, used: 0x1000 };
+        Alloc { bytes: 0x4000, pages: PagePreference::Large, slot: 2 } => AllocReply { page_bits: 12, pages: 4 };
+        FaultNext {} => FaultNextReply { device, address: 0x20_1000, access: Access::Write, reason: 5, lost: 1 };
+        Import { slot: 4 } => ImportReply { page_bits: 21, pages: 1 };
+        Frames { first: 0, count: 4, slot: 8 } => FramesReply { placed: 4 };
+        Map { iova: ipc_proto::ANY_IOVA, access: Access::ReadWrite } => MapReply { iova: 0x10_0000 };
+        Unmap {} => UnmapReply {};
+        Free {} => FreeReply {};
+        Info {} => InfoReply { bytes: 0x4000, page_bits: 12, iova: 0x10_0000 };
+        Attach { device, client } => AttachReply { properties };
+        Detach { device } => DetachReply {};
+        Promise { device } => PromiseReply { properties };
+        ClientGone { client } => ClientGoneReply { bytes: 0x4000 };
+        Figures {} => FiguresReply { pool_bytes: 1, pool_free: 2, tables_used: 3, domains_used: 4, slots_used: 5, buffers: 6, attached: 7, faults: 8, operations: 9, refused: 10 };
+        AttachedAt { index: 1 } => AttachedAtReply { device, client, domain: 2 };
+    }
+    golden! { msi:
+        Hello { version: 1 } => HelloReply { version: 1, quota: 4, used: 1 };
+        Alloc { device, client, count: 4, slot: 9 } => AllocReply { address: 0xfee0_1000, data: 0x44, first: 20 };
+        Free { device } => FreeReply { count: 4 };
+        ClientGone { client } => ClientGoneReply { vectors: 0 };
+        Figures {} => FiguresReply { vectors: 100, free: 99, slots_used: 1, operations: 2, refused: 3 };
+        VectorAt { index: 0 } => VectorAtReply { vector: 20, device, client, data: 0x44 };
+    }
+    golden! { supervisor:
+        Ready {} => ReadyReply {};
+        Exit { code: 3 } => ExitReply {};
+        Kill { pd: 6 } => KillReply {};
+        Suspend { pd: 6, switch: Switch::On } => SuspendReply {};
+    }
+    golden! { timer:
+        Arm { micros: 100_000 } => ArmReply {};
+        Now {} => NowReply { micros: 42 };
+    }
+    golden! { console:
+        Flush {} => FlushReply {};
+    }
+    lines
+}
+
+#[test]
+fn bytes_are_those_checked_in() {
+    let found = lines().join("\n");
+    assert_eq!(
+        found.trim(),
+        include_str!("golden.txt").trim(),
+        "an encoding changed"
+    );
+}
+
+fn tables() -> Vec<(&'static str, &'static [Operation])> {
+    vec![
+        ("pci", pci::TABLE),
+        ("iommu", iommu::TABLE),
+        ("msi", msi::TABLE),
+        ("supervisor", supervisor::TABLE),
+        ("timer", timer::TABLE),
+        ("console", console::TABLE),
+    ]
+}
+
+#[test]
+fn every_operation_is_in_the_golden_file() {
+    let golden = include_str!("golden.txt");
+    for (module, table) in tables() {
+        for operation in table {
+            assert!(
+                golden.contains(&format!(
+                    "{module} {} label {:#x}:",
+                    operation.name, operation.label
+                )),
+                "{operation:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn labels_are_unique_and_rows_fit_a_message() {
+    let mut seen = std::collections::HashSet::new();
+    for (module, table) in tables() {
+        for operation in table {
+            assert!(seen.insert(operation.label), "{module} {operation:?}");
+            assert!(
+                operation.arguments.len() <= ipc_proto::MAX_WORDS
+                    && operation.reply.len() <= ipc_proto::MAX_WORDS
+            );
+            assert!(
+                operation.label < 1 << 20,
+                "labels of the oldest kernel have 20 bits"
+            );
+        }
+    }
+}
+
+#[test]
+fn hot_operations_fit_the_registers() {
+    for (module, name) in [
+        ("pci", "ConfigRead"),
+        ("pci", "ConfigWrite"),
+        ("pci", "Assign"),
+        ("pci", "Release"),
+        ("pci", "MsiEnable"),
+        ("iommu", "Map"),
+        ("iommu", "Unmap"),
+    ] {
+        let (_, table) = tables()
+            .into_iter()
+            .find(|(found, _)| *found == module)
+            .unwrap();
+        let row = table.iter().find(|row| row.name == name).unwrap();
+        assert!(row.arguments.len() <= 4 && row.reply.len() <= 4, "{row:?}");
+    }
+}
