@@ -6,6 +6,8 @@ use crate::constants::{config, label, object};
 use crate::invocation::{Outcome, invoke};
 use crate::{CPtr, Word};
 
+/// Object type of a 1 GiB page, where the kernel has those.
+pub const HUGE_PAGE: Option<Word> = Some(object::HUGE_PAGE);
 /// Object type of an IOMMU page table, where the kernel drives the IOMMU.
 pub const IO_PAGE_TABLE: Option<Word> = Some(object::IO_PAGE_TABLE);
 /// Label of `X86_IOPageTable_Map`.
