@@ -10,6 +10,7 @@
 //! | [`bar`] | base address registers and the expansion ROM: decode and sizing |
 //! | [`capability`] | both capability lists, one file a capability family |
 //! | [`enumeration`] | which functions a segment has, and behind which host bridge |
+//! | [`acpi`] | the firmware's tables: ECAM windows, DMA remapping units, interrupt controllers |
 //! | [`msi`] | message addresses and data, MSI-X entries, pages to withhold |
 //!
 //! Everything read from a device or from firmware is an allegation: each
@@ -26,6 +27,7 @@
 )]
 
 pub mod access;
+pub mod acpi;
 pub mod address;
 pub mod bar;
 pub mod capability;

@@ -1,0 +1,327 @@
+//! [`Platform`]: all tables at once, from the root pointer to bounded lists
+//! that outlive the memory they were read from.
+//!
+//! Each part is judged by itself ([`Part`]): a broken DMAR is not the same as
+//! none, and does not hide where configuration space is.
+
+use heapless::Vec;
+
+use super::dmar::{Dmar, Remapping, Rhsa, Scope};
+use super::hpet::Hpet;
+use super::madt::{ApicUse, InterruptOverride, IoApic, LocalApic, Madt, MadtEntry};
+use super::mcfg::Mcfg;
+use super::root::{RootTable, Rsdp};
+use super::table::{Rule, Signature, TableError, TableHeader};
+use crate::address::EcamWindow;
+
+/// Tables that a root table may list.
+const MAX_TABLES: usize = 128;
+/// Longest table that is read: 2,000 processors take 32 KiB.
+const MAX_TABLE_BYTES: u32 = 256 * 1024;
+
+/// What a table says: `Ok(None)` if the machine has no such table.
+pub type Part<T> = Result<Option<T>, TableError>;
+
+/// Physical memory with firmware's tables in it.
+pub trait PhysicalMemory {
+    /// The `length` bytes from physical `address` on, until the next call; `None` if they
+    /// cannot be read.
+    fn bytes(&mut self, address: u64, length: usize) -> Option<&[u8]>;
+}
+
+/// A remapping unit.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Unit {
+    /// Physical address of its registers.
+    pub base: u64,
+    /// Bytes of registers.
+    pub size: u64,
+    /// PCI segment of its devices.
+    pub segment: u16,
+    /// Takes every device of the segment that no other unit names.
+    pub include_all: bool,
+    /// Proximity domain, where the table gives one.
+    pub domain: Option<u32>,
+}
+
+/// Memory that firmware has devices use by DMA.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct ReservedRegion {
+    /// PCI segment of the devices.
+    pub segment: u16,
+    /// First physical address.
+    pub base: u64,
+    /// Last physical address, included.
+    pub limit: u64,
+}
+
+/// A device scope, and which unit or region it belongs to.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct OwnedScope {
+    /// Index in [`RemappingPlan::units`] or [`RemappingPlan::reserved`].
+    pub owner: u8,
+    /// The scope.
+    pub scope: Scope,
+}
+
+/// What the DMAR says.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RemappingPlan {
+    /// Bits of a physical address that DMA can reach.
+    pub host_address_bits: u8,
+    /// Interrupt remapping is supported by the platform.
+    pub interrupt_remapping: bool,
+    /// The units, in the order of the table.
+    pub units: Vec<Unit, 32>,
+    /// Which devices belong to which unit.
+    pub unit_scopes: Vec<OwnedScope, 128>,
+    /// Memory that must stay mapped for some devices.
+    pub reserved: Vec<ReservedRegion, 32>,
+    /// Which devices use which region.
+    pub reserved_scopes: Vec<OwnedScope, 64>,
+}
+
+/// What the MADT says.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct InterruptPlan {
+    /// Physical address of the local APICs.
+    pub local_apic_address: u64,
+    /// Processors that can be started.
+    pub processors: Vec<LocalApic, 288>,
+    /// IOAPICs.
+    pub io_apics: Vec<IoApic, 32>,
+    /// ISA interrupts that are wired to another number.
+    pub overrides: Vec<InterruptOverride, 16>,
+}
+
+/// What the firmware's tables say about the machine.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Platform {
+    /// MCFG: ECAM windows.
+    pub ecam: Part<Vec<EcamWindow, 16>>,
+    /// DMAR: remapping units of VT-d.
+    pub remapping: Part<RemappingPlan>,
+    /// MADT: processors and interrupt controllers.
+    pub interrupts: Part<InterruptPlan>,
+    /// HPET: the first timer block.
+    pub hpet: Part<Hpet>,
+}
+
+impl Platform {
+    /// Goes from the root pointer through the list of tables; of two tables of a kind the first counts.
+    ///
+    /// # Errors
+    /// The list itself is broken. What is wrong with a single table is in its part.
+    pub fn discover<M: PhysicalMemory>(memory: &mut M, rsdp: &Rsdp) -> Result<Self, TableError> {
+        let mut found = Self {
+            ecam: Ok(None),
+            remapping: Ok(None),
+            interrupts: Ok(None),
+            hpet: Ok(None),
+        };
+        for address in list(memory, rsdp)? {
+            // A table that cannot even be named is none of ours.
+            let Ok(header) = header(memory, address, Signature(*b"????")) else {
+                continue;
+            };
+            match header.signature {
+                Signature::MCFG => {
+                    first(&mut found.ecam, || windows(whole(memory, address, header)?))
+                }
+                Signature::DMAR => first(&mut found.remapping, || {
+                    RemappingPlan::from_bytes(whole(memory, address, header)?)
+                }),
+                Signature::APIC => first(&mut found.interrupts, || {
+                    InterruptPlan::from_bytes(whole(memory, address, header)?)
+                }),
+                Signature::HPET => first(&mut found.hpet, || {
+                    Hpet::parse(whole(memory, address, header)?)
+                }),
+                _ => {}
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn first<T>(part: &mut Part<T>, read: impl FnOnce() -> Result<T, TableError>) {
+    if matches!(part, Ok(None)) {
+        *part = read().map(Some);
+    }
+}
+
+/// Addresses of all tables: copied, since reading a table may unmap the list.
+fn list<M: PhysicalMemory>(
+    memory: &mut M,
+    rsdp: &Rsdp,
+) -> Result<Vec<u64, MAX_TABLES>, TableError> {
+    let (address, kind) = rsdp.root_table();
+    let header = header(memory, address, kind)?;
+    let root = RootTable::parse(whole(memory, address, header)?, kind)?;
+    let mut addresses = Vec::new();
+    for address in root.addresses() {
+        keep(&mut addresses, address, kind, "tables")?;
+    }
+    Ok(addresses)
+}
+
+fn header<M: PhysicalMemory>(
+    memory: &mut M,
+    address: u64,
+    expected: Signature,
+) -> Result<TableHeader, TableError> {
+    TableHeader::parse(
+        bytes(memory, address, TableHeader::BYTES, expected)?,
+        expected,
+    )
+}
+
+fn whole<M: PhysicalMemory>(
+    memory: &mut M,
+    address: u64,
+    header: TableHeader,
+) -> Result<&[u8], TableError> {
+    if header.length > MAX_TABLE_BYTES {
+        return Err(TableError {
+            table: header.signature,
+            offset: 4,
+            rule: Rule::BadValue {
+                field: "table length",
+                value: u64::from(header.length),
+            },
+        });
+    }
+    bytes(memory, address, header.length as usize, header.signature)
+}
+
+fn bytes<M: PhysicalMemory>(
+    memory: &mut M,
+    address: u64,
+    length: usize,
+    table: Signature,
+) -> Result<&[u8], TableError> {
+    let unreadable = TableError {
+        table,
+        offset: 0,
+        rule: Rule::Unreadable { address },
+    };
+    memory.bytes(address, length).ok_or(unreadable)
+}
+
+fn windows(bytes: &[u8]) -> Result<Vec<EcamWindow, 16>, TableError> {
+    let mut windows = Vec::new();
+    for window in Mcfg::parse(bytes)?.windows() {
+        keep(&mut windows, window?, Signature::MCFG, "ECAM windows")?;
+    }
+    Ok(windows)
+}
+
+impl RemappingPlan {
+    /// Reads a DMAR.
+    ///
+    /// # Errors
+    /// The table breaks a rule, or says more than is kept. Nothing of it can be relied on then.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, TableError> {
+        let dmar = Dmar::parse(bytes)?;
+        let table = Signature::DMAR;
+        let mut plan = Self {
+            host_address_bits: dmar.host_address_bits,
+            interrupt_remapping: dmar.flags.contains(super::DmarFlags::INTERRUPT_REMAPPING),
+            ..Self::default()
+        };
+        let mut domains: Vec<Rhsa, 32> = Vec::new();
+        for structure in dmar.structures() {
+            match structure? {
+                Remapping::Drhd(unit) => {
+                    // Fewer than 256 units are kept.
+                    let owner = plan.units.len() as u8;
+                    let entry = Unit {
+                        base: unit.base,
+                        size: unit.size,
+                        segment: unit.segment,
+                        include_all: unit.include_all,
+                        domain: None,
+                    };
+                    keep(&mut plan.units, entry, table, "remapping units")?;
+                    for scope in unit.scopes() {
+                        let scope = scope?;
+                        let entry = OwnedScope { owner, scope };
+                        keep(&mut plan.unit_scopes, entry, table, "device scopes")?;
+                    }
+                }
+                Remapping::Rmrr(region) => {
+                    let owner = plan.reserved.len() as u8;
+                    let entry = ReservedRegion {
+                        segment: region.segment,
+                        base: region.base,
+                        limit: region.limit,
+                    };
+                    keep(&mut plan.reserved, entry, table, "reserved regions")?;
+                    for scope in region.scopes() {
+                        let scope = scope?;
+                        let entry = OwnedScope { owner, scope };
+                        keep(&mut plan.reserved_scopes, entry, table, "device scopes")?;
+                    }
+                }
+                Remapping::Rhsa(domain) => keep(&mut domains, domain, table, "domains")?,
+                Remapping::Atsr(_) | Remapping::Other { .. } => {}
+            }
+        }
+        for unit in &mut plan.units {
+            unit.domain = domains
+                .iter()
+                .find(|domain| domain.base == unit.base)
+                .map(|domain| domain.domain);
+        }
+        Ok(plan)
+    }
+}
+
+impl InterruptPlan {
+    /// Reads a MADT. Processors that cannot be started are left out, and the second of two
+    /// entries for one processor, which firmware may give in both forms.
+    ///
+    /// # Errors
+    /// The table breaks a rule, or says more than is kept.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, TableError> {
+        let madt = Madt::parse(bytes)?;
+        let table = Signature::APIC;
+        let mut plan = Self {
+            local_apic_address: u64::from(madt.local_apic_address),
+            ..Self::default()
+        };
+        for entry in madt.entries() {
+            match entry? {
+                MadtEntry::LocalApic(apic) => {
+                    let known = plan.processors.iter().any(|other| other.id == apic.id);
+                    if apic.usable == ApicUse::Enabled && !known {
+                        keep(&mut plan.processors, apic, table, "processors")?;
+                    }
+                }
+                MadtEntry::IoApic(apic) => keep(&mut plan.io_apics, apic, table, "IOAPICs")?,
+                MadtEntry::Override(line) => {
+                    keep(&mut plan.overrides, line, table, "interrupt overrides")?;
+                }
+                MadtEntry::LocalApicAddress(address) => plan.local_apic_address = address,
+                MadtEntry::Other { .. } => {}
+            }
+        }
+        Ok(plan)
+    }
+}
+
+fn keep<T, const N: usize>(
+    list: &mut Vec<T, N>,
+    item: T,
+    table: Signature,
+    what: &'static str,
+) -> Result<(), TableError> {
+    list.push(item).map_err(|_| TableError {
+        table,
+        offset: 0,
+        rule: Rule::TooMany {
+            what,
+            limit: N as u32,
+        },
+    })
+}
