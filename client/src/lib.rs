@@ -1,3 +1,231 @@
-//! portcullis-client: to be written.
+//! The library a driver is written against.
+//!
+//! ```text
+//! let client = Client::connect(platform)?;          // versions are compared
+//! let device = client.assign(address)?;             // "I hold this device"
+//! let mut registers = device.map_bar(0)?;           // BAR frames, no server on the way
+//! let buffer = client.buffer(64 << 10, PagePreference::Small)?;
+//! let iova = buffer.map(ANY_IOVA, Access::ReadWrite)?;
+//! device.bus_master(Switch::On)?;
+//! let interrupts = device.enable_interrupts(Mechanism::Msi, 0, 1, event::OWN)?;
+//! let flags = client.wait();
+//! ```
+//! Dropping a [`Device`], [`Buffer`], mapping or [`Interrupts`] gives it back;
+//! the explicit methods do the same and say what went wrong.
+//!
+//! What the kernel must do (mapping frames, waiting) comes in by [`Platform`],
+//! implemented by `sel4-glue` for images and by test doubles on the host.
+//! Neighbours: `ipc-proto` (the contract), `system` (fixed places).
+
 #![no_std]
 #![forbid(unsafe_code)]
+
+mod buffer;
+mod device;
+mod error;
+mod platform;
+pub mod report;
+mod window;
+
+pub use buffer::{Buffer, Fault};
+pub use device::{BarInfo, Device, Found, Interrupts, Registers};
+pub use error::Error;
+pub use hw::{Mmio, Sbdf};
+pub use ipc_proto::{
+    ANY_IOVA, Access, BarKind, DeviceState, Mechanism, PagePreference, Properties, Refusal,
+    ResetKind, Rule, Switch, Width,
+};
+pub use platform::{KernelError, Memory, Platform};
+pub use window::{Run, Window};
+
+use ipc_proto::{iommu, pci, supervisor, timer};
+use system::info::ClientInfo;
+use system::layout::slot;
+
+/// A connection to the servers that serve this PD.
+pub struct Client<'p, P: Platform> {
+    platform: &'p P,
+    info: &'p ClientInfo,
+    window: Window,
+}
+
+impl<'p, P: Platform> Client<'p, P> {
+    /// Says hello to every shard that the description lets this PD reach.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with [`Rule::VersionMismatch`] when the image holds servers of another version.
+    pub fn connect(platform: &'p P, info: &'p ClientInfo) -> Result<Self, Error> {
+        let client = Self {
+            platform,
+            info,
+            window: Window::new(info.window_bits),
+        };
+        for &(shard, ..) in &info.pci {
+            client.pci(shard).hello(ipc_proto::VERSION)?;
+        }
+        if info.iommu.is_some() {
+            client.iommu()?.hello(ipc_proto::VERSION)?;
+        }
+        Ok(client)
+    }
+
+    /// What the kernel does for this PD.
+    pub fn platform(&self) -> &'p P {
+        self.platform
+    }
+
+    /// The PD's information.
+    pub fn info(&self) -> &'p ClientInfo {
+        self.info
+    }
+
+    /// The slots of the grant window.
+    pub fn window(&self) -> &Window {
+        &self.window
+    }
+
+    /// The stub of pci-server shard `shard`.
+    pub fn pci(&self, shard: u8) -> pci::Stub<P::Port> {
+        pci::Stub(self.platform.port(slot::PCI + u64::from(shard)))
+    }
+
+    /// The stub of the iommu-server shard that keeps this PD's buffers.
+    ///
+    /// # Errors
+    /// [`Error::NoIommuShard`] when there is none.
+    pub fn iommu(&self) -> Result<iommu::Stub<P::Port>, Error> {
+        let shard = self.info.iommu.ok_or(Error::NoIommuShard)?;
+        Ok(iommu::Stub(
+            self.platform.port(slot::IOMMU + u64::from(shard)),
+        ))
+    }
+
+    /// The stub of the timer service.
+    pub fn timer(&self) -> timer::Stub<P::Port> {
+        timer::Stub(self.platform.port(slot::TIMER))
+    }
+
+    /// The stub of the supervisor.
+    pub fn supervisor(&self) -> supervisor::Stub<P::Port> {
+        supervisor::Stub(self.platform.port(slot::SUPERVISOR))
+    }
+
+    /// The shard whose buses hold `device`.
+    ///
+    /// # Errors
+    /// [`Error::NoShard`] when this PD reaches none.
+    pub fn shard_of(&self, device: Sbdf) -> Result<u8, Error> {
+        self.info
+            .pci
+            .iter()
+            .find(|&&(_, segment, first, last)| {
+                segment == device.segment() && (first..=last).contains(&device.bus())
+            })
+            .map(|&(shard, ..)| shard)
+            .ok_or(Error::NoShard(device))
+    }
+
+    /// The devices that the description grants this PD, over all shards.
+    pub fn devices(&self) -> impl Iterator<Item = Result<Found, Error>> + '_ {
+        self.info.pci.iter().flat_map(move |&(shard, ..)| {
+            let mut index = 0;
+            let mut over = false;
+            core::iter::from_fn(move || {
+                if over {
+                    return None;
+                }
+                match self.pci(shard).device_at(index) {
+                    Ok(row) => {
+                        index = index.saturating_add(1);
+                        Some(Ok(Found {
+                            device: row.device,
+                            ids: row.ids,
+                            class: row.class,
+                            state: row.state,
+                        }))
+                    }
+                    Err(refusal) => {
+                        over = true;
+                        (refusal.rule != Rule::EndOfList).then_some(Err(refusal.into()))
+                    }
+                }
+            })
+        })
+    }
+
+    /// Takes a device. It is this PD's alone until it is released.
+    ///
+    /// # Errors
+    /// The rule that forbids it, or [`Error::WindowFull`].
+    pub fn assign(&self, device: Sbdf) -> Result<Device<'_, 'p, P>, Error> {
+        Device::assign(self, device)
+    }
+
+    /// Takes the first granted device with these ids.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is none; else as [`Self::assign`].
+    pub fn assign_ids(&self, vendor: u16, device: u16) -> Result<Device<'_, 'p, P>, Error> {
+        let ids = u32::from(device) << 16 | u32::from(vendor);
+        for found in self.devices() {
+            let found = found?;
+            if found.ids == ids {
+                return self.assign(found.device);
+            }
+        }
+        Err(Error::NotFound)
+    }
+
+    /// Allocates DMA memory.
+    ///
+    /// # Errors
+    /// The rule that forbids it, or [`Error::WindowFull`].
+    pub fn buffer(&self, bytes: u64, pages: PagePreference) -> Result<Buffer<'_, 'p, P>, Error> {
+        Buffer::allocate(self, bytes, pages)
+    }
+
+    /// The oldest fault record of this PD's devices, if there is one.
+    ///
+    /// # Errors
+    /// The server's refusal.
+    pub fn next_fault(&self) -> Result<Option<Fault>, Error> {
+        match self.iommu()?.fault_next() {
+            Ok(row) => Ok(Some(Fault {
+                device: row.device,
+                address: row.address,
+                access: row.access,
+                reason: row.reason,
+                lost: row.lost,
+            })),
+            Err(refusal) if refusal.rule == Rule::EndOfList => Ok(None),
+            Err(refusal) => Err(refusal.into()),
+        }
+    }
+
+    /// Waits for the PD's event notification and returns the flags (`system::layout::event`).
+    pub fn wait(&self) -> u64 {
+        self.platform.wait()
+    }
+
+    /// Waits until one of `flags` is signalled, at most `micros` microseconds;
+    /// returns the flags that came, 0 when time ran out. Other flags that come
+    /// meanwhile are passed over.
+    ///
+    /// # Errors
+    /// The timer service's refusal.
+    pub fn wait_for(&self, flags: u64, micros: u64) -> Result<u64, Error> {
+        use system::layout::event;
+        let deadline = self.timer().now()?.micros.saturating_add(micros);
+        self.timer().arm(micros)?;
+        loop {
+            let came = self.platform.wait();
+            if came & flags != 0 {
+                self.timer().arm(0)?;
+                return Ok(came & flags);
+            }
+            if came & event::TIMER != 0 && self.timer().now()?.micros >= deadline {
+                return Ok(0);
+            }
+        }
+    }
+}

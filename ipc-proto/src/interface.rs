@@ -51,14 +51,14 @@ pub trait Stubs<T> {
 #[inline(always)]
 pub(crate) fn check_reply(reply: &Message, words: usize) -> Result<(), Refusal> {
     use crate::Rule;
-    if reply.label != 0 {
-        let rule = Rule::from_code(reply.label).ok_or(Refusal::new(Rule::BadReply, reply.label))?;
-        return Err(Refusal::new(rule, reply.word(0)));
-    }
-    if reply.words().len() == words {
-        Ok(())
-    } else {
-        Err(Refusal::new(Rule::BadReply, words as u64))
+    match reply.label {
+        0 if reply.words().len() == words => Ok(()),
+        0 => Err(Refusal::new(Rule::BadReply, words as u64)),
+        error if error < crate::rule::KERNEL_ERRORS => Err(Refusal::new(Rule::NoCapability, error)),
+        code => {
+            let rule = Rule::from_code(code).ok_or(Refusal::new(Rule::BadReply, code))?;
+            Err(Refusal::new(rule, reply.word(0)))
+        }
     }
 }
 

@@ -3,9 +3,14 @@
 
 use crate::message::Message;
 
+/// Labels below this one (and not 0) are errors of the kernel, which answers
+/// itself when a capability is gone (`seL4_Error`, 1 to 10).
+pub(crate) const KERNEL_ERRORS: u64 = 16;
+
 macro_rules! rules {
     ($($(#[doc = $doc:literal])+ $name:ident = $code:literal,)+) => {
-        /// A rule that a request broke. The code travels as the reply's label.
+        /// A rule that a request broke. The code travels as the reply's label; codes below
+        /// [`KERNEL_ERRORS`] are the kernel's own errors.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(u16)]
         pub enum Rule { $($(#[doc = $doc])+ $name = $code,)+ }
@@ -32,25 +37,27 @@ macro_rules! rules {
 
 rules! {
     /// the operation is not in this interface
-    UnknownOperation = 1,
+    UnknownOperation = 128,
     /// the message has another length than the operation's table says
-    BadLength = 2,
+    BadLength = 129,
     /// an argument is outside its range; the number says which
-    BadArgument = 3,
+    BadArgument = 130,
     /// capabilities came along that the operation does not take
-    UnexpectedCapability = 4,
+    UnexpectedCapability = 131,
     /// the operation needs a capability of this server to come along
-    MissingCapability = 5,
+    MissingCapability = 132,
     /// the operation is not one of this kind of capability
-    WrongCapability = 6,
+    WrongCapability = 133,
     /// the capability is from before a release
-    StaleCapability = 7,
+    StaleCapability = 134,
     /// client and server speak different versions of the contract
-    VersionMismatch = 8,
+    VersionMismatch = 135,
     /// the badge is none that the server ever gave out
-    UnknownBadge = 9,
+    UnknownBadge = 136,
     /// the reply makes no sense; the server and the client do not match
-    BadReply = 10,
+    BadReply = 137,
+    /// there is no such capability (any more): the kernel answered itself, the number is its error
+    NoCapability = 138,
     /// no more items in this list
     EndOfList = 16,
     /// there is no such device in this shard

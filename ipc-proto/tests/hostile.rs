@@ -78,6 +78,19 @@ fn every_rule_survives_the_wire_and_has_a_text() {
 }
 
 #[test]
+fn the_kernels_answer_for_a_capability_that_is_gone_is_told_apart() {
+    let invalid_capability = Message::new(2);
+    assert_eq!(
+        pci::ReleaseReply::decode(&invalid_capability),
+        Err(Refusal::new(Rule::NoCapability, 2))
+    );
+    assert!(
+        Rule::ALL.iter().all(|&rule| rule as u16 >= 16),
+        "codes below 16 are the kernel's"
+    );
+}
+
+#[test]
 fn a_reply_of_the_wrong_shape_is_no_reply() {
     for words in [&[][..], &[1, 2], &[u64::MAX]] {
         let refused =

@@ -1,0 +1,174 @@
+//! [`Buffer`]: DMA memory, seen by the PD and, once mapped, by its devices.
+
+use hw::Sbdf;
+use ipc_proto::{Access, PagePreference, iommu};
+
+use crate::{Client, Error, Platform, Run};
+
+/// A blocked DMA of a device of this PD.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Requester.
+    pub device: Sbdf,
+    /// I/O virtual address.
+    pub address: u64,
+    /// What was tried.
+    pub access: Access,
+    /// The unit's reason code (VT-d specification, 7.1.3).
+    pub reason: u8,
+    /// Faults since the last record that could not be kept.
+    pub lost: u32,
+}
+
+/// DMA memory. Dropping it unmaps it everywhere and gives it back.
+pub struct Buffer<'c, 'p, P: Platform> {
+    client: &'c Client<'p, P>,
+    memory: Option<P::Memory>,
+    capability: Run,
+    frames: Run,
+    page_bits: u8,
+    held: bool,
+}
+
+impl<'c, 'p, P: Platform> Buffer<'c, 'p, P> {
+    pub(crate) fn allocate(
+        client: &'c Client<'p, P>,
+        bytes: u64,
+        pages: PagePreference,
+    ) -> Result<Self, Error> {
+        let capability = client.window().take(1).ok_or(Error::WindowFull(1))?;
+        match client.iommu()?.alloc(bytes, pages, capability.first) {
+            Ok(reply) => Self::from_capability(client, capability, reply.page_bits, reply.pages),
+            Err(refusal) => {
+                client.window().give_back(capability);
+                Err(refusal.into())
+            }
+        }
+    }
+
+    /// Makes another PD's buffer usable here: `capability` is the address of its buffer capability in this CSpace.
+    ///
+    /// # Errors
+    /// The rule that forbids it, no room in the window, or the kernel's error.
+    pub fn import(client: &'c Client<'p, P>, capability: u64) -> Result<Self, Error> {
+        let own = client.window().take(1).ok_or(Error::WindowFull(1))?;
+        match client.iommu()?.import(own.first, capability) {
+            Ok(reply) => Self::from_capability(client, own, reply.page_bits, reply.pages),
+            Err(refusal) => {
+                client.window().give_back(own);
+                Err(refusal.into())
+            }
+        }
+    }
+
+    fn from_capability(
+        client: &'c Client<'p, P>,
+        capability: Run,
+        page_bits: u8,
+        pages: u32,
+    ) -> Result<Self, Error> {
+        // From here on dropping `buffer` undoes what was done.
+        let mut buffer = Self {
+            client,
+            memory: None,
+            capability,
+            frames: Run { first: 0, count: 0 },
+            page_bits,
+            held: true,
+        };
+        let count = u16::try_from(pages).map_err(|_| Error::WindowFull(pages))?;
+        buffer.frames = client
+            .window()
+            .take(count)
+            .ok_or(Error::WindowFull(pages))?;
+        buffer.port().frames(0, count, buffer.frames.first)?;
+        buffer.memory = Some(client.platform().map_memory(
+            buffer.frames.first,
+            count,
+            page_bits,
+        )?);
+        Ok(buffer)
+    }
+
+    /// The capability itself, as a stub.
+    #[inline(always)]
+    pub fn port(&self) -> iommu::Stub<P::Port> {
+        iommu::Stub(self.client.platform().window_port(self.capability.first))
+    }
+
+    /// Window slot of the buffer capability.
+    pub fn slot(&self) -> u16 {
+        self.capability.first
+    }
+
+    /// Window slots of the frames.
+    pub fn frame_slots(&self) -> Run {
+        self.frames
+    }
+
+    /// The memory, mapped in this PD.
+    pub fn memory(&self) -> Option<&P::Memory> {
+        self.memory.as_ref()
+    }
+
+    /// Lets this PD's devices reach the buffer at `iova` (or [`ipc_proto::ANY_IOVA`]); the address it got.
+    ///
+    /// # Errors
+    /// The rule that forbids it.
+    #[inline(always)]
+    pub fn map(&self, iova: u64, access: Access) -> Result<u64, Error> {
+        Ok(self.port().map(iova, access)?.iova)
+    }
+
+    /// Takes that away; when this returns no device reaches the buffer.
+    ///
+    /// # Errors
+    /// The rule that forbids it.
+    #[inline(always)]
+    pub fn unmap(&self) -> Result<(), Error> {
+        self.port().unmap()?;
+        Ok(())
+    }
+
+    /// Gives the memory back.
+    ///
+    /// # Errors
+    /// The server's refusal; the buffer is not held any more all the same.
+    pub fn free(mut self) -> Result<(), Error> {
+        self.release()
+    }
+
+    /// Forgets the buffer without freeing it: it stays with the PD until the PD's end.
+    pub fn keep(mut self) {
+        self.held = false;
+    }
+
+    fn release(&mut self) -> Result<(), Error> {
+        self.held = false;
+        let platform = self.client.platform();
+        if let Some(mut memory) = self.memory.take() {
+            platform.unmap_memory(
+                &mut memory,
+                self.frames.first,
+                self.frames.count,
+                self.page_bits,
+            );
+        }
+        let freed = self.port().free();
+        for run in [self.frames, self.capability] {
+            (run.first..run.first.saturating_add(run.count)).for_each(|slot| platform.clear(slot));
+            self.client.window().give_back(run);
+        }
+        freed?;
+        Ok(())
+    }
+}
+
+impl<P: Platform> Drop for Buffer<'_, '_, P> {
+    fn drop(&mut self) {
+        if self.held {
+            // A refusal here means that it was taken back already.
+            let _ = self.release();
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! [`Device`]: a held device, and what is reached through it:
+//! [`Registers`] (a mapped part of a BAR) and [`Interrupts`].
+
+use core::ops::{Deref, DerefMut};
+
+use hw::Sbdf;
+use ipc_proto::{BarKind, DeviceState, Mechanism, Properties, ResetKind, Switch, Width, pci};
+
+use crate::{Client, Error, Platform, Run};
+
+/// A device that the description grants this PD.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Its address.
+    pub device: Sbdf,
+    /// Device id << 16 | vendor id.
+    pub ids: u32,
+    /// Class << 16 | subclass << 8 | interface.
+    pub class: u32,
+    /// Where it is in its life.
+    pub state: DeviceState,
+}
+
+/// What a BAR is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BarInfo {
+    /// Kind.
+    pub kind: BarKind,
+    /// Size in bytes, 0 for none.
+    pub bytes: u64,
+    /// First page of 4 KiB that is withheld (interrupt messages).
+    pub withheld_first: u32,
+    /// How many are.
+    pub withheld_count: u32,
+}
+
+/// A held device. Dropping it releases it.
+pub struct Device<'c, 'p, P: Platform> {
+    client: &'c Client<'p, P>,
+    address: Sbdf,
+    properties: Properties,
+    run: Run,
+    held: bool,
+}
+
+impl<'c, 'p, P: Platform> Device<'c, 'p, P> {
+    pub(crate) fn assign(client: &'c Client<'p, P>, address: Sbdf) -> Result<Self, Error> {
+        let shard = client.shard_of(address)?;
+        let run = client.window().take(1).ok_or(Error::WindowFull(1))?;
+        match client.pci(shard).assign(address, run.first) {
+            Ok(reply) => Ok(Self {
+                client,
+                address,
+                properties: reply.properties,
+                run,
+                held: true,
+            }),
+            Err(refusal) => {
+                client.window().give_back(run);
+                Err(refusal.into())
+            }
+        }
+    }
+
+    /// The capability itself, as a stub.
+    #[inline(always)]
+    pub fn port(&self) -> pci::Stub<P::Port> {
+        pci::Stub(self.client.platform().window_port(self.run.first))
+    }
+
+    /// Window slot of the device capability.
+    pub fn slot(&self) -> u16 {
+        self.run.first
+    }
+
+    /// Its address.
+    pub fn address(&self) -> Sbdf {
+        self.address
+    }
+
+    /// What the assignment promises.
+    pub fn properties(&self) -> Properties {
+        self.properties
+    }
+
+    /// Reads configuration space; `offset` in bytes, aligned to the width.
+    ///
+    /// # Errors
+    /// The rule that forbids it.
+    #[inline(always)]
+    pub fn config_read(&self, offset: u16, width: Width) -> Result<u32, Error> {
+        Ok(self.port().config_read(offset, width)?.value)
+    }
+
+    /// Writes configuration space through the register policy.
+    ///
+    /// # Errors
+    /// The rule that forbids it.
+    #[inline(always)]
+    pub fn config_write(&self, offset: u16, width: Width, value: u32) -> Result<(), Error> {
+        self.port().config_write(offset, width, value)?;
+        Ok(())
+    }
+
+    /// Kind and size of a BAR (0..=5).
+    ///
+    /// # Errors
+    /// [`ipc_proto::Rule::NoSuchBar`].
+    pub fn bar(&self, bar: u8) -> Result<BarInfo, Error> {
+        let reply = self.port().bar(bar)?;
+        Ok(BarInfo {
+            kind: reply.kind,
+            bytes: reply.bytes,
+            withheld_first: reply.withheld_first,
+            withheld_count: reply.withheld_count,
+        })
+    }
+
+    /// Maps a whole memory BAR that has no withheld pages.
+    ///
+    /// # Errors
+    /// The rule that forbids it, no room in the window, or the kernel's error.
+    pub fn map_bar(&self, bar: u8) -> Result<Registers<'_, 'p, P>, Error> {
+        let bytes = self.bar(bar)?.bytes;
+        let pages = u16::try_from(bytes.div_ceil(4096)).map_err(|_| Error::BarSize(bytes))?;
+        self.map_bar_pages(bar, 0, pages)
+    }
+
+    /// Maps `count` pages of 4 KiB of a memory BAR from page `first`.
+    ///
+    /// # Errors
+    /// The rule that forbids it, no room in the window, or the kernel's error.
+    pub fn map_bar_pages(
+        &self,
+        bar: u8,
+        first: u32,
+        count: u16,
+    ) -> Result<Registers<'_, 'p, P>, Error> {
+        let client = self.client;
+        let run = client
+            .window()
+            .take(count)
+            .ok_or(Error::WindowFull(u32::from(count)))?;
+        let placed = self.port().bar_frames(bar, first, count, run.first);
+        if let Err(refusal) = placed {
+            client.window().give_back(run);
+            return Err(refusal.into());
+        }
+        match client.platform().map_registers(run.first, count) {
+            Ok(registers) => Ok(Registers {
+                client,
+                registers,
+                run,
+            }),
+            Err(error) => {
+                clear(client, run);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Lets the device issue memory requests, or stops it.
+    ///
+    /// # Errors
+    /// The server's refusal.
+    pub fn bus_master(&self, switch: Switch) -> Result<(), Error> {
+        self.port().bus_master(switch)?;
+        Ok(())
+    }
+
+    /// Resets the device and waits until it is back.
+    ///
+    /// # Errors
+    /// [`ipc_proto::Rule::NoReset`], [`ipc_proto::Rule::ResetTimeout`].
+    pub fn reset(&self) -> Result<ResetKind, Error> {
+        Ok(self.port().reset()?.kind)
+    }
+
+    /// Enables `count` messages (MSI-X: from table entry `first`). Message n signals `flags << n` on the PD's
+    /// event notification.
+    ///
+    /// # Errors
+    /// The rule that forbids it, no room in the window, or the kernel's error.
+    pub fn enable_interrupts(
+        &self,
+        mechanism: Mechanism,
+        first: u16,
+        count: u16,
+        flags: u64,
+    ) -> Result<Interrupts<'_, 'c, 'p, P>, Error> {
+        let client = self.client;
+        let run = client
+            .window()
+            .take(count)
+            .ok_or(Error::WindowFull(u32::from(count)))?;
+        if let Err(refusal) = self.port().msi_enable(mechanism, first, count, run.first) {
+            client.window().give_back(run);
+            return Err(refusal.into());
+        }
+        let interrupts = Interrupts { device: self, run };
+        for n in 0..count {
+            client
+                .platform()
+                .bind_interrupt(run.first + n, flags << n)?;
+        }
+        Ok(interrupts)
+    }
+
+    /// Gives the device back. When this returns, nothing of it is left with this PD.
+    ///
+    /// # Errors
+    /// The server's refusal; the device is not held any more all the same.
+    pub fn release(mut self) -> Result<(), Error> {
+        self.held = false;
+        let released = self.port().release();
+        clear(self.client, self.run);
+        released?;
+        Ok(())
+    }
+
+    /// Forgets the device without releasing it: it stays with the PD until the PD's end.
+    pub fn keep(mut self) {
+        self.held = false;
+    }
+}
+
+impl<P: Platform> Drop for Device<'_, '_, P> {
+    fn drop(&mut self) {
+        if self.held {
+            // A refusal here means that the device was taken back already.
+            let _ = self.port().release();
+            clear(self.client, self.run);
+        }
+    }
+}
+
+fn clear<P: Platform>(client: &Client<'_, P>, run: Run) {
+    (run.first..run.first.saturating_add(run.count)).for_each(|slot| client.platform().clear(slot));
+    client.window().give_back(run);
+}
+
+/// Mapped registers of a device. Dropping unmaps them. They cannot outlive the
+/// [`Device`]: releasing it takes the frames away.
+pub struct Registers<'c, 'p, P: Platform> {
+    client: &'c Client<'p, P>,
+    registers: P::Registers,
+    run: Run,
+}
+
+impl<P: Platform> Registers<'_, '_, P> {
+    /// First window slot of the frames.
+    pub fn first_slot(&self) -> u16 {
+        self.run.first
+    }
+}
+
+impl<P: Platform> Deref for Registers<'_, '_, P> {
+    type Target = P::Registers;
+    fn deref(&self) -> &P::Registers {
+        &self.registers
+    }
+}
+
+impl<P: Platform> DerefMut for Registers<'_, '_, P> {
+    fn deref_mut(&mut self) -> &mut P::Registers {
+        &mut self.registers
+    }
+}
+
+impl<P: Platform> Drop for Registers<'_, '_, P> {
+    fn drop(&mut self) {
+        self.client
+            .platform()
+            .unmap_registers(&mut self.registers, self.run.first, self.run.count);
+        clear(self.client, self.run);
+    }
+}
+
+/// Enabled interrupts of a device. Dropping disables them and frees the vectors.
+pub struct Interrupts<'d, 'c, 'p, P: Platform> {
+    device: &'d Device<'c, 'p, P>,
+    run: Run,
+}
+
+impl<P: Platform> Interrupts<'_, '_, '_, P> {
+    /// First window slot of the interrupt handlers.
+    pub fn first_slot(&self) -> u16 {
+        self.run.first
+    }
+
+    /// Disables them and frees the vectors.
+    ///
+    /// # Errors
+    /// The server's refusal.
+    pub fn disable(self) -> Result<(), Error> {
+        let disabled = self.device.port().msi_disable();
+        clear(self.device.client, self.run);
+        core::mem::forget(self);
+        disabled?;
+        Ok(())
+    }
+
+    /// Forgets them without disabling: they stay until the device goes.
+    pub fn keep(self) {
+        core::mem::forget(self);
+    }
+}
+
+impl<P: Platform> Drop for Interrupts<'_, '_, '_, P> {
+    fn drop(&mut self) {
+        // A refusal here means that they are gone already.
+        let _ = self.device.port().msi_disable();
+        clear(self.device.client, self.run);
+    }
+}

@@ -1,0 +1,90 @@
+//! [`Platform`]: what the kernel does for a driver.
+
+use core::fmt;
+
+use hw::Mmio;
+use ipc_proto::Transport;
+
+/// The kernel's error number and what was tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KernelError {
+    /// What was tried.
+    pub action: &'static str,
+    /// The kernel's error number.
+    pub code: u64,
+}
+
+impl fmt::Display for KernelError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (error {})", self.action, self.code)
+    }
+}
+
+/// Memory that a device shares: every access is volatile, bounds are checked
+/// (an access past the end reads zeros or does nothing and says so).
+pub trait Memory {
+    /// Bytes mapped.
+    fn len(&self) -> usize;
+    /// Whether nothing is mapped.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// Copies out of the memory; false when the range leaves it.
+    fn read(&self, offset: usize, into: &mut [u8]) -> bool;
+    /// Copies into the memory; false when the range leaves it.
+    fn write(&self, offset: usize, from: &[u8]) -> bool;
+    /// Address of the first byte in this PD.
+    fn address(&self) -> usize;
+}
+
+/// What the kernel does for a driver: calls, mappings, waiting.
+/// Window slots are numbers in the PD's grant window.
+pub trait Platform {
+    /// An endpoint capability that can be called.
+    type Port: Transport + Copy;
+    /// Mapped device registers.
+    type Registers: Mmio;
+    /// Mapped DMA memory.
+    type Memory: Memory;
+
+    /// The endpoint at a private slot.
+    fn port(&self, slot: u64) -> Self::Port;
+    /// The endpoint in a window slot.
+    fn window_port(&self, slot: u16) -> Self::Port;
+    /// CSpace address of a window slot, to hand its capability along.
+    fn window_address(&self, slot: u16) -> u64;
+
+    /// Maps `pages` 4 KiB frames from window slots `first`... in a row, uncached.
+    ///
+    /// # Errors
+    /// The kernel's, or no room; nothing stays mapped then.
+    fn map_registers(&self, first: u16, pages: u16) -> Result<Self::Registers, KernelError>;
+    /// Takes such a mapping away.
+    fn unmap_registers(&self, registers: &mut Self::Registers, first: u16, pages: u16);
+    /// Maps `pages` frames of 2^`page_bits` bytes from window slots `first`... in a row, cached.
+    ///
+    /// # Errors
+    /// The kernel's, or no room; nothing stays mapped then.
+    fn map_memory(
+        &self,
+        first: u16,
+        pages: u16,
+        page_bits: u8,
+    ) -> Result<Self::Memory, KernelError>;
+    /// Takes such a mapping away.
+    fn unmap_memory(&self, memory: &mut Self::Memory, first: u16, pages: u16, page_bits: u8);
+    /// Empties a window slot (one that a server emptied already is fine).
+    fn clear(&self, slot: u16);
+    /// Lets the interrupt handler in a window slot signal `flags` on the PD's event notification.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn bind_interrupt(&self, slot: u16, flags: u64) -> Result<(), KernelError>;
+
+    /// Waits for the PD's event notification; the flags that were signalled.
+    fn wait(&self) -> u64;
+    /// The flags that were signalled, without waiting.
+    fn poll(&self) -> u64;
+    /// Writes a line to the log; waits until the console has room.
+    fn log(&self, line: fmt::Arguments<'_>);
+}
