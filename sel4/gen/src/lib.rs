@@ -34,3 +34,30 @@
 //!   LARGE_PAGE PAGE_TABLE PAGE_DIRECTORY IO_PAGE_TABLE` (and `SCHED_CONTEXT REPLY` with MCS);
 //!   `bits` has the log2 size in bytes of each fixed-size one, `SLOT` for a capability slot.
 //! - The first line is for build scripts: space-separated `key=value` pairs after `sel4-constants:`.
+
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")
+)]
+
+pub mod bitfield;
+mod condition;
+mod config;
+mod constants;
+mod error;
+mod interface;
+mod labels;
+mod names;
+mod objects;
+mod syscalls;
+
+pub use condition::{Comparison, Condition};
+pub use config::{Config, Value};
+pub use constants::{Facts, constants};
+pub use error::Error;
+pub use interface::{Abi, Entry, KernelInterface};
+pub use labels::{InterfaceXml, Labels, XmlFile};
+pub use names::screaming_snake;
+pub use objects::{object_bits, object_types};
+pub use syscalls::Syscalls;
