@@ -69,9 +69,16 @@ impl LogRing {
 
     /// Reader: moves up to `into.len()` bytes out and returns how many.
     pub fn read(&self, into: &mut [u8]) -> usize {
-        let read = self.read.load(Ordering::Relaxed);
-        let count = self.pending().min(into.len());
-        let mut at = read;
+        // Loaded once: what is written meanwhile is for the next time.
+        let written = self.written.load(Ordering::Acquire);
+        let mut at = self.read.load(Ordering::Relaxed);
+        let mut pending = written.wrapping_sub(at);
+        if pending > RING_TEXT as u32 {
+            // Only a hostile writer claims more than there is room for.
+            pending = RING_TEXT as u32;
+            at = written.wrapping_sub(pending);
+        }
+        let count = (pending as usize).min(into.len());
         for byte in into.iter_mut().take(count) {
             *byte = self
                 .text
@@ -79,15 +86,7 @@ impl LogRing {
                 .map_or(0, |cell| cell.load(Ordering::Relaxed));
             at = at.wrapping_add(1);
         }
-        // What a hostile writer claims beyond the ring's size is skipped.
-        self.read.store(
-            if count == into.len() {
-                at
-            } else {
-                self.written.load(Ordering::Acquire)
-            },
-            Ordering::Release,
-        );
+        self.read.store(at, Ordering::Release);
         count
     }
 
@@ -103,7 +102,64 @@ impl Default for LogRing {
     }
 }
 
+/// Most bytes of a line in a ring, its newline included.
+pub const LINE_BYTES: usize = 256;
+/// What stands at the end of a line that was cut.
+const CUT: &[u8] = b"...";
+
+/// One line on its way into a ring: what does not fit is cut off and `...`
+/// stands in its place.
+#[derive(Clone, Debug)]
+pub struct Line {
+    bytes: [u8; LINE_BYTES],
+    len: usize,
+}
+
+impl Line {
+    /// An empty line.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            bytes: [0; LINE_BYTES],
+            len: 0,
+        }
+    }
+
+    /// Ends the line and gives its bytes, newline included.
+    pub fn finish(&mut self) -> &[u8] {
+        if self.len >= LINE_BYTES {
+            let end = LINE_BYTES - 1;
+            if let Some(tail) = self.bytes.get_mut(end - CUT.len()..end) {
+                tail.copy_from_slice(CUT);
+            }
+            self.len = end;
+        }
+        if let Some(byte) = self.bytes.get_mut(self.len) {
+            *byte = b'\n';
+        }
+        self.bytes.get(..=self.len).unwrap_or(&[])
+    }
+}
+
+impl Default for Line {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl core::fmt::Write for Line {
+    /// Never fails: what does not fit is dropped.
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        for (to, from) in self.bytes.iter_mut().skip(self.len).zip(text.bytes()) {
+            *to = from;
+            self.len += 1;
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 mod tests {
     use super::*;
 
@@ -134,8 +190,30 @@ mod tests {
         ring.written.store(u32::MAX, Ordering::Relaxed);
         let mut out = [0; RING_TEXT];
         assert_eq!(ring.read(&mut out), RING_TEXT);
-        assert_eq!(ring.read(&mut out), RING_TEXT);
+        assert_eq!(ring.read(&mut out), 0);
         ring.written.store(5, Ordering::Relaxed);
         assert!(ring.read(&mut out) <= RING_TEXT);
+    }
+
+    #[test]
+    fn a_line_longer_than_its_buffer_says_so() {
+        use core::fmt::Write;
+        for length in [0, 1, LINE_BYTES - 2, LINE_BYTES - 1] {
+            let mut line = Line::new();
+            for _ in 0..length {
+                line.write_str("a").unwrap();
+            }
+            let bytes = line.finish();
+            assert_eq!(bytes.len(), length + 1);
+            assert!(bytes[..length].iter().all(|byte| *byte == b'a'));
+            assert_eq!(bytes.last(), Some(&b'\n'));
+        }
+        for length in [LINE_BYTES, LINE_BYTES + 1, 1000] {
+            let mut line = Line::new();
+            write!(line, "{:a<length$}", "").unwrap();
+            let bytes = line.finish();
+            assert_eq!(bytes.len(), LINE_BYTES);
+            assert!(bytes.ends_with(b"aaa...\n"));
+        }
     }
 }

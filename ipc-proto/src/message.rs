@@ -5,7 +5,10 @@
 pub const MAX_WORDS: usize = 16;
 
 /// A message as both ends see it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+///
+/// Words past the length are kept but never shown, so that a transport can
+/// move blocks of a fixed size: the compiler then keeps a short message in registers.
+#[derive(Clone, Copy)]
 pub struct Message {
     /// Operation of a request (`interface << 8 | operation`); of a reply 0
     /// for success, else the code of the broken [`crate::Rule`].
@@ -51,6 +54,31 @@ impl Message {
         Ok(message)
     }
 
+    /// A message of which the first `len` words count, as a transport received
+    /// it; `None` when `len` is more than [`MAX_WORDS`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn received(label: u64, words: [u64; MAX_WORDS], len: usize) -> Option<Self> {
+        if len > MAX_WORDS {
+            return None;
+        }
+        Some(Self {
+            label,
+            words,
+            len: len as u8,
+            cap: None,
+            foreign_caps: 0,
+        })
+    }
+
+    /// Every word there is room for; those past the length mean nothing.
+    /// For a transport, which moves blocks of a fixed size.
+    #[inline(always)]
+    #[must_use]
+    pub const fn block(&self) -> &[u64; MAX_WORDS] {
+        &self.words
+    }
+
     /// Appends a word.
     ///
     /// # Errors
@@ -73,6 +101,26 @@ impl Message {
     #[inline(always)]
     pub fn word(&self, index: usize) -> u64 {
         self.words().get(index).copied().unwrap_or(0)
+    }
+}
+
+impl PartialEq for Message {
+    fn eq(&self, other: &Self) -> bool {
+        (self.label, self.cap, self.foreign_caps) == (other.label, other.cap, other.foreign_caps)
+            && self.words() == other.words()
+    }
+}
+
+impl Eq for Message {}
+
+impl core::fmt::Debug for Message {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Message")
+            .field("label", &self.label)
+            .field("words", &self.words())
+            .field("cap", &self.cap)
+            .field("foreign_caps", &self.foreign_caps)
+            .finish()
     }
 }
 
