@@ -41,6 +41,20 @@ pub const SYSTEM: &str = "system";
 /// Most entries.
 pub const MAX_ENTRIES: usize = 64;
 
+/// Names of the entries that hold the servers' programs; clients' programs have the names that the description gives.
+pub mod program {
+    /// The console service.
+    pub const CONSOLE: &str = "console";
+    /// The timer service.
+    pub const TIMER: &str = "timer";
+    /// Every iommu-server shard.
+    pub const IOMMU: &str = "iommu-server";
+    /// Every msi-server shard.
+    pub const MSI: &str = "msi-server";
+    /// Every pci-server shard.
+    pub const PCI: &str = "pci-server";
+}
+
 /// What is wrong with a bundle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BundleError {

@@ -47,6 +47,9 @@ pub mod slot {
     pub const IRQ: u64 = 12;
     /// Console and root: I/O ports of the serial line.
     pub const SERIAL: u64 = 13;
+    /// Where the kernel sends the PD's faults (badge kind `Fault`): the kernel looks a fault endpoint up in the
+    /// faulting thread's own CSpace. A PD that empties the slot only loses the report of its own death.
+    pub const FAULT: u64 = 14;
     /// Clients: pci-server shard n's endpoint is `PCI + n` (badge kind `Client`).
     pub const PCI: u64 = 16;
     /// Clients and pci-server shards: iommu-server shard n's endpoint is `IOMMU + n`.
@@ -59,6 +62,18 @@ pub mod slot {
 
 /// Most shards of one kind.
 pub const MAX_SHARDS: usize = 16;
+
+/// PD numbers that are fixed; the others follow: iommu, msi and pci shards, then the clients.
+pub mod pd {
+    /// The root task: it has a log ring like every PD, and serves the supervisor's endpoint.
+    pub const ROOT: u16 = 0;
+    /// The console service.
+    pub const CONSOLE: u16 = 1;
+    /// The timer service.
+    pub const TIMER: u16 = 2;
+}
+/// Most PDs, the root task included.
+pub const MAX_PDS: usize = 64;
 
 /// Virtual addresses.
 pub mod va {
