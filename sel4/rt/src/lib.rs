@@ -1,2 +1,50 @@
-//! sel4-rt: to be written.
+//! What a program needs before and beside its `main`: the entry point, the panic handler, memory routines.
+//!
+//! - [`entry!`]: the entry point of a protection domain; [`root_entry!`]: of the root task;
+//! - [`set_panic_sink`], [`set_panic_hook`]: where a panic's text goes and who is told;
+//! - [`DebugConsole`]: the kernel's console, on kernels that have one.
+//!
+//! # How a program must be built
+//!
+//! For the target `x86_64-unknown-linux-gnu` on stable Rust, as `no_std`, `no_main`, with the target named
+//! explicitly (then `RUSTFLAGS` do not reach build scripts) and the profile `pd`:
+//!
+//! ```text
+//! cargo build --profile pd --target x86_64-unknown-linux-gnu -p <package>
+//! RUSTFLAGS="-C relocation-model=static
+//!            -C link-arg=-nostartfiles -C link-arg=-nostdlib -C link-arg=-static -C link-arg=-no-pie
+//!            -C link-arg=-Wl,--build-id=none -C link-arg=-T<tree>/sel4/rt/pd.ld"
+//! SEL4_CONSTANTS=<constants.rs that sel4-gen wrote for this kernel>
+//! ```
+//!
+//! `pd.ld` lays out the program from 0x400000. SSE is free to use; the FS and GS bases are not used.
+//!
+//! # How a protection domain is started
+//!
+//! Its creator writes the registers rip = the ELF's entry, rsp = one past the top of the stack, rdi = the
+//! argument, rsi = address of the IPC buffer (0 for none), and nothing else. The stack needs no content and is
+//! aligned here; the page below it should not be mapped.
+//!
+//! # How it ends
+//!
+//! A panic prints `panic: <message> at <file>:<line>` to the sink, calls the hook, and then makes the system
+//! call number [`PANIC_SYSCALL`], which no kernel knows: the supervisor receives the fault
+//! `UnknownSyscall { number: PANIC_SYSCALL, .. }`. Should that return, an invalid instruction follows.
 #![no_std]
+// A test harness brings std, which has a panic handler of its own: then there is nothing here.
+#![cfg(not(test))]
+
+mod console;
+mod memory;
+mod panic;
+mod start;
+mod symbols;
+
+pub use console::DebugConsole;
+pub use panic::{PANIC_SYSCALL, set_panic_hook, set_panic_sink};
+
+// For the expansion of the entry macros only.
+#[doc(hidden)]
+pub use sel4::{IpcBuffer as __IpcBuffer, bootinfo::FRAME_BYTES as __BOOTINFO_BYTES};
+#[doc(hidden)]
+pub use start::{ROOT_STACK_BYTES as __ROOT_STACK_BYTES, RootStack as __RootStack, prepare};

@@ -1,0 +1,103 @@
+//! The entry points.
+//!
+//! They come by macro, since each program has one of the two, and only the root task carries a stack.
+
+/// Bytes of the root task's stack. The kernel gives it none.
+pub const ROOT_STACK_BYTES: usize = 256 * 1024;
+
+/// Tells the bindings where the IPC buffer is.
+///
+/// # Safety
+/// To be called by the entry point only: `ipc_buffer` is what the program's creator passed, null or the
+/// address of this thread's IPC buffer, and nothing has run before.
+#[doc(hidden)]
+pub unsafe fn prepare(ipc_buffer: *mut sel4::IpcBuffer) {
+    if !ipc_buffer.is_null() && ipc_buffer.is_aligned() {
+        // SAFETY: the creator mapped the buffer for the program's life and made it known to the kernel; a
+        // protection domain has one thread.
+        unsafe { sel4::init_ipc_buffer(ipc_buffer) }
+    }
+}
+
+/// Defines the entry point of a protection domain: `entry!(main)` with `fn main(argument: u64) -> !`.
+#[macro_export]
+macro_rules! entry {
+    ($main:path) => {
+        ::core::arch::global_asm!(
+            ".section .text._start, \"ax\", @progbits",
+            ".globl _start",
+            ".type _start, @function",
+            "_start:",
+            "xor ebp, ebp",
+            "and rsp, -16",
+            "call {start}",
+            "ud2",
+            ".size _start, . - _start",
+            ".text",
+            start = sym __sel4_rt_start,
+        );
+
+        extern "C" fn __sel4_rt_start(argument: u64, ipc_buffer: *mut $crate::__IpcBuffer) -> ! {
+            // SAFETY: this is the entry point, and the creator passed the buffer (see the crate's documentation).
+            unsafe { $crate::prepare(ipc_buffer) };
+            let main: fn(u64) -> ! = $main;
+            main(argument)
+        }
+    };
+}
+
+/// Defines the entry point of the root task: `root_entry!(main)` with `fn main(bootinfo: &'static [u8]) -> !`,
+/// which gets the frame of the boot information, not checked yet (`sel4::parse_bootinfo`). The IPC buffer
+/// is not known before that: `sel4::init_ipc_buffer` is the caller's.
+#[macro_export]
+macro_rules! root_entry {
+    ($main:path) => {
+        ::core::arch::global_asm!(
+            ".section .text._start, \"ax\", @progbits",
+            ".globl _start",
+            ".type _start, @function",
+            "_start:",
+            "lea rsp, [rip + {stack} + {bytes}]",
+            "xor ebp, ebp",
+            "call {start}",
+            "ud2",
+            ".size _start, . - _start",
+            ".text",
+            stack = sym __SEL4_RT_STACK,
+            bytes = const $crate::__ROOT_STACK_BYTES,
+            start = sym __sel4_rt_start,
+        );
+
+        static __SEL4_RT_STACK: $crate::__RootStack = $crate::__RootStack::new();
+
+        extern "C" fn __sel4_rt_start(bootinfo: *const u8) -> ! {
+            // SAFETY: this is the entry point, and the kernel passes the address of the boot information,
+            // whose frame stays mapped and is written by nobody.
+            let frame = unsafe { ::core::slice::from_raw_parts(bootinfo, $crate::__BOOTINFO_BYTES) };
+            let main: fn(&'static [u8]) -> ! = $main;
+            main(frame)
+        }
+    };
+}
+
+/// Memory for the root task's stack.
+#[doc(hidden)]
+#[repr(C, align(16))]
+pub struct RootStack(core::cell::UnsafeCell<[u8; ROOT_STACK_BYTES]>);
+
+// SAFETY: only the processor's stack pointer refers to it.
+unsafe impl Sync for RootStack {}
+
+impl RootStack {
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(core::cell::UnsafeCell::new([0; ROOT_STACK_BYTES]))
+    }
+}
+
+impl Default for RootStack {
+    fn default() -> Self {
+        Self::new()
+    }
+}
