@@ -1,0 +1,135 @@
+//! Reads `[kernel]` and `[system]`.
+
+use super::client::{self, DeviceRule, Sharing};
+use super::section::Section;
+use std::ops::Range;
+use system::layout::MAX_SHARDS;
+use system::model::{End, IommuChoice, Shards};
+
+/// DMA pool when the description says nothing, in bytes.
+const DEFAULT_DMA_POOL: u64 = 32 << 20;
+/// Memory for IOMMU tables when the description says nothing, in bytes.
+const DEFAULT_TABLES: u64 = 4 << 20;
+
+/// How the kernel is built.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum KernelBuild {
+    /// Without debugging: fast, and silent when it stops.
+    #[default]
+    Release,
+    /// Prints what it objects to.
+    Debug,
+}
+
+/// What `[system]` says.
+pub struct SystemSection {
+    /// Assign bus-mastering devices though nothing confines their DMA.
+    pub unprotected: bool,
+    /// Allow test operations.
+    pub testing: bool,
+    /// The IOMMU's driver.
+    pub iommu: IommuChoice,
+    /// Shards.
+    pub shards: Shards,
+    /// DMA pool, in bytes.
+    pub dma_pool: u64,
+    /// Where that is said.
+    pub dma_pool_span: Option<Range<usize>>,
+    /// Pages for IOMMU tables.
+    pub table_pages: u32,
+    /// When the system ends.
+    pub end: End,
+    /// Where that is said.
+    pub end_span: Option<Range<usize>>,
+    /// Devices that nobody gets.
+    pub withheld: Vec<DeviceRule>,
+    /// The same, compiled.
+    pub withheld_compiled:
+        heapless::Vec<system::model::DeviceMatch, { system::model::MAX_WITHHELD }>,
+}
+
+impl Default for SystemSection {
+    fn default() -> Self {
+        Self {
+            unprotected: false,
+            testing: false,
+            iommu: IommuChoice::Auto,
+            shards: Shards { pci: 0, msi: 1 },
+            dma_pool: DEFAULT_DMA_POOL,
+            dma_pool_span: None,
+            table_pages: (DEFAULT_TABLES / 4096) as u32,
+            end: End::Never,
+            end_span: None,
+            withheld: Vec::new(),
+            withheld_compiled: heapless::Vec::new(),
+        }
+    }
+}
+
+/// Reads `[kernel]`.
+pub fn read_kernel(mut section: Section<'_, '_>) -> KernelBuild {
+    let build = section.choice(
+        "build",
+        &[
+            ("release", KernelBuild::Release),
+            ("debug", KernelBuild::Debug),
+        ],
+    );
+    section.finish();
+    build.map_or_else(KernelBuild::default, |build| build.value)
+}
+
+/// Reads `[system]`.
+pub fn read(mut section: Section<'_, '_>) -> SystemSection {
+    let default = SystemSection::default();
+    let dma_pool = section.size("dma_pool", 4096, 4096..=1 << 40);
+    let end = section.choice("end", &[("never", End::Never), ("finished", End::Finished)]);
+    let withheld: Vec<DeviceRule> = section
+        .tables("withheld", "a device rule", |section| {
+            client::read_device_rule(section, Sharing::Meaningless)
+        })
+        .into_iter()
+        .flatten()
+        .collect();
+    let read = SystemSection {
+        unprotected: section.flag("unprotected").is_some_and(|flag| flag.value),
+        testing: section.flag("testing").is_some_and(|flag| flag.value),
+        iommu: section
+            .choice(
+                "iommu",
+                &[
+                    ("auto", IommuChoice::Auto),
+                    ("vtd", IommuChoice::Vtd),
+                    ("none", IommuChoice::None),
+                ],
+            )
+            .map_or(default.iommu, |choice| choice.value),
+        shards: section
+            .table("shards", "[system.shards]", read_shards)
+            .unwrap_or(default.shards),
+        dma_pool: dma_pool
+            .as_ref()
+            .map_or(default.dma_pool, |pool| pool.value),
+        dma_pool_span: dma_pool.map(|pool| pool.span),
+        table_pages: section
+            .size("iommu_tables", 4096, 64 << 10..=1 << 30)
+            .map_or(default.table_pages, |size| (size.value / 4096) as u32),
+        end: end.as_ref().map_or(default.end, |end| end.value),
+        end_span: end.map(|end| end.span),
+        withheld_compiled: client::bounded(&mut section, "withheld", &withheld),
+        withheld,
+    };
+    section.finish();
+    read
+}
+
+fn read_shards(mut section: Section<'_, '_>) -> Shards {
+    let most = MAX_SHARDS as u64;
+    let pci = section.number("pci", 0..=most);
+    let msi = section.number("msi", 1..=most);
+    section.finish();
+    Shards {
+        pci: pci.map_or(0, |shards| shards.value as u8),
+        msi: msi.map_or(1, |shards| shards.value as u8),
+    }
+}
