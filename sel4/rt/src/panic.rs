@@ -8,8 +8,9 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use crate::DebugConsole;
 
-/// Number of the system call that ends a panicked thread: "PANIC" in ASCII, which no kernel has.
-pub const PANIC_SYSCALL: u64 = 0x50_414e_4943;
+/// Number of the system call that ends a panicked thread: "PANC" in ASCII, which no kernel has. 5.0.0 reports
+/// 32 bits of a number.
+pub const PANIC_SYSCALL: u64 = 0x5041_4e43;
 
 static SINK: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
 static HOOK: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());

@@ -44,6 +44,9 @@ const FIRST_ENTRY_SLOT: Word = slot::DOMAIN + 1;
 const USER_TOP: Word = 0x0000_7fff_ffff_f000;
 const IPC_BUFFER_BYTES: Word = 1024;
 const SIZE_BITS: core::ops::RangeInclusive<u8> = 4..=47;
+/// The kernel aligns memory as it sees it, at physical addresses shifted by 2^39: larger untypeds than that (of
+/// device memory) are aligned no better.
+const ALIGNED_BITS: u8 = 39;
 const EXTRA_BYTES_MAX: Word = 16 << 20;
 
 /// Where one kernel puts the fields, and what its configuration allows in them.
@@ -371,7 +374,7 @@ impl<'a> BootInfo<'a> {
                     "it must be 0 or 1",
                 ));
             }
-            if !entry.physical.is_multiple_of(1 << size) {
+            if !entry.physical.is_multiple_of(1 << size.min(ALIGNED_BITS)) {
                 return Err(at(
                     "untypedList.paddr",
                     entry.physical,

@@ -173,6 +173,22 @@ fn every_broken_untyped_is_named_with_its_number() {
 }
 
 #[test]
+fn an_untyped_beyond_the_kernels_window_is_aligned_to_the_window_only() {
+    for layout in [PACKED, ALIGNED] {
+        let mut frame = good(layout);
+        let at = frame.entry(1);
+        frame.put(at, 1 << 39);
+        frame.0[at + layout.entry_size_bits_offset] = 46;
+        frame.0[at + layout.entry_device_offset] = 1;
+        assert!(BootInfo::parse(&frame.0, &layout).is_ok());
+        frame.put(at, 1 << 38);
+        frame.0[at + layout.entry_size_bits_offset] = 46;
+        frame.0[at + layout.entry_device_offset] = 1;
+        assert_eq!(frame.error().field, "untypedList.paddr");
+    }
+}
+
+#[test]
 fn the_message_names_field_value_and_rule() {
     let mut frame = good(PACKED);
     frame.put(8, 9);
