@@ -36,6 +36,18 @@ impl<const WORDS: usize> NumberPool<WORDS> {
         })
     }
 
+    /// A pool of nothing.
+    #[must_use]
+    pub const fn empty() -> Self {
+        Self {
+            taken: [0; WORDS],
+            first: 0,
+            count: 0,
+            free: 0,
+            lowest: 0,
+        }
+    }
+
     /// Numbers in the pool.
     #[must_use]
     pub const fn count(&self) -> u32 {

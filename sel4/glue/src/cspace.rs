@@ -1,0 +1,267 @@
+//! [`CSpace`]: a PD's own capability slots, and what a server does with capabilities: retype, mint, copy
+//! into a client's grant window, revoke.
+//!
+//! Slots are numbers of the private CNode. Those of `PdInfo::free_slots` are handed out by a bounded pool;
+//! the fixed ones (`system::layout::slot`) and the given ones are only named. A server keeps the *master* of
+//! everything that it places in a window: [`CSpace::revoke`] on the master takes every copy everywhere.
+//! What lies in a window is never read.
+
+use ipc_proto::{Badge, Refusal, Rule};
+use sel4::object::RETYPE_MAX;
+use sel4::{CNode, CapData, Error, Notification, ObjectType, Rights, Slot, Untyped, Window};
+use system::info::{ClientEntry, PdInfo};
+use system::layout::slot;
+use system::pool::NumberPool;
+
+/// Words of the slot pool: a private CNode has at most 2^16 slots.
+const POOL_WORDS: usize = 1 << 10;
+
+/// A PD's own capability slots.
+#[derive(Debug)]
+pub struct CSpace {
+    cnode: CNode,
+    depth: u8,
+    free: NumberPool<POOL_WORDS>,
+}
+
+impl CSpace {
+    /// The slots that `info` describes. More free slots than there can be are cut off.
+    pub(crate) const fn new(info: &PdInfo) -> Self {
+        let free = match NumberPool::new(info.free_slots.first, info.free_slots.count) {
+            Some(pool) => pool,
+            None => NumberPool::empty(),
+        };
+        Self {
+            cnode: CNode::at(slot::CNODE),
+            depth: info.cnode_bits,
+            free,
+        }
+    }
+
+    /// Slot `number` of the private CNode, as CNode methods name it.
+    #[must_use]
+    pub const fn slot(&self, number: u32) -> Slot {
+        self.cnode.slot_at(number as u64, self.depth)
+    }
+
+    /// Slots in use, of those the PD may use as it likes.
+    #[must_use]
+    pub const fn used(&self) -> u32 {
+        self.free.used()
+    }
+
+    /// Slots left.
+    #[must_use]
+    pub const fn free(&self) -> u32 {
+        self.free.free()
+    }
+
+    /// Takes an empty slot.
+    ///
+    /// # Errors
+    /// `SlotsExhausted` with the number of slots there are.
+    pub fn take(&mut self) -> Result<u32, Refusal> {
+        self.take_run(1)
+    }
+
+    /// Takes `count` empty slots in a row.
+    ///
+    /// # Errors
+    /// `SlotsExhausted` with the number of slots there are.
+    pub fn take_run(&mut self, count: u32) -> Result<u32, Refusal> {
+        self.free.take_run(count, 1).ok_or(Refusal::new(
+            Rule::SlotsExhausted,
+            u64::from(self.free.count()),
+        ))
+    }
+
+    /// Empties `count` slots from `first` on and takes them back. What is derived from their capabilities
+    /// stays: [`Self::revoke`] first. Slots that were not taken are left alone.
+    ///
+    /// # Errors
+    /// `KernelRefused`; the slots that could not be emptied stay taken.
+    pub fn delete_run(&mut self, first: u32, count: u32) -> Result<(), Refusal> {
+        let mut result = Ok(());
+        for number in first..first.saturating_add(count) {
+            if !self.free.is_taken(number) {
+                continue;
+            }
+            match self.slot(number).delete() {
+                Ok(()) => {
+                    // It was taken.
+                    let _ = self.free.give(number);
+                }
+                Err(error) => result = Err(crate::refused(error)),
+            }
+        }
+        result
+    }
+
+    /// Empties one slot and takes it back: [`Self::delete_run`].
+    ///
+    /// # Errors
+    /// As [`Self::delete_run`].
+    pub fn delete(&mut self, number: u32) -> Result<(), Refusal> {
+        self.delete_run(number, 1)
+    }
+
+    /// Deletes everything derived from the capability in `number`, wherever it is.
+    ///
+    /// # Errors
+    /// `KernelRefused`.
+    pub fn revoke(&self, number: u32) -> Result<(), Refusal> {
+        self.slot(number).revoke().map_err(crate::refused)
+    }
+
+    /// Breaks off every send that waits with the badge of the endpoint capability in `number`, which must
+    /// have all rights. To be done after [`Self::revoke`], which does not reach senders that wait already.
+    ///
+    /// # Errors
+    /// `KernelRefused`.
+    pub fn cancel_badged_sends(&self, number: u32) -> Result<(), Refusal> {
+        self.slot(number)
+            .cancel_badged_sends()
+            .map_err(crate::refused)
+    }
+
+    /// Makes a capability with a badge from the one in `source` (an endpoint or notification without a badge),
+    /// in a slot of its own: the master of copies for clients.
+    ///
+    /// # Errors
+    /// `SlotsExhausted`, `KernelRefused`.
+    pub fn mint(&mut self, source: u32, rights: Rights, badge: Badge) -> Result<u32, Refusal> {
+        let number = self.take()?;
+        self.fill(number, |target, this| {
+            target.mint_from(this.slot(source), rights, cap_data(badge))
+        })
+    }
+
+    /// Copies the capability in `source` into a slot of its own.
+    ///
+    /// # Errors
+    /// `SlotsExhausted`, `KernelRefused`.
+    pub fn copy(&mut self, source: u32, rights: Rights) -> Result<u32, Refusal> {
+        let number = self.take()?;
+        self.fill(number, |target, this| {
+            target.copy_from(this.slot(source), rights)
+        })
+    }
+
+    /// Makes `count` objects (at most 256) of the untyped in slot `untyped`, in as many slots in a row;
+    /// returns the first.
+    ///
+    /// # Errors
+    /// `SlotsExhausted`; `KernelRefused`: what the untyped cannot become, or has no room for.
+    pub fn retype(&mut self, untyped: u32, kind: ObjectType, count: u32) -> Result<u32, Refusal> {
+        if count == 0 || count > RETYPE_MAX {
+            return Err(crate::refused(Error::RangeError));
+        }
+        let first = self.take_run(count)?;
+        let window = Window::of(self.cnode, u64::from(first), count);
+        match Untyped::at(u64::from(untyped)).retype(kind, window) {
+            Ok(()) => Ok(first),
+            Err(error) => {
+                // All or nothing in the kernel: the slots are still empty.
+                let _ = self.free.give_run(first, count);
+                Err(crate::refused(error))
+            }
+        }
+    }
+
+    /// Copies the capability in `source` into a client's window.
+    ///
+    /// # Errors
+    /// `NoWindow`, `WindowSlotOutOfRange`, `WindowSlotOccupied`, `KernelRefused`.
+    pub fn copy_to_window(
+        &self,
+        client: &ClientEntry,
+        window_slot: u16,
+        source: u32,
+        rights: Rights,
+    ) -> Result<(), Refusal> {
+        let target = window(client, window_slot)?;
+        target
+            .copy_from(self.slot(source), rights)
+            .map_err(|error| placing(error, window_slot))
+    }
+
+    /// Places a capability with a badge in a client's window, made from the one in `source`. There is no
+    /// master of it but `source` itself: for device and buffer capabilities [`Self::mint`] a master first.
+    ///
+    /// # Errors
+    /// As [`Self::copy_to_window`].
+    pub fn mint_to_window(
+        &self,
+        client: &ClientEntry,
+        window_slot: u16,
+        source: u32,
+        rights: Rights,
+        badge: Badge,
+    ) -> Result<(), Refusal> {
+        let target = window(client, window_slot)?;
+        target
+            .mint_from(self.slot(source), rights, cap_data(badge))
+            .map_err(|error| placing(error, window_slot))
+    }
+
+    /// Empties a slot of a client's window, whatever lies there: to undo what was just placed.
+    ///
+    /// # Errors
+    /// `NoWindow`, `WindowSlotOutOfRange`, `KernelRefused`.
+    pub fn clear_window(&self, client: &ClientEntry, window_slot: u16) -> Result<(), Refusal> {
+        window(client, window_slot)?
+            .delete()
+            .map_err(crate::refused)
+    }
+
+    /// Fills the taken slot `number`, or takes it back.
+    fn fill(
+        &mut self,
+        number: u32,
+        make: impl FnOnce(Slot, &Self) -> sel4::Result,
+    ) -> Result<u32, Refusal> {
+        match make(self.slot(number), self) {
+            Ok(()) => Ok(number),
+            Err(error) => {
+                // It was taken a moment ago and is still empty.
+                let _ = self.free.give(number);
+                Err(crate::refused(error))
+            }
+        }
+    }
+}
+
+/// Signals a client's event notification, with the badge that the root task put on this server's capability.
+pub fn signal_client(client: &ClientEntry) {
+    Notification::at(u64::from(client.events)).signal();
+}
+
+/// A slot of a client's window, which must be inside.
+fn window(client: &ClientEntry, window_slot: u16) -> Result<Slot, Refusal> {
+    if client.window == 0 {
+        return Err(Rule::NoWindow.into());
+    }
+    if u32::from(window_slot)
+        .checked_shr(u32::from(client.window_bits))
+        .is_some_and(|beyond| beyond != 0)
+    {
+        return Err(Refusal::new(
+            Rule::WindowSlotOutOfRange,
+            u64::from(window_slot),
+        ));
+    }
+    Ok(CNode::at(u64::from(client.window)).slot_at(u64::from(window_slot), client.window_bits))
+}
+
+/// The refusal for a capability that could not be placed.
+fn placing(error: Error, window_slot: u16) -> Refusal {
+    match error {
+        Error::DeleteFirst => Refusal::new(Rule::WindowSlotOccupied, u64::from(window_slot)),
+        other => crate::refused(other),
+    }
+}
+
+/// A badge as mint takes it; 28 bits by construction.
+fn cap_data(badge: Badge) -> CapData {
+    sel4::Badge::new(badge.to_word()).map_or(CapData::NONE, CapData::badge)
+}

@@ -1,0 +1,130 @@
+//! [`Server`]: the receiving end of a PD's endpoint.
+//!
+//! One receive yields either a request or the flags of the PD's bound notification:
+//!
+//! ```text
+//! let mut server = Server::new(pd);
+//! let mut incoming = server.receive();
+//! loop {
+//!     let reply = match incoming {
+//!         Incoming::Request { badge, message } => pci::dispatch(&mut core, badge, &message),
+//!         Incoming::Events(flags) => { core.on_events(flags); None }
+//!     };
+//!     incoming = server.reply_and_receive(reply);
+//! }
+//! ```
+//! `None` replies to nobody: after an event, or after a request that was parked ([`crate::Parking`]).
+
+use ipc_proto::{Badge, MAX_WORDS, Message, Refusal, Rule};
+use sel4::ipc::{self, Received};
+use sel4::{CNode, Endpoint, Reply, Slot};
+use system::layout::slot;
+
+use crate::Pd;
+use crate::port::{incoming, outgoing};
+
+/// What a receive yields.
+#[derive(Clone, Copy, Debug)]
+pub enum Incoming {
+    /// A request. Its sender waits for the reply, if it called.
+    Request {
+        /// Badge of the capability that was invoked, for `dispatch`.
+        badge: u64,
+        /// The request. Capabilities that came along are counted in it and gone already.
+        message: Message,
+    },
+    /// Flags that were signalled on the PD's event notification (`system::layout::event`).
+    Events(u64),
+}
+
+/// A PD's endpoint, to be received from.
+#[derive(Debug)]
+pub struct Server {
+    endpoint: Endpoint,
+    reply: Reply,
+    receive_slot: Slot,
+}
+
+impl Server {
+    /// The endpoint of this PD, which becomes ready to receive capabilities.
+    #[must_use]
+    pub fn new(pd: &Pd) -> Self {
+        let receive_slot = CNode::at(slot::CNODE).slot_at(slot::RECEIVE, pd.info().cnode_bits);
+        ipc::set_receive_slot(receive_slot);
+        Self {
+            endpoint: Endpoint::at(slot::ENDPOINT),
+            reply: Reply::new(),
+            receive_slot,
+        }
+    }
+
+    /// Waits for a request or event.
+    #[inline(always)]
+    pub fn receive(&mut self) -> Incoming {
+        let received = self.endpoint.recv(&mut self.reply);
+        self.accept(received)
+    }
+
+    /// Answers the last request with `reply`, then waits as [`Self::receive`].
+    /// With `None` nobody is answered.
+    #[inline(always)]
+    pub fn reply_and_receive(&mut self, reply: Option<Message>) -> Incoming {
+        let received = match reply {
+            Some(message) => self.answer(&message),
+            None => self.endpoint.recv(&mut self.reply),
+        };
+        self.accept(received)
+    }
+
+    #[inline(always)]
+    fn answer(&mut self, message: &Message) -> Received {
+        let (info, registers) = outgoing(message, 0);
+        self.endpoint.reply_recv(&mut self.reply, info, registers)
+    }
+
+    /// Turns what was received into a request or an event; refuses by itself what is too long for a [`Message`].
+    #[inline(always)]
+    fn accept(&mut self, mut received: Received) -> Incoming {
+        // Ends with the first message that is short enough; each round has answered one sender.
+        loop {
+            if let Some(flags) = Badge::event_flags(received.badge) {
+                return Incoming::Events(flags);
+            }
+            let caps = if received.info.extra_caps() == 0 {
+                (None, 0)
+            } else {
+                self.take_caps(&received)
+            };
+            if let Some(mut message) = incoming(received.info, &received.words) {
+                (message.cap, message.foreign_caps) = caps;
+                return Incoming::Request {
+                    badge: received.badge,
+                    message,
+                };
+            }
+            received = self.refuse_length();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn refuse_length(&mut self) -> Received {
+        self.answer(&Refusal::new(Rule::BadLength, MAX_WORDS as u64).to_message())
+    }
+
+    /// What came along: the badge of the first capability if it is one of this PD's own endpoint (the kernel
+    /// hands over its badge instead of the capability), and how many others. A capability that really was
+    /// transferred is deleted: nothing here ever uses one.
+    #[cold]
+    #[inline(never)]
+    fn take_caps(&mut self, received: &Received) -> (Option<u64>, u8) {
+        let count = received.info.extra_caps();
+        let unwrapped = received.info.caps_unwrapped();
+        if usize::try_from(unwrapped.count_ones()) != Ok(count) {
+            // Failure would mean the slot does not exist; then nothing was received into it either.
+            let _ = self.receive_slot.delete();
+        }
+        let own = (unwrapped & 1 != 0).then(|| ipc::unwrapped_badge(0));
+        (own, (count - usize::from(own.is_some())) as u8)
+    }
+}
