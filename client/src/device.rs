@@ -1,7 +1,7 @@
 //! [`Device`]: a held device, and what is reached through it:
 //! [`Registers`] (a mapped part of a BAR) and [`Interrupts`].
 
-use core::ops::{Deref, DerefMut};
+use core::ops::Deref;
 
 use hw::Sbdf;
 use ipc_proto::{BarKind, DeviceState, Mechanism, Properties, ResetKind, Switch, Width, pci};
@@ -261,9 +261,25 @@ impl<P: Platform> Deref for Registers<'_, '_, P> {
     }
 }
 
-impl<P: Platform> DerefMut for Registers<'_, '_, P> {
-    fn deref_mut(&mut self) -> &mut P::Registers {
-        &mut self.registers
+impl<P: Platform> hw::Mmio for Registers<'_, '_, P> {
+    fn len(&self) -> usize {
+        self.registers.len()
+    }
+    #[inline(always)]
+    fn read32(&self, offset: usize) -> u32 {
+        self.registers.read32(offset)
+    }
+    #[inline(always)]
+    fn read64(&self, offset: usize) -> u64 {
+        self.registers.read64(offset)
+    }
+    #[inline(always)]
+    fn write32(&mut self, offset: usize, value: u32) {
+        self.registers.write32(offset, value);
+    }
+    #[inline(always)]
+    fn write64(&mut self, offset: usize, value: u64) {
+        self.registers.write64(offset, value);
     }
 }
 
