@@ -113,7 +113,8 @@ impl CNode {
         self.slot_at(index, Word::BITS as u8)
     }
 
-    /// Slot `index` to `depth` bits: for a CNode fresh from retype (no guard) its size in bits.
+    /// Slot `index` to `depth` bits: for a CNode fresh from retype (no guard) its size in bits. Only the
+    /// lowest `depth` bits of `index` count, so a number past the CNode names a slot from its start again.
     #[inline(always)]
     #[must_use]
     pub const fn slot_at(self, index: Word, depth: u8) -> Slot {

@@ -5,8 +5,8 @@ use core::fmt;
 use sel4_sys::Word;
 use sel4_sys::invocation::Outcome;
 
-/// What an invocation gives.
-pub type Result<T = ()> = core::result::Result<T, Error>;
+/// What an invocation gives. Generic in the error too, so that a glob import does not hide the prelude's.
+pub type Result<T = (), E = Error> = core::result::Result<T, E>;
 
 /// Why the kernel refused an invocation (`seL4_Error`, `libsel4/include/sel4/errors.h`).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -133,7 +133,7 @@ impl Fault {
             label::VM => Self::Page {
                 ip: word(0),
                 address: word(1),
-                access: access(word(2), word(3)),
+                access: access(&word),
                 error_code: word(3),
             },
             label::CAP => Self::Capability {
@@ -176,12 +176,16 @@ impl Fault {
     }
 }
 
-/// Bit 1 of the error code is a write, bit 4 a fetch; the kernel reports a fetch by a word of its own too.
-fn access(instruction_fault: Word, error_code: Word) -> Access {
+/// Bit 1 of the error code is a write, bit 4 a fetch. But the processor tells a fetch apart only where it can
+/// forbid one (NX), which 5.0.0 never does: then a read of the very instruction was a fetch.
+fn access(word: &impl Fn(usize) -> Word) -> Access {
+    let (ip, address, instruction_fault, error_code) = (word(0), word(1), word(2), word(3));
     if instruction_fault != 0 || error_code & 0x10 != 0 {
         Access::Fetch
     } else if error_code & 2 != 0 {
         Access::Write
+    } else if ip == address {
+        Access::Fetch
     } else {
         Access::Read
     }

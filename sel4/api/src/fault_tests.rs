@@ -31,6 +31,14 @@ fn page_faults_tell_read_write_and_fetch_apart() {
             }
         );
     }
+    let without_nx = decode(5, &[0xdead_0000, 0xdead_0000, 0, 4]).unwrap();
+    assert!(matches!(
+        without_nx,
+        Fault::Page {
+            access: Access::Fetch,
+            ..
+        }
+    ));
     let text = decode(5, &[0x40_1000, 0x123_4500, 0, 6])
         .unwrap()
         .to_string();

@@ -67,7 +67,7 @@ impl Frame {
     /// Only for a capability of another kind.
     #[inline]
     pub fn unmap(self) -> Result {
-        done(invoke(self.cptr(), label::X86_PAGE_UNMAP, [], []))
+        done(abi::unmap_page(self.cptr()))
     }
 
     /// `X86_Page_MapIO`: maps at `address` for the DMA of the requester that `space` stands for.

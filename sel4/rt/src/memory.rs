@@ -188,26 +188,41 @@ pub unsafe fn compare(left: *const u8, right: *const u8, bytes: usize) -> i32 {
     let mut done = 0;
     // SAFETY: all accesses are below `bytes`.
     unsafe {
-        while bytes - done >= WORD {
-            let l = left.add(done).cast::<u64>().read_unaligned();
-            let r = right.add(done).cast::<u64>().read_unaligned();
-            if l != r {
-                return if l.swap_bytes() < r.swap_bytes() {
-                    -1
-                } else {
-                    1
-                };
+        let word = |from: *const u8, at: usize| from.add(at).cast::<u64>().read_unaligned();
+        let differ = |at: usize| word(left, at) ^ word(right, at);
+        // Four words at a time as long as they are equal, then word by word.
+        let blocks = bytes & !(4 * WORD - 1);
+        while done != blocks {
+            let last = done.wrapping_add(3 * WORD);
+            if differ(done)
+                | differ(done.wrapping_add(8))
+                | differ(done.wrapping_add(16))
+                | differ(last)
+                != 0
+            {
+                break;
             }
-            done += WORD;
+            done = done.wrapping_add(4 * WORD);
         }
-        while done < bytes {
+        let whole = bytes & !(WORD - 1);
+        while done != whole {
+            let (l, r) = (
+                word(left, done).swap_bytes(),
+                word(right, done).swap_bytes(),
+            );
+            if l != r {
+                return if l < r { -1 } else { 1 };
+            }
+            done = done.wrapping_add(WORD);
+        }
+        while done != bytes {
             // Volatile, or the compiler would call this very function.
             let l = ptr::read_volatile(left.add(done));
             let r = ptr::read_volatile(right.add(done));
             if l != r {
                 return i32::from(l) - i32::from(r);
             }
-            done += 1;
+            done = done.wrapping_add(1);
         }
     }
     0

@@ -134,3 +134,12 @@ pub fn remap_page(
 ) -> Outcome {
     backend::remap_page(frame, vspace, address, rights, attributes)
 }
+
+/// Unmaps a frame; one that is not mapped is no error.
+///
+/// # Errors
+/// The kernel's error number.
+#[inline(always)]
+pub fn unmap_page(frame: CPtr) -> Outcome {
+    backend::unmap_page(frame)
+}

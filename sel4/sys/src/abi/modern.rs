@@ -112,3 +112,9 @@ pub fn remap_page(
         [vspace],
     )
 }
+
+/// Answers in every case.
+#[inline(always)]
+pub fn unmap_page(frame: CPtr) -> Outcome {
+    invoke(frame, label::X86_PAGE_UNMAP, [], [])
+}
