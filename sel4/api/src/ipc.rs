@@ -94,6 +94,9 @@ impl SavedReply {
 
 impl Endpoint {
     /// `Call`: sends and waits for the reply.
+    ///
+    /// At an empty slot the kernel itself replies, with the label of `InvalidCapability` (2); only a `CPtr` that
+    /// resolves to no slot at all is a fault.
     #[inline(always)]
     #[must_use]
     pub fn call(self, info: MessageInfo, words: Registers) -> Message {
