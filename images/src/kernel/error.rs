@@ -18,10 +18,14 @@ pub enum KernelError {
         known: String,
     },
     /// Cargo could not say where the kernel's source is.
-    #[error("cargo could not locate the kernel's source: {0}; check that the network or cargo's offline registry is available")]
+    #[error(
+        "cargo could not locate the kernel's source: {0}; check that the network or cargo's offline registry is available"
+    )]
     Cargo(#[from] cargo_metadata::Error),
     /// The locked package is missing from cargo's answer.
-    #[error("cargo knows no package `sel4-sys` 0.0.28 from a registry; restore the dependency `kernel-source` of the package `images`")]
+    #[error(
+        "cargo knows no package `sel4-sys` 0.0.28 from a registry; restore the dependency `kernel-source` of the package `images`"
+    )]
     NoSource,
     /// A patch is not a unified diff that changes files in place, or does not
     /// fit the source.
@@ -51,7 +55,9 @@ pub enum KernelError {
         output: String,
     },
     /// The kernel's interface files could not be read.
-    #[error("kernel interface: {0}; the kernel's package is damaged, remove it from cargo's registry folder")]
+    #[error(
+        "kernel interface: {0}; the kernel's package is damaged, remove it from cargo's registry folder"
+    )]
     Generate(#[from] sel4_gen::Error),
     /// The operating system refused a file operation.
     #[error("cannot {action} {}: {error}", path.display())]

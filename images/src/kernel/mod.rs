@@ -239,7 +239,12 @@ mod tests {
         let mut spec = KernelSpec::new(Build::Release, 1);
         spec.without_patches = vec!["B9".into()];
         let folder = tempfile::tempdir().unwrap();
-        let error = build(&spec, folder.path(), &|_| ()).unwrap_err().to_string();
-        assert!(error.contains("`B9`") && error.contains("B0, B1, B2"), "{error}");
+        let error = build(&spec, folder.path(), &|_| ())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("`B9`") && error.contains("B0, B1, B2"),
+            "{error}"
+        );
     }
 }

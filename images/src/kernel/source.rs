@@ -29,13 +29,15 @@ pub fn find() -> Result<PathBuf, KernelError> {
 const FOLDERS: [&str; 2] = ["include", "src"];
 
 /// Files below [`FOLDERS`], as paths relative to `source`, in a fixed order.
-/// Other processors' and platforms' files are left out.
+/// Other processors' and platforms' files are left out, and the 32-bit kernel's.
 pub fn files(source: &Path) -> Result<Vec<PathBuf>, KernelError> {
     let mut files = Vec::new();
     let mut folders: Vec<PathBuf> = FOLDERS.iter().map(PathBuf::from).collect();
     while let Some(folder) = folders.pop() {
         let path = source.join(&folder);
-        let is_platforms = folder.ends_with("plat");
+        let is_platforms = FOLDERS
+            .iter()
+            .any(|top| folder == Path::new(top).join("plat"));
         let entries = fs::read_dir(&path).map_err(|error| KernelError::io("read", &path, error))?;
         for entry in entries {
             let entry = entry.map_err(|error| KernelError::io("read", &path, error))?;
@@ -46,7 +48,11 @@ pub fn files(source: &Path) -> Result<Vec<PathBuf>, KernelError> {
             let relative = folder.join(&name);
             if kind.is_file() {
                 files.push(relative);
-            } else if kind.is_dir() && name != "arm" && !(is_platforms && name != "pc99") {
+            } else if kind.is_dir()
+                && name != "arm"
+                && name != "32"
+                && (name == "pc99" || !is_platforms)
+            {
                 folders.push(relative);
             }
         }
@@ -87,17 +93,36 @@ pub const INCLUDE_FOLDERS: [&str; 6] = [
 /// The linker script, before the preprocessor.
 pub const LINKER_SCRIPT: &str = "src/plat/pc99/linker.lds";
 
-/// Assembler files (kernel `src/arch/x86/Makefile` and below).
-pub const ASSEMBLER_FILES: [&str; 4] = [
-    "src/arch/x86/multiboot.S",
-    "src/arch/x86/64/machine_asm.S",
-    "src/arch/x86/64/traps.S",
-    "src/arch/x86/64/head.S",
-];
+/// Files among `files` that the kernel's Makefiles compile on their own.
+pub fn assembler_files(files: &[PathBuf]) -> impl Iterator<Item = &PathBuf> {
+    files
+        .iter()
+        .filter(|file| file.extension().is_some_and(|extension| extension == "S"))
+}
 
-/// C files in the order of the kernel's Makefile (sorted, then the schedule of
-/// domains). They are compiled as one file, and rely on this order.
-pub const C_FILES: [&str; 70] = C_FILES_PLACEHOLDER;
+/// Files among `files` that the kernel's Makefiles compile as one, in order.
+/// `profiler.c` belongs to another processor.
+pub fn c_files(files: &[PathBuf]) -> impl Iterator<Item = &PathBuf> {
+    files
+        .iter()
+        .filter(|file| file.extension().is_some_and(|extension| extension == "c"))
+        .filter(|file| !file.ends_with("src/machine/profiler.c"))
+}
 
-/// Compiled only into debug kernels, after `cpu_identification.c` in order.
-pub const DEBUG_C_FILE: &str = "src/arch/x86/machine/capdl.c";
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_source_of_a_64_bit_pc() {
+        let files = files(&find().unwrap()).unwrap();
+        assert!(files.is_sorted());
+        for part in ["arm", "32", "omap3"] {
+            let name = std::ffi::OsStr::new(part);
+            assert!(!files.iter().any(|file| file.iter().any(|p| p == name)));
+        }
+        // Counted in the Makefiles: 70, and `capdl.c` for debug kernels.
+        assert_eq!(c_files(&files).count(), 71);
+        assert_eq!(assembler_files(&files).count(), 4);
+    }
+}
