@@ -124,27 +124,39 @@ impl CSpace {
             .map_err(crate::refused)
     }
 
+    /// Takes a slot and lets `fill` put a capability there.
+    ///
+    /// # Errors
+    /// `SlotsExhausted`; `KernelRefused` when `fill` failed: the slot is free again.
+    pub fn make(&mut self, fill: impl FnOnce(Slot) -> sel4::Result) -> Result<u32, Refusal> {
+        let number = self.take()?;
+        match fill(self.slot(number)) {
+            Ok(()) => Ok(number),
+            Err(error) => {
+                // It was taken a moment ago and is still empty.
+                let _ = self.free.give(number);
+                Err(crate::refused(error))
+            }
+        }
+    }
+
     /// Makes a capability with a badge from the one in `source` (an endpoint or notification without a badge),
     /// in a slot of its own: the master of copies for clients.
     ///
     /// # Errors
-    /// `SlotsExhausted`, `KernelRefused`.
+    /// As [`Self::make`].
     pub fn mint(&mut self, source: u32, rights: Rights, badge: Badge) -> Result<u32, Refusal> {
-        let number = self.take()?;
-        self.fill(number, |target, this| {
-            target.mint_from(this.slot(source), rights, cap_data(badge))
-        })
+        let source = self.slot(source);
+        self.make(|target| target.mint_from(source, rights, cap_data(badge)))
     }
 
     /// Copies the capability in `source` into a slot of its own.
     ///
     /// # Errors
-    /// `SlotsExhausted`, `KernelRefused`.
+    /// As [`Self::make`].
     pub fn copy(&mut self, source: u32, rights: Rights) -> Result<u32, Refusal> {
-        let number = self.take()?;
-        self.fill(number, |target, this| {
-            target.copy_from(this.slot(source), rights)
-        })
+        let source = self.slot(source);
+        self.make(|target| target.copy_from(source, rights))
     }
 
     /// Makes `count` objects (at most 256) of the untyped in slot `untyped`, in as many slots in a row;
@@ -212,22 +224,6 @@ impl CSpace {
         window(client, window_slot)?
             .delete()
             .map_err(crate::refused)
-    }
-
-    /// Fills the taken slot `number`, or takes it back.
-    fn fill(
-        &mut self,
-        number: u32,
-        make: impl FnOnce(Slot, &Self) -> sel4::Result,
-    ) -> Result<u32, Refusal> {
-        match make(self.slot(number), self) {
-            Ok(()) => Ok(number),
-            Err(error) => {
-                // It was taken a moment ago and is still empty.
-                let _ = self.free.give(number);
-                Err(crate::refused(error))
-            }
-        }
     }
 }
 

@@ -76,6 +76,19 @@ impl Server {
         self.accept(received)
     }
 
+    /// Takes what is there without waiting; `None` when nothing is.
+    pub fn try_receive(&mut self) -> Option<Incoming> {
+        let received = self.endpoint.nb_recv(&mut self.reply);
+        // No capability that a sender could have has the badge 0.
+        (received.badge != 0).then(|| self.accept(received))
+    }
+
+    /// Answers the last request with `reply`.
+    pub fn reply(&mut self, reply: &Message) {
+        let (info, registers) = outgoing(reply, 0);
+        self.reply.send(info, registers);
+    }
+
     #[inline(always)]
     fn answer(&mut self, message: &Message) -> Received {
         let (info, registers) = outgoing(message, 0);
