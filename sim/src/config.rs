@@ -16,6 +16,8 @@ mod dump;
 mod endpoint;
 mod hostile;
 mod space;
+#[cfg(test)]
+mod tests;
 
 pub use bridge::Bridge;
 pub use capabilities::{ExpressShape, MsiShape, MsixShape, PortKind};
