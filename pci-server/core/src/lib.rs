@@ -1,3 +1,57 @@
-//! pci-core: to be written.
+//! pci-server without the kernel: the devices of one shard, who holds them, and
+//! everything that is done to them.
+//!
+//! | Module | What it knows |
+//! |---|---|
+//! | [`env`](mod@env) | the seams: what the shard needs of kernel, servers below, clock and log |
+//! | [`device`] | [`Device`]: the record of a function; why one is withheld |
+//! | [`boot`] | enumeration, examination, quarantine, overlaps |
+//! | [`registers`] | which register of which capability may be written |
+//! | [`config`] | a mediated access: checks, policy, access of the register's own width |
+//! | [`assignment`] | [`Assignment`]: a slot for a held device, and its generations |
+//! | [`interrupts`] | MSI and MSI-X: program, restore, silence |
+//! | [`pages`] | pages of a BAR, and which are withheld |
+//! | [`reset`] | the resets, as steps with waits in between |
+//! | [`shard`] | [`Shard`]: the service; [`assign`](shard) and [`revoke`](shard) in fixed order |
+//! | [`carve`], [`bank`] | device memory from untypeds to frames, for an environment on seL4 |
+//!
+//! A shard owns whole ranges of buses and shares nothing. It never waits: what
+//! takes time is a job of the device, made of steps that the timer starts; the
+//! caller's request is parked meanwhile.
+//!
+//! What it must not do: call a client or the supervisor (it only signals them),
+//! trust a register, or touch a bridge or another function of the platform.
+//!
+//! Neighbours: `ipc_proto::pci` is the service, `hw` decodes, `system` says who
+//! may have what; the binary and the tests implement [`Env`].
 #![no_std]
 #![forbid(unsafe_code)]
+
+pub mod assignment;
+pub mod bank;
+pub mod boot;
+pub mod carve;
+pub mod config;
+pub mod device;
+pub mod env;
+pub mod interrupts;
+pub mod pages;
+pub mod registers;
+pub mod reset;
+pub mod shard;
+
+pub use assignment::Assignment;
+pub use device::{Device, Malformed, Withheld};
+pub use env::{Env, RegionId, Usage, VectorBlock};
+pub use shard::{Shard, Tables};
+
+/// Most functions of a shard; further ones are reported and nobody gets them.
+pub const MAX_FUNCTIONS: usize = 1024;
+/// Most devices of a shard that are held at a time.
+pub const MAX_ASSIGNMENTS: usize = 64;
+/// Most frames that one request places; the reply says how many were.
+pub const MAX_FRAMES: u16 = 256;
+/// Pages of a device's MSI-X table: 2,048 entries of 16 bytes, at any offset in a page.
+pub const MAX_TABLE_PAGES: u16 = 9;
+/// Largest memory BAR that is believed, in bytes.
+pub const MAX_BAR_BYTES: u64 = 1 << 40;

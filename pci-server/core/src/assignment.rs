@@ -1,0 +1,113 @@
+//! [`Assignment`]: a slot that a device capability's badge names, its
+//! generations, and [`Hold`]: what belongs to the life it is in.
+
+use ipc_proto::{ClientId, MAX_GENERATION, Properties};
+
+use crate::interrupts::Setup;
+use crate::reset::{Failure, Kept, Step};
+
+/// A slot for a held device. A capability of an earlier life never matches: each life has
+/// its own generation (the kernel has taken the old capabilities away; this is the proof).
+#[derive(Debug)]
+pub struct Assignment<T> {
+    /// The generation of the present life, or the last one.
+    pub generation: u16,
+    /// The present life.
+    pub hold: Option<Hold<T>>,
+}
+
+impl<T> Assignment<T> {
+    /// A slot that was never used.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            generation: 0,
+            hold: None,
+        }
+    }
+
+    /// The generation of the next life: 1 to [`MAX_GENERATION`], round again.
+    #[must_use]
+    pub const fn next_generation(&self) -> u16 {
+        self.generation % MAX_GENERATION + 1
+    }
+}
+
+impl<T> Default for Assignment<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What a held device has beyond its record.
+#[derive(Debug)]
+pub struct Hold<T> {
+    /// Which device, by its place in the table.
+    pub device: u16,
+    /// Who holds it.
+    pub client: ClientId,
+    /// What the assignment promises.
+    pub properties: Properties,
+    /// Is it attached to the client's context?
+    pub attached: bool,
+    /// Messages that are enabled.
+    pub interrupts: Option<Setup>,
+    /// Vectors of the device are with the msi-server.
+    pub vectors: bool,
+    /// Frames of BARs placed.
+    pub frames: u32,
+    /// BARs of which frames exist, one bit each.
+    pub regions: u8,
+    /// What is under way.
+    pub job: Option<Job<T>>,
+}
+
+/// Why a device is being brought to rest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Purpose {
+    /// Its holder wants it reset.
+    Reset,
+    /// It is being taken back.
+    Revoke,
+}
+
+/// Work on a device that takes more than one request's time.
+#[derive(Debug)]
+pub struct Job<T> {
+    /// Why.
+    pub purpose: Purpose,
+    /// The next step; `None`: nothing has happened yet.
+    pub step: Option<Step>,
+    /// When, in microseconds of the shard's clock.
+    pub due: u64,
+    /// What the device is brought back to.
+    pub kept: Kept,
+    /// Is the device capability gone?
+    pub revoked: bool,
+    /// Could bus mastering and decoding be switched off?
+    pub at_rest: Result<(), Failure>,
+    /// What else went wrong.
+    pub trouble: Option<Failure>,
+    /// Who waits for it.
+    pub ticket: Option<T>,
+    /// The supervisor waits for it.
+    pub owed: bool,
+}
+
+impl<T> Job<T> {
+    /// A job whose first step is due at once.
+    #[must_use]
+    pub const fn new(purpose: Purpose, kept: Kept, ticket: Option<T>) -> Self {
+        Self {
+            purpose,
+            step: None,
+            due: 0,
+            kept,
+            revoked: false,
+            at_rest: Ok(()),
+            trouble: None,
+            ticket,
+            owed: false,
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! Examination of one function: [`examine`] brings it to rest and decodes it
+//! once and for all, [`glance`] looks at one that is left alone.
+
+use hw::ConfigSpace;
+use hw::bar::{ProbeError, Slot, Space};
+use hw::capability::{AdvancedFeatures, CapabilityList, Express, Msi, Msix, PowerManagement, id};
+use hw::header::{Command, Header, Layout, register};
+use ipc_proto::{BarKind, ResetKind};
+
+use crate::device::{Baseline, Region, SecretPages};
+use crate::reset::{DEVICE_CONTROL2, LINK_CONTROL};
+use crate::{Device, MAX_BAR_BYTES, Malformed, interrupts, registers};
+
+/// Notes where the memory BARs of a function begin that is left alone. Their sizes stay unknown (0).
+pub(super) fn glance<C: ConfigSpace>(cfg: &C, device: &mut Device, layout: Layout) {
+    let mut upper_half = false;
+    let bars = device.bars.iter_mut().take(usize::from(layout.bar_count()));
+    for (offset, region) in (register::BAR0..).step_by(4).zip(bars) {
+        let low = cfg.read32(device.at, offset);
+        if upper_half || low & 1 != 0 || low & !0xf == 0 && low & 0x6 != 0x4 || low == u32::MAX {
+            upper_half = false;
+            continue;
+        }
+        upper_half = low & 0x6 == 0x4;
+        let high = if upper_half {
+            cfg.read32(device.at, offset + 4)
+        } else {
+            0
+        };
+        *region = Region {
+            kind: if upper_half {
+                BarKind::Memory64
+            } else {
+                BarKind::Memory32
+            },
+            base: u64::from(high) << 32 | u64::from(low & !0xf),
+            ..Region::NONE
+        };
+    }
+}
+
+/// Brings a function to rest and decodes it.
+pub(super) fn examine<C: ConfigSpace>(
+    cfg: &mut C,
+    device: &mut Device,
+    look_at_mastering: bool,
+) -> Result<(), Malformed> {
+    let at = device.at;
+    let header = Header::read(cfg, at).map_err(Malformed::Header)?;
+    quiet(cfg, device, look_at_mastering)?;
+    let list = CapabilityList::read(cfg, at, header.layout);
+    // Interrupts off before anything is judged: a later fault must not leave them on.
+    let msi = list.find::<Msi, C>(cfg, at);
+    let msix = list.find::<Msix, C>(cfg, at);
+    interrupts::silence(cfg, at, msi.ok().flatten(), msix.ok().flatten());
+    if let Some(fault) = list.fault.or(list.extended_fault) {
+        return Err(Malformed::List(fault));
+    }
+    device.msi = msi.map_err(Malformed::Capability)?;
+    device.msix = msix.map_err(Malformed::Capability)?;
+    device.power = list
+        .find::<PowerManagement, C>(cfg, at)
+        .map_err(Malformed::Capability)?;
+    device.express = list
+        .find::<Express, C>(cfg, at)
+        .map_err(Malformed::Capability)?;
+    device.features = list
+        .find::<AdvancedFeatures, C>(cfg, at)
+        .map_err(Malformed::Capability)?;
+    // Id 1: Advanced Error Reporting.
+    device.error_reporting = list.extended_offset_of(1).unwrap_or(0);
+    device.config_bytes = if device.express.is_some() { 4096 } else { 256 };
+    device.hidden = hidden(cfg, device, &list);
+    device.capabilities = list.entries;
+    device.reset = match device {
+        Device {
+            express: Some(express),
+            ..
+        } if express.function_level_reset => Some(ResetKind::Flr),
+        Device {
+            features: Some(features),
+            ..
+        } if features.function_level_reset => Some(ResetKind::AfFlr),
+        Device {
+            power: Some(power), ..
+        } if !power.no_soft_reset => Some(ResetKind::PowerCycle),
+        _ => None,
+    };
+    examine_bars(cfg, device, &header)?;
+    remember(cfg, device);
+    match cfg.read32(at, register::VENDOR_ID) {
+        ids if ids == device.ids => Ok(()),
+        _ => Err(Malformed::Vanished),
+    }
+}
+
+/// Decoding, bus mastering and INTx off.
+fn quiet<C: ConfigSpace>(
+    cfg: &mut C,
+    device: &mut Device,
+    look_at_mastering: bool,
+) -> Result<(), Malformed> {
+    let at = device.at;
+    let firmware = cfg.read16(at, register::COMMAND);
+    if firmware == u16::MAX {
+        return Err(Malformed::Vanished);
+    }
+    let off =
+        Command::IO_SPACE | Command::MEMORY_SPACE | Command::BUS_MASTER | Command::SERR_ENABLE;
+    let mut command = Command::from_bits_retain(firmware);
+    let mastered = command.contains(Command::BUS_MASTER);
+    command.remove(off);
+    command.insert(Command::INTERRUPT_DISABLE);
+    device.baseline.command = command.bits();
+    cfg.write16(at, register::COMMAND, command.bits());
+    let now = Command::from_bits_retain(cfg.read16(at, register::COMMAND));
+    if now.intersects(Command::MEMORY_SPACE | Command::BUS_MASTER) {
+        return Err(Malformed::ControlStuck);
+    }
+    if look_at_mastering && !mastered {
+        // Firmware did not use it: the bit is set for the time of one read to see if it exists.
+        cfg.write16(
+            at,
+            register::COMMAND,
+            (command | Command::BUS_MASTER).bits(),
+        );
+        let now = Command::from_bits_retain(cfg.read16(at, register::COMMAND));
+        cfg.write16(at, register::COMMAND, command.bits());
+        device.can_master = now.contains(Command::BUS_MASTER);
+    }
+    Ok(())
+}
+
+/// Registers whose reading acts on the device.
+fn hidden<C: ConfigSpace>(cfg: &C, device: &Device, list: &CapabilityList) -> u64 {
+    const VIRTIO: u32 = 0x1af4;
+    const CONFIGURATION_ACCESS: u8 = 5;
+    if device.ids & 0xffff != VIRTIO {
+        return 0;
+    }
+    list.entries
+        .iter()
+        .filter(|entry| entry.id == id::VENDOR)
+        .filter(|entry| {
+            let kind = u16::from(entry.offset) + 3;
+            cfg.read8(device.at, kind) == CONFIGURATION_ACCESS
+        })
+        .fold(0, |bits, entry| {
+            bits | registers::virtio_window(entry.offset)
+        })
+}
+
+/// Sizes the BARs and finds the MSI-X pages.
+fn examine_bars<C: ConfigSpace>(
+    cfg: &mut C,
+    device: &mut Device,
+    header: &Header,
+) -> Result<(), Malformed> {
+    let bars = hw::bar::probe(cfg, device.at, header).map_err(|error| match error {
+        ProbeError::Vanished => Malformed::Vanished,
+    })?;
+    // An expansion ROM that breaks a rule is no harm: it never answers.
+    let faulty = bars.slots().iter().find_map(|slot| match slot {
+        Slot::Faulty(fault) => Some(*fault),
+        _ => None,
+    });
+    if let Some(fault) = faulty {
+        return Err(Malformed::Bar(fault));
+    }
+    for bar in bars.iter() {
+        if bar.size > MAX_BAR_BYTES {
+            return Err(Malformed::BarTooLarge(bar.index));
+        }
+        if bar.space != Space::Io && bar.address == 0 {
+            return Err(Malformed::Unplaced(bar.index));
+        }
+        if let Some(region) = device.bars.get_mut(usize::from(bar.index)) {
+            *region = Region::from(bar);
+        }
+    }
+    let Some(msix) = device.msix else {
+        return Ok(());
+    };
+    msix.withheld_pages(&bars).map_err(Malformed::Msix)?;
+    let places = [
+        (msix.table, msix.table_bytes()),
+        (msix.pending, msix.pending_bytes()),
+    ];
+    for (secret, (place, bytes)) in device.secret.iter_mut().zip(places) {
+        // Inside the BAR, as just checked. A BAR below 4 KiB does not start at a page.
+        let start = device.bars.get(usize::from(place.bar)).map_or(0, |region| {
+            region.base.saturating_add(u64::from(place.offset))
+        });
+        let end = start.saturating_add(bytes);
+        *secret = SecretPages {
+            first: start / 4096,
+            count: end.div_ceil(4096).saturating_sub(start / 4096),
+        };
+    }
+    Ok(())
+}
+
+/// Notes the registers that a reset changes; the expansion ROM is off from now on.
+fn remember<C: ConfigSpace>(cfg: &mut C, device: &mut Device) {
+    const ROM_ENABLE: u32 = 1;
+    let at = device.at;
+    let rom = cfg.read32(at, register::ROM_ENDPOINT);
+    if rom & ROM_ENABLE != 0 {
+        cfg.write32(at, register::ROM_ENDPOINT, rom & !ROM_ENABLE);
+    }
+    let express = device.express;
+    let read = |place: Option<u16>| place.map_or(0, |offset| cfg.read16(at, offset));
+    let offset = express.map(|express| u16::from(express.offset));
+    device.baseline = Baseline {
+        command: device.baseline.command,
+        cache_line: cfg.read16(at, register::CACHE_LINE),
+        interrupt_line: cfg.read8(at, register::INTERRUPT_LINE),
+        rom: rom & !ROM_ENABLE,
+        device_control: read(express.map(|express| express.device_control_register()))
+            & !Express::INITIATE_FLR,
+        link_control: read(offset.map(|offset| offset + LINK_CONTROL)),
+        device_control2: read(
+            offset
+                .filter(|_| express.is_some_and(|express| express.version >= 2))
+                .map(|offset| offset + DEVICE_CONTROL2),
+        ),
+    };
+}

@@ -1,0 +1,327 @@
+//! [`Device`]: what the shard knows about a function, decoded once at boot and
+//! trusted from then on; [`Withheld`] and [`Malformed`]: why nobody gets one.
+
+use core::fmt;
+
+use heapless::Vec;
+use hw::bar::{BarError, Space};
+use hw::capability::{
+    AdvancedFeatures, CapabilityError, Entry, Express, MAX_CAPABILITIES, Msi, Msix, MsixError,
+    PowerManagement, WalkFault,
+};
+use hw::header::HeaderError;
+use hw::{Bar, Sbdf};
+use ipc_proto::{BarKind, DeviceState, Refusal, ResetKind, Rule};
+use thiserror::Error;
+
+use crate::env::RegionId;
+
+/// Why a function is given to nobody.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum Withheld {
+    /// A host bridge: memory is reached through it.
+    #[error("host bridge")]
+    HostBridge,
+    /// A bridge to other buses, or to ISA: the platform's.
+    #[error("bridge")]
+    Bridge,
+    /// A part of the chipset: interrupt controller, timer, system management bus.
+    #[error("part of the chipset")]
+    Chipset,
+    /// An IOMMU's own function.
+    #[error("an IOMMU")]
+    Iommu,
+    /// The description says so.
+    #[error("by the system description")]
+    Description,
+    /// It breaks a rule of the specification, or lies where it cannot be used.
+    #[error("malformed: {0}")]
+    Malformed(Malformed),
+}
+
+impl Withheld {
+    /// The refusal of a request for such a device.
+    #[must_use]
+    pub fn refusal(self, device: Sbdf) -> Refusal {
+        let rule = match self {
+            Self::Malformed(_) => Rule::MalformedDevice,
+            _ => Rule::Withheld,
+        };
+        Refusal::new(rule, u64::from(device.to_bits()))
+    }
+}
+
+/// What is wrong with a function.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum Malformed {
+    /// Its header makes no sense.
+    #[error("{0}")]
+    Header(HeaderError),
+    /// It stopped answering while it was examined.
+    #[error("stopped answering")]
+    Vanished,
+    /// A capability list does not end properly.
+    #[error("{0}")]
+    List(WalkFault),
+    /// A capability makes no sense.
+    #[error("{0}")]
+    Capability(CapabilityError),
+    /// A BAR breaks a rule.
+    #[error("{0}")]
+    Bar(BarError),
+    /// A BAR is larger than [`crate::MAX_BAR_BYTES`].
+    #[error("BAR {0} is absurdly large")]
+    BarTooLarge(u8),
+    /// A memory BAR was not placed by firmware.
+    #[error("BAR {0} has no address")]
+    Unplaced(u8),
+    /// A memory BAR lies outside the memory that the shard has.
+    #[error("BAR {0} lies outside the shard's device memory")]
+    OutsideMemory(u8),
+    /// A memory BAR overlaps one of another function.
+    #[error("BAR {bar} overlaps a BAR of {other}")]
+    Overlap {
+        /// Which BAR.
+        bar: u8,
+        /// The other function.
+        other: Sbdf,
+    },
+    /// The MSI-X table is not inside a memory BAR.
+    #[error("{0}")]
+    Msix(MsixError),
+    /// Bus mastering or decoding cannot be switched off.
+    #[error("bus mastering or decoding stays on")]
+    ControlStuck,
+    /// The shard could not make a BAR's memory ready (number of the rule).
+    #[error("no frames for BAR {bar} ({rule:?})")]
+    NoFrames {
+        /// Which BAR.
+        bar: u8,
+        /// The environment's reason.
+        rule: Rule,
+    },
+}
+
+/// A BAR of a device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Region {
+    /// What it is; [`BarKind::None`] where there is none.
+    pub kind: BarKind,
+    /// First address, as firmware placed it.
+    pub base: u64,
+    /// Bytes, a power of two.
+    pub bytes: u64,
+    /// Its memory, once it is ready to be given out.
+    pub memory: Option<RegionId>,
+    /// Its only page holds registers of another function too (BARs below 4 KiB).
+    pub shared_page: bool,
+}
+
+impl Region {
+    /// No BAR.
+    pub const NONE: Self = Self {
+        kind: BarKind::None,
+        base: 0,
+        bytes: 0,
+        memory: None,
+        shared_page: false,
+    };
+
+    /// Is it memory, of either width?
+    #[must_use]
+    pub const fn is_memory(&self) -> bool {
+        matches!(self.kind, BarKind::Memory32 | BarKind::Memory64)
+    }
+
+    /// Last address, included.
+    #[must_use]
+    pub const fn last(&self) -> u64 {
+        self.base.saturating_add(self.bytes.saturating_sub(1))
+    }
+
+    /// Pages of 4 KiB that it touches.
+    #[must_use]
+    pub const fn pages(&self) -> u64 {
+        self.bytes.div_ceil(4096)
+    }
+}
+
+impl From<&Bar> for Region {
+    fn from(bar: &Bar) -> Self {
+        let kind = match bar.space {
+            Space::Io => BarKind::Io,
+            Space::Memory32 { .. } => BarKind::Memory32,
+            Space::Memory64 { .. } => BarKind::Memory64,
+        };
+        Self {
+            kind,
+            base: bar.address,
+            bytes: bar.size,
+            ..Self::NONE
+        }
+    }
+}
+
+/// Physical pages that hold an MSI-X table or its pending bits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SecretPages {
+    /// Number of the first page (address / 4096).
+    pub first: u64,
+    /// How many; 0: none.
+    pub count: u64,
+}
+
+impl SecretPages {
+    /// Is this page one of them?
+    #[must_use]
+    pub const fn contains(&self, page: u64) -> bool {
+        page >= self.first && page - self.first < self.count
+    }
+}
+
+/// Registers as they were at boot: what a device returns to when it is taken back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Baseline {
+    /// Command of a device without a holder: no decoding, no bus mastering, no INTx.
+    pub command: u16,
+    /// Cache line size and latency timer.
+    pub cache_line: u16,
+    /// Interrupt line.
+    pub interrupt_line: u8,
+    /// Expansion ROM register.
+    pub rom: u32,
+    /// PCI Express Device Control, without the bit that starts a reset.
+    pub device_control: u16,
+    /// PCI Express Link Control.
+    pub link_control: u16,
+    /// PCI Express Device Control 2.
+    pub device_control2: u16,
+}
+
+/// A function of the shard.
+#[derive(Clone, Debug)]
+pub struct Device {
+    /// Its address.
+    pub at: Sbdf,
+    /// Device id << 16 | vendor id.
+    pub ids: u32,
+    /// Class << 16 | subclass << 8 | interface.
+    pub class: u32,
+    /// Where it is in its life.
+    pub state: DeviceState,
+    /// Why nobody gets it, in state `Withheld`.
+    pub withheld: Option<Withheld>,
+    /// The clients that the description grants it to: one bit a client id.
+    pub granted: u32,
+    /// The assignment slot it is held through.
+    pub assignment: Option<u16>,
+    /// May it issue memory requests at all? Only looked at where no IOMMU confines it.
+    pub can_master: bool,
+    /// Its BARs; a 64-bit one is followed by an empty place.
+    pub bars: [Region; 6],
+    /// Pages that are never mapped into a client.
+    pub secret: [SecretPages; 2],
+    /// Its conventional capabilities, for the register policy.
+    pub capabilities: Vec<Entry, MAX_CAPABILITIES>,
+    /// Offset of Advanced Error Reporting, 0 for none.
+    pub error_reporting: u16,
+    /// Registers that are not shown: one bit for each four bytes of the first 256.
+    pub hidden: u64,
+    /// Bytes of configuration space: 256 or 4096.
+    pub config_bytes: u16,
+    /// MSI.
+    pub msi: Option<Msi>,
+    /// MSI-X.
+    pub msix: Option<Msix>,
+    /// Power management.
+    pub power: Option<PowerManagement>,
+    /// PCI Express.
+    pub express: Option<Express>,
+    /// Advanced Features.
+    pub features: Option<AdvancedFeatures>,
+    /// Which reset it has.
+    pub reset: Option<ResetKind>,
+    /// Registers to go back to.
+    pub baseline: Baseline,
+}
+
+impl Device {
+    /// A function of which nothing but the address and what the header says is known.
+    #[must_use]
+    pub const fn new(at: Sbdf, ids: u32, class: u32) -> Self {
+        Self {
+            at,
+            ids,
+            class,
+            state: DeviceState::Quarantined,
+            withheld: None,
+            granted: 0,
+            assignment: None,
+            can_master: true,
+            bars: [Region::NONE; 6],
+            secret: [SecretPages { first: 0, count: 0 }; 2],
+            capabilities: Vec::new(),
+            error_reporting: 0,
+            hidden: 0,
+            config_bytes: 256,
+            msi: None,
+            msix: None,
+            power: None,
+            express: None,
+            features: None,
+            reset: None,
+            baseline: Baseline {
+                command: 0,
+                cache_line: 0,
+                interrupt_line: 0,
+                rom: 0,
+                device_control: 0,
+                link_control: 0,
+                device_control2: 0,
+            },
+        }
+    }
+
+    /// Keeps it from everybody.
+    pub fn withhold(&mut self, why: Withheld) {
+        self.state = DeviceState::Withheld;
+        self.withheld = Some(why);
+    }
+
+    /// Is it granted to this client?
+    #[must_use]
+    pub const fn is_granted(&self, client: u16) -> bool {
+        client < 32 && self.granted >> client & 1 != 0
+    }
+
+    /// A refusal that is about this device.
+    #[must_use]
+    pub fn refusal(&self, rule: Rule) -> Refusal {
+        Refusal::new(rule, u64::from(self.at.to_bits()))
+    }
+
+    /// Can it say whether transactions are pending?
+    #[must_use]
+    pub const fn tells_pending(&self) -> bool {
+        self.express.is_some()
+            || matches!(
+                self.features,
+                Some(AdvancedFeatures {
+                    transactions_pending: true,
+                    ..
+                })
+            )
+    }
+}
+
+impl fmt::Display for Device {
+    /// `0000:00:03.0 1234:11e8 class 00ff00`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (vendor, device) = (self.ids & 0xffff, self.ids >> 16);
+        write!(
+            f,
+            "{} {vendor:04x}:{device:04x} class {:06x}",
+            self.at, self.class
+        )
+    }
+}

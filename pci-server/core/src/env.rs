@@ -1,0 +1,192 @@
+//! The seams of the shard: one small trait for each thing it needs from
+//! outside, and [`Env`], which is all of them.
+//!
+//! Implemented by the binary on seL4 and by the tests, which fail any of the
+//! calls on purpose. A call that fails has changed nothing.
+
+use core::fmt;
+
+use hw::{Clock, ConfigSpace, Sbdf};
+use ipc_proto::{Badge, ClientId, Message, Properties, Refusal};
+
+/// The iommu-server shard below.
+pub trait Iommu {
+    /// Moves the device from the blocking context to the client's.
+    ///
+    /// # Errors
+    /// The server's refusal.
+    fn attach(&mut self, device: Sbdf, client: ClientId) -> Result<Properties, Refusal>;
+    /// Moves the device back. When this returns no DMA of it reaches memory.
+    ///
+    /// # Errors
+    /// The server's refusal: the device may still reach memory.
+    fn detach(&mut self, device: Sbdf) -> Result<(), Refusal>;
+    /// What an attachment of the device would promise.
+    ///
+    /// # Errors
+    /// The server's refusal.
+    fn promise(&mut self, device: Sbdf) -> Result<Properties, Refusal>;
+}
+
+/// Vectors that were taken together: message n is `address`, `data + n`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct VectorBlock {
+    /// Where the device writes.
+    pub address: u64,
+    /// What it writes for the first vector.
+    pub data: u32,
+}
+
+/// The msi-server shard below.
+pub trait Vectors {
+    /// Takes `count` vectors (a power of two) and places their interrupt handlers in the
+    /// client's window from `slot` on.
+    ///
+    /// # Errors
+    /// The server's refusal.
+    fn take(
+        &mut self,
+        device: Sbdf,
+        client: ClientId,
+        count: u16,
+        slot: u16,
+    ) -> Result<VectorBlock, Refusal>;
+    /// Gives every vector of the device back.
+    ///
+    /// # Errors
+    /// The server's refusal.
+    fn give_back(&mut self, device: Sbdf) -> Result<(), Refusal>;
+}
+
+/// Device capabilities.
+pub trait Grants {
+    /// Mints the device capability of assignment slot `assignment`, keeps it as the master and
+    /// places a copy in the client's window.
+    ///
+    /// # Errors
+    /// `WindowSlotOccupied`, `SlotsExhausted`, `KernelRefused`.
+    fn place_device(
+        &mut self,
+        assignment: u16,
+        badge: Badge,
+        client: ClientId,
+        slot: u16,
+    ) -> Result<(), Refusal>;
+    /// Takes the master and every copy of it away.
+    ///
+    /// # Errors
+    /// `KernelRefused`: copies may be left.
+    fn revoke_device(&mut self, assignment: u16) -> Result<(), Refusal>;
+}
+
+/// Memory behind a BAR, as the environment numbers it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RegionId(pub u16);
+
+/// Device memory: frames for clients, and MSI-X tables for the shard itself.
+pub trait BarMemory {
+    /// Makes the memory at `base` (2^`bits` bytes, naturally aligned, at least a page) ready to be
+    /// given out. Called at boot only, in ascending order; the same memory may be named twice.
+    ///
+    /// # Errors
+    /// `SlotsExhausted`, `PageOutOfRange` (not the shard's memory), `KernelRefused`.
+    fn prepare(&mut self, base: u64, bits: u8) -> Result<RegionId, Refusal>;
+    /// Places frames of `count` pages from `first` in the client's window from `slot` on: all or none.
+    ///
+    /// # Errors
+    /// `WindowSlotOccupied`, `SlotsExhausted`, `KernelRefused`.
+    fn place_frames(
+        &mut self,
+        region: RegionId,
+        first: u32,
+        count: u16,
+        client: ClientId,
+        slot: u16,
+    ) -> Result<(), Refusal>;
+    /// Maps pages for the shard itself, as table `table` (an assignment slot; at most
+    /// [`crate::MAX_TABLE_PAGES`]); nothing if they are mapped already.
+    ///
+    /// # Errors
+    /// `SlotsExhausted`, `KernelRefused`.
+    fn map_table(
+        &mut self,
+        region: RegionId,
+        table: u16,
+        first: u32,
+        pages: u16,
+    ) -> Result<(), Refusal>;
+    /// Reads four bytes of a mapped table; all ones where nothing is mapped.
+    fn read_table(&self, table: u16, offset: u32) -> u32;
+    /// Writes four bytes of a mapped table.
+    fn write_table(&mut self, table: u16, offset: u32, value: u32);
+    /// Takes every frame of the region away, from every holder and from the shard itself
+    /// (where it is mapped as `table`).
+    ///
+    /// # Errors
+    /// `KernelRefused`: frames may be left.
+    fn revoke_frames(&mut self, region: RegionId, table: u16) -> Result<(), Refusal>;
+}
+
+/// Requests that are answered later.
+pub trait Parking {
+    /// The right and duty to answer one request.
+    type Ticket;
+    /// Puts the caller of the current request aside.
+    ///
+    /// # Errors
+    /// `TooManyParked`, `KernelRefused`.
+    fn park(&mut self) -> Result<Self::Ticket, Refusal>;
+    /// Answers; nothing happens if the caller is gone.
+    fn answer(&mut self, ticket: Self::Ticket, reply: &Message);
+}
+
+/// One timer.
+pub trait Alarm {
+    /// Signals the shard after `micros` microseconds (at least 1). The newest counts.
+    fn arm(&mut self, micros: u64);
+}
+
+/// Signals upwards; nobody waits for them.
+pub trait Signals {
+    /// There is news about a device of this client.
+    fn tell_client(&mut self, client: ClientId);
+    /// Every revocation that the supervisor asked for is done.
+    fn tell_supervisor(&mut self);
+}
+
+/// Capability slots and device memory in use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Usage {
+    /// Private slots.
+    pub slots: u32,
+    /// Bytes of device memory made into frames or split for them.
+    pub untyped_bytes: u64,
+}
+
+/// Everything else.
+pub trait Host {
+    /// A line for people: at boot, and about faults.
+    fn log(&mut self, line: fmt::Arguments<'_>);
+    /// What is in use.
+    fn usage(&self) -> Usage;
+}
+
+/// All that a shard needs of its surroundings.
+pub trait Env:
+    ConfigSpace + Clock + Iommu + Vectors + Grants + BarMemory + Parking + Alarm + Signals + Host
+{
+}
+
+impl<E> Env for E where
+    E: ConfigSpace
+        + Clock
+        + Iommu
+        + Vectors
+        + Grants
+        + BarMemory
+        + Parking
+        + Alarm
+        + Signals
+        + Host
+{
+}

@@ -1,0 +1,76 @@
+//! Pages of a BAR: whether a range may be given out, and what of a BAR is withheld.
+
+use ipc_proto::{Refusal, Rule};
+
+use crate::device::Region;
+use crate::{Device, MAX_FRAMES};
+
+/// A memory BAR of the device.
+///
+/// # Errors
+/// `BadArgument` above 5, `NoSuchBar`, `NotMemoryBar`, with the number.
+pub fn memory_bar(device: &Device, bar: u8) -> Result<&Region, Refusal> {
+    let refuse = |rule| Refusal::new(rule, u64::from(bar));
+    let region = device
+        .bars
+        .get(usize::from(bar))
+        .ok_or(Refusal::new(Rule::BadArgument, 0))?;
+    match region {
+        region if region.is_memory() => Ok(region),
+        region if region.bytes == 0 => Err(refuse(Rule::NoSuchBar)),
+        _ => Err(refuse(Rule::NotMemoryBar)),
+    }
+}
+
+/// Is page `page` of the BAR kept from clients? Pages are judged by their physical address: a
+/// small BAR may share its page with another one's MSI-X table.
+fn is_withheld(device: &Device, region: &Region, page: u64) -> bool {
+    let physical = (region.base / 4096).saturating_add(page);
+    region.shared_page || device.secret.iter().any(|pages| pages.contains(physical))
+}
+
+/// Checks a request for `count` pages from `first`; gives how many of them one request places.
+///
+/// # Errors
+/// `PageOutOfRange` (with the BAR's number of pages), also for no pages; `PageWithheld` with the
+/// first such page.
+pub fn check_range(
+    device: &Device,
+    region: &Region,
+    first: u32,
+    count: u16,
+) -> Result<u16, Refusal> {
+    let end = u64::from(first) + u64::from(count);
+    if count == 0 || end > region.pages() {
+        return Err(Refusal::new(Rule::PageOutOfRange, region.pages()));
+    }
+    match (u64::from(first)..end).find(|&page| is_withheld(device, region, page)) {
+        Some(page) => Err(Refusal::new(Rule::PageWithheld, page)),
+        None => Ok(count.min(MAX_FRAMES)),
+    }
+}
+
+/// The pages of a BAR from the first to the last that is withheld: (first, how many).
+/// Pages in between may be free; asking for them tells.
+#[must_use]
+pub fn withheld_range(device: &Device, region: &Region) -> (u32, u32) {
+    if region.shared_page {
+        return (0, 1);
+    }
+    let start = region.base / 4096;
+    let end = start.saturating_add(region.pages());
+    let hull = device
+        .secret
+        .iter()
+        .map(|pages| {
+            let last = pages.first.saturating_add(pages.count);
+            (pages.first.max(start), last.min(end))
+        })
+        .filter(|(first, end)| first < end)
+        .reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)));
+    hull.map_or((0, 0), |(first, end)| {
+        // Inside a BAR of at most 2^28 pages.
+        let word = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
+        (word(first - start), word(end - first))
+    })
+}

@@ -1,0 +1,276 @@
+//! [`Shard`]: one pci-server. Here: its state, and how a badge leads to a device.
+//! The operations are in `service`, `assign`, `revoke` and `messages`.
+//!
+//! A request is decoded and its badge judged by `ipc_proto::pci`; the badge's
+//! index leads straight to the assignment, that to the device.
+
+mod assign;
+mod messages;
+mod revoke;
+mod service;
+
+use hw::Sbdf;
+use ipc_proto::pci;
+use ipc_proto::{Badge, Call, ClientId, DeviceState, Message, Properties, Refusal, Rule};
+use system::info::{ClientEntry, PciInfo};
+
+use crate::assignment::{Assignment, Hold};
+use crate::boot::{self, BarOrder, Devices};
+use crate::env::{Env, Parking};
+use crate::{Device, MAX_ASSIGNMENTS};
+
+/// The state of a shard: large, so that it lives in a static of the program.
+#[derive(Debug)]
+pub struct Tables<T> {
+    devices: Devices,
+    order: BarOrder,
+    assignments: [Assignment<T>; MAX_ASSIGNMENTS],
+}
+
+impl<T> Tables<T> {
+    /// Empty tables.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            devices: Devices::new(),
+            order: BarOrder::new(),
+            assignments: [const { Assignment::new() }; MAX_ASSIGNMENTS],
+        }
+    }
+}
+
+impl<T> Default for Tables<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// One shard of the pci-server.
+pub struct Shard<'a, E: Env> {
+    env: E,
+    info: &'a PciInfo,
+    clients: &'a [ClientEntry],
+    devices: &'a mut Devices,
+    assignments: &'a mut [Assignment<<E as Parking>::Ticket>; MAX_ASSIGNMENTS],
+    /// Assignments with a job, one bit each.
+    jobs: u64,
+    /// Where the search for a due job goes on.
+    turn: u16,
+    /// When the timer runs out, if it was armed for a job.
+    armed: Option<u64>,
+    /// Clients that are being taken down, one bit each.
+    gone: u32,
+    /// Revocations that the supervisor waits for.
+    owed: u16,
+    operations: u64,
+    refused: u64,
+    parked: u64,
+}
+
+const _: () = assert!(MAX_ASSIGNMENTS <= 64);
+const _: () = assert!(system::model::MAX_CLIENTS <= 32);
+
+impl<'a, E: Env> Shard<'a, E> {
+    /// Finds the devices of the shard's buses and brings them to rest ([`boot::fill`]).
+    pub fn boot(
+        mut env: E,
+        info: &'a PciInfo,
+        clients: &'a [ClientEntry],
+        tables: &'a mut Tables<<E as Parking>::Ticket>,
+    ) -> Self {
+        let Tables {
+            devices,
+            order,
+            assignments,
+        } = tables;
+        boot::fill(&mut env, info, clients, devices, order);
+        Self {
+            env,
+            info,
+            clients,
+            devices,
+            assignments,
+            jobs: 0,
+            turn: 0,
+            armed: None,
+            gone: 0,
+            owed: 0,
+            operations: 0,
+            refused: 0,
+            parked: 0,
+        }
+    }
+
+    /// Serves one request; `None` when it was parked.
+    #[inline]
+    pub fn serve(&mut self, badge: u64, message: &Message) -> Option<Message> {
+        let reply = pci::dispatch(self, badge, message);
+        self.operations += 1;
+        if reply.is_some_and(|reply| reply.label != 0) {
+            self.refused += 1;
+        }
+        reply
+    }
+
+    /// What the shard was made with.
+    pub const fn env(&self) -> &E {
+        &self.env
+    }
+
+    /// What the shard was made with.
+    pub const fn env_mut(&mut self) -> &mut E {
+        &mut self.env
+    }
+
+    /// The devices, in ascending order of addresses.
+    pub fn devices(&self) -> &[Device] {
+        self.devices
+    }
+
+    /// The client that calls.
+    fn client(&self, call: Call) -> Result<ClientId, Refusal> {
+        let index = call.badge.index;
+        if usize::from(index) >= self.clients.len() {
+            return Err(Refusal::new(Rule::UnknownBadge, call.badge.to_word()));
+        }
+        if self.gone >> index & 1 != 0 {
+            return Err(Rule::ClientGone.into());
+        }
+        Ok(ClientId(index))
+    }
+
+    /// A device that is granted to the client. That others exist is not told: what is not granted
+    /// and what does not exist are refused alike.
+    fn granted(&self, client: ClientId, at: Sbdf) -> Result<usize, Refusal> {
+        let about = u64::from(at.to_bits());
+        let inside = self.info.ecam.iter().any(|window| {
+            window.segment == at.segment()
+                && (window.first_bus..=window.last_bus).contains(&at.bus())
+        });
+        if !inside {
+            return Err(Refusal::new(Rule::OutsideShard, about));
+        }
+        let found = self.devices.binary_search_by_key(&at, |device| device.at);
+        match found {
+            Ok(index)
+                if self
+                    .devices
+                    .get(index)
+                    .is_some_and(|device| device.is_granted(client.0)) =>
+            {
+                Ok(index)
+            }
+            Err(_) if self.names(client, at) => Err(Refusal::new(Rule::NoSuchDevice, about)),
+            _ => Err(Refusal::new(Rule::NotGranted, about)),
+        }
+    }
+
+    /// Does the description grant this very address to the client?
+    fn names(&self, client: ClientId, at: Sbdf) -> bool {
+        use system::model::DeviceMatch::Address;
+        self.clients
+            .get(usize::from(client.0))
+            .is_some_and(|client| client.devices.contains(&Address(at.to_bits())))
+    }
+
+    /// The assignment that a device capability stands for, with its device.
+    #[inline]
+    fn held(&self, badge: Badge) -> Result<(&Hold<E::Ticket>, &Device), Refusal> {
+        let stale = || Refusal::new(Rule::StaleCapability, badge.to_word());
+        let hold = match self.assignments.get(usize::from(badge.index)) {
+            Some(Assignment {
+                generation,
+                hold: Some(hold),
+            }) if *generation == badge.generation => hold,
+            _ => return Err(stale()),
+        };
+        let device = self
+            .devices
+            .get(usize::from(hold.device))
+            .ok_or_else(stale)?;
+        match device.state {
+            DeviceState::Assigned => Ok((hold, device)),
+            DeviceState::Resetting => Err(device.refusal(Rule::DeviceBusy)),
+            // The capability is revoked; this was on its way already.
+            _ => Err(stale()),
+        }
+    }
+
+    /// [`Self::held`], to change the hold.
+    fn held_mut(&mut self, badge: Badge) -> Result<Parts<'_, E>, Refusal> {
+        self.held(badge)?;
+        self.parts(badge.index)
+            .ok_or(Refusal::new(Rule::StaleCapability, badge.to_word()))
+    }
+
+    /// An assignment in use, its device, and the environment.
+    fn parts(&mut self, assignment: u16) -> Option<Parts<'_, E>> {
+        let hold = self
+            .assignments
+            .get_mut(usize::from(assignment))?
+            .hold
+            .as_mut()?;
+        let device = self.devices.get_mut(usize::from(hold.device))?;
+        Some(Parts {
+            env: &mut self.env,
+            hold,
+            device,
+        })
+    }
+
+    /// Refuses window slots that the client does not have.
+    fn check_window(&self, client: ClientId, slot: u16, count: u16) -> Result<(), Refusal> {
+        let entry = self
+            .clients
+            .get(usize::from(client.0))
+            .filter(|entry| entry.window != 0)
+            .ok_or(Rule::NoWindow)?;
+        let end = u32::from(slot) + u32::from(count);
+        let size = 1u32.checked_shl(u32::from(entry.window_bits)).unwrap_or(0);
+        if end > size {
+            return Err(Refusal::new(Rule::WindowSlotOutOfRange, u64::from(end) - 1));
+        }
+        Ok(())
+    }
+
+    /// What an assignment of the device promises; none where no IOMMU confines it.
+    fn promise(&mut self, index: usize) -> Result<Properties, Refusal> {
+        let device = self.devices.get(index).ok_or(Rule::NoSuchDevice)?;
+        let (at, reset) = (device.at, device.reset);
+        let properties = if self.info.iommu_present {
+            self.env.promise(at).map_err(from_below)?
+        } else {
+            Properties::default()
+        };
+        Ok(Properties {
+            reset,
+            ..properties
+        })
+    }
+}
+
+/// An assignment with what is needed to work on it.
+struct Parts<'s, E: Env> {
+    env: &'s mut E,
+    hold: &'s mut Hold<E::Ticket>,
+    device: &'s mut Device,
+}
+
+/// What a refusal of a server below means to the caller: rules about the caller's own quota, window or
+/// arguments are passed on, others are named as coming from below.
+fn from_below(refusal: Refusal) -> Refusal {
+    match refusal.rule {
+        Rule::WindowSlotOutOfRange
+        | Rule::WindowSlotOccupied
+        | Rule::NoWindow
+        | Rule::VectorQuota
+        | Rule::VectorsExhausted
+        | Rule::BadMessageCount
+        | Rule::TablesExhausted
+        | Rule::DomainsExhausted
+        | Rule::SlotsExhausted
+        | Rule::InvalidationTimeout
+        | Rule::ClientGone => refusal,
+        rule => Refusal::new(Rule::Downstream, rule as u64),
+    }
+}

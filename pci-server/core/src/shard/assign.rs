@@ -1,0 +1,191 @@
+//! Assignment: one transaction. Policy, state, IOMMU, device capability,
+//! decoding; whatever fails, all before it is undone in the order of a revocation.
+
+use hw::header::{Command, register};
+use hw::{ConfigSpace, Sbdf};
+use ipc_proto::{Badge, BadgeKind, ClientId, DeviceState, Properties, Refusal, Rule};
+
+use super::{Shard, from_below};
+use crate::Device;
+use crate::assignment::Hold;
+use crate::env::Env;
+use crate::reset::{Kept, set_control};
+
+impl<E: Env> Shard<'_, E> {
+    /// Gives the device to the client, or leaves everything as it was.
+    pub(super) fn assign_device(
+        &mut self,
+        client: ClientId,
+        at: Sbdf,
+        slot: u16,
+    ) -> Result<Properties, Refusal> {
+        let index = self.granted(client, at)?;
+        self.check_state(client, index)?;
+        self.check_window(client, slot, 1)?;
+        let assignment = self.free_assignment()?;
+        let device = self.devices.get_mut(index).ok_or(Rule::NoSuchDevice)?;
+        if !self.info.iommu_present && !self.info.unprotected && device.can_master {
+            return Err(device.refusal(Rule::NoIommu));
+        }
+        is_there(&self.env, device)?;
+
+        device.state = DeviceState::Assigning;
+        let reset = device.reset;
+        let attached = if self.info.iommu_present {
+            self.env.attach(at, client).map_err(from_below)
+        } else {
+            Ok(Properties::default())
+        };
+        let placed = attached.and_then(|properties| {
+            let properties = Properties {
+                reset,
+                ..properties
+            };
+            self.open(index, assignment, client, slot, properties)
+                .map_err(|refusal| self.undo_attach(index, refusal))
+        });
+        if let Some(device) = self.devices.get_mut(index) {
+            match placed {
+                Ok(_) => {
+                    device.state = DeviceState::Assigned;
+                    device.assignment = Some(assignment);
+                }
+                // Unless undoing has found that it is broken or gone.
+                Err(_) if device.state == DeviceState::Assigning => {
+                    device.state = DeviceState::Quarantined;
+                }
+                Err(_) => {}
+            }
+        }
+        placed
+    }
+
+    fn check_state(&self, client: ClientId, index: usize) -> Result<(), Refusal> {
+        let device = self.devices.get(index).ok_or(Rule::NoSuchDevice)?;
+        let holder = device
+            .assignment
+            .and_then(|at| self.assignments.get(usize::from(at)))
+            .and_then(|assignment| assignment.hold.as_ref())
+            .map(|hold| hold.client);
+        let rule = match device.state {
+            DeviceState::Quarantined => return Ok(()),
+            DeviceState::Withheld => {
+                return Err(device
+                    .withheld
+                    .map_or(device.refusal(Rule::Withheld), |why| why.refusal(device.at)));
+            }
+            DeviceState::Absent => Rule::NoSuchDevice,
+            DeviceState::Broken => Rule::DeviceBroken,
+            DeviceState::Assigned | DeviceState::Resetting if holder == Some(client) => {
+                Rule::AlreadyHeld
+            }
+            DeviceState::Assigned | DeviceState::Resetting => Rule::HeldByAnother,
+            DeviceState::Assigning | DeviceState::Draining => Rule::DeviceBusy,
+        };
+        Err(device.refusal(rule))
+    }
+
+    fn free_assignment(&self) -> Result<u16, Refusal> {
+        (0..)
+            .zip(self.assignments.iter())
+            .find_map(|(at, assignment)| assignment.hold.is_none().then_some(at))
+            .ok_or(Refusal::new(
+                Rule::TooManyAssignments,
+                self.assignments.len() as u64,
+            ))
+    }
+
+    /// Device capability and decoding.
+    fn open(
+        &mut self,
+        index: usize,
+        at: u16,
+        client: ClientId,
+        slot: u16,
+        properties: Properties,
+    ) -> Result<Properties, Refusal> {
+        let device = self.devices.get(index).ok_or(Rule::NoSuchDevice)?;
+        let assignment = self
+            .assignments
+            .get_mut(usize::from(at))
+            .ok_or(Rule::TooManyAssignments)?;
+        let generation = assignment.next_generation();
+        let badge = Badge::new(BadgeKind::Device, generation, at);
+        self.env.place_device(at, badge, client, slot)?;
+        if let Err(refusal) = decode(&mut self.env, device) {
+            // The client cannot have used it: its requests wait behind this one.
+            if self.env.revoke_device(at).is_err() {
+                self.env.log(format_args!(
+                    "{} its capability cannot be revoked",
+                    device.at
+                ));
+            }
+            return Err(refusal);
+        }
+        assignment.generation = generation;
+        assignment.hold = Some(Hold {
+            device: index as u16,
+            client,
+            properties,
+            attached: self.info.iommu_present,
+            interrupts: None,
+            vectors: false,
+            frames: 0,
+            regions: 0,
+            job: None,
+        });
+        Ok(properties)
+    }
+
+    /// Moves a device back that was attached for nothing.
+    fn undo_attach(&mut self, index: usize, refusal: Refusal) -> Refusal {
+        let Some(device) = self.devices.get_mut(index) else {
+            return refusal;
+        };
+        if self.env.read32(device.at, register::VENDOR_ID) == u32::MAX {
+            device.state = DeviceState::Absent;
+        }
+        if self.info.iommu_present
+            && let Err(fault) = self.env.detach(device.at)
+        {
+            // Still in the client's context: nobody else may have it.
+            device.state = DeviceState::Broken;
+            self.env
+                .log(format_args!("{} cannot be detached: {fault}", device.at));
+        }
+        refusal
+    }
+}
+
+/// Is it still the device that was examined?
+fn is_there<C: ConfigSpace>(cfg: &C, device: &mut Device) -> Result<(), Refusal> {
+    match cfg.read32(device.at, register::VENDOR_ID) {
+        ids if ids == device.ids => Ok(()),
+        u32::MAX => {
+            device.state = DeviceState::Absent;
+            Err(device.refusal(Rule::NoSuchDevice))
+        }
+        _ => {
+            device.state = DeviceState::Broken;
+            Err(device.refusal(Rule::MalformedDevice))
+        }
+    }
+}
+
+/// Turns memory decoding on where there is memory; bus mastering stays off.
+fn decode<C: ConfigSpace>(cfg: &mut C, device: &Device) -> Result<(), Refusal> {
+    if !device.bars.iter().any(|region| region.is_memory()) {
+        return Ok(());
+    }
+    let baseline = Kept::baseline(device);
+    let command = Command::from_bits_retain(baseline.command) | Command::MEMORY_SPACE;
+    let kept = Kept {
+        command: command.bits(),
+        ..baseline
+    };
+    set_control(cfg, device, kept).map_err(|_| {
+        // What it does not take on, it does not keep either.
+        cfg.write16(device.at, register::COMMAND, baseline.command);
+        device.refusal(Rule::MalformedDevice)
+    })
+}

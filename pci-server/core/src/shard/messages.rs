@@ -1,0 +1,122 @@
+//! Interrupt messages of a held device: vectors from the msi-server, then the
+//! device; the other way round to take them back.
+
+use heapless::Vec;
+use hw::Sbdf;
+use ipc_proto::{Badge, ClientId, Mechanism, Refusal, Rule};
+
+use super::{Parts, Shard, from_below};
+use crate::Device;
+use crate::env::Env;
+use crate::interrupts::{self, Block, MAX_BLOCKS, Setup};
+
+impl<E: Env> Shard<'_, E> {
+    /// Takes vectors, places their handlers and enables the messages; or nothing of it.
+    pub(super) fn enable_messages(
+        &mut self,
+        badge: Badge,
+        mechanism: Mechanism,
+        first: u16,
+        count: u16,
+        slot: u16,
+    ) -> Result<(), Refusal> {
+        let (hold, device) = self.held(badge)?;
+        if hold.interrupts.is_some() || hold.vectors {
+            return Err(device.refusal(Rule::InterruptsEnabled));
+        }
+        check_messages(device, mechanism, first, count)?;
+        let client = hold.client;
+        self.check_window(client, slot, count)?;
+        let Parts { env, hold, device } = self.held_mut(badge)?;
+        if let Some(msix) = device.msix {
+            // Noted before: the table may be mapped even where enabling fails.
+            hold.regions |= 1u8.checked_shl(u32::from(msix.table.bar)).unwrap_or(0);
+        }
+        let enabled = take_vectors(env, device.at, client, count, slot).and_then(|blocks| {
+            let setup = Setup {
+                mechanism,
+                first,
+                blocks,
+            };
+            interrupts::enable(env, device, badge.index, &setup)?;
+            Ok(setup)
+        });
+        match enabled {
+            Ok(setup) => {
+                hold.interrupts = Some(setup);
+                hold.vectors = true;
+                Ok(())
+            }
+            Err(refusal) => {
+                // What cannot be given back now is given back with the device.
+                hold.vectors = env.give_back(device.at).is_err();
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Disables the messages and gives their vectors back.
+    pub(super) fn disable_messages(&mut self, badge: Badge) -> Result<(), Refusal> {
+        let Parts { env, hold, device } = self.held_mut(badge)?;
+        if hold.interrupts.is_none() && !hold.vectors {
+            return Err(device.refusal(Rule::InterruptsDisabled));
+        }
+        interrupts::silence(env, device.at, device.msi, device.msix);
+        hold.interrupts = None;
+        env.give_back(device.at).map_err(from_below)?;
+        hold.vectors = false;
+        Ok(())
+    }
+}
+
+/// Refuses messages that the device does not have.
+fn check_messages(
+    device: &Device,
+    mechanism: Mechanism,
+    first: u16,
+    count: u16,
+) -> Result<(), Refusal> {
+    let most = match mechanism {
+        Mechanism::Msi => device.msi.map(|msi| u16::from(msi.vectors)),
+        Mechanism::MsiX => device.msix.map(|msix| msix.entries),
+    };
+    let most = most.ok_or_else(|| device.refusal(Rule::NoSuchMechanism))?;
+    let end = u32::from(first) + u32::from(count);
+    let fits = match mechanism {
+        // MSI counts from its first message, in powers of two.
+        Mechanism::Msi => first == 0 && count.is_power_of_two(),
+        Mechanism::MsiX => count != 0,
+    };
+    if fits && end <= u32::from(most) {
+        Ok(())
+    } else {
+        Err(Refusal::new(Rule::BadMessageCount, u64::from(most)))
+    }
+}
+
+/// Takes `count` vectors in powers of two, largest first. After a refusal some may be taken.
+fn take_vectors<E: Env>(
+    env: &mut E,
+    at: Sbdf,
+    client: ClientId,
+    count: u16,
+    slot: u16,
+) -> Result<Vec<Block, MAX_BLOCKS>, Refusal> {
+    let mut blocks = Vec::new();
+    let mut left = count;
+    // A bit goes in each round.
+    while let Some(bit) = left.checked_ilog2() {
+        let size = 1 << bit;
+        // The window has been checked for all of them.
+        let slot = slot.saturating_add(count - left);
+        let vectors = env.take(at, client, size, slot).map_err(from_below)?;
+        blocks
+            .push(Block {
+                vectors,
+                count: size,
+            })
+            .map_err(|_| Refusal::new(Rule::BadMessageCount, u64::from(count)))?;
+        left &= !size;
+    }
+    Ok(blocks)
+}

@@ -1,0 +1,312 @@
+//! Revocation and reset: jobs of a device, in steps.
+//!
+//! The order of a revocation is fixed: device capability -> MSI and MSI-X off
+//! -> bus mastering off -> reset, or wait for pending transactions -> IOMMU
+//! detached -> vectors given back -> BAR frames taken -> quarantined. Release,
+//! client death and a reset that fails all run it.
+//!
+//! A step never waits: it names the moment of the next one, and the timer starts
+//! that. One step is done for each signal of the timer, so that requests for other
+//! devices come in between.
+
+use ipc_proto::pci::{ReleaseReply, ResetReply};
+use ipc_proto::{Badge, ClientId, DeviceState, Refusal, Reply, ResetKind, Rule};
+
+use super::{Parts, Shard, from_below};
+use crate::assignment::{Job, Purpose};
+use crate::env::Env;
+use crate::interrupts;
+use crate::reset::{self, Failure, Kept, Progress, Step};
+
+impl<E: Env> Shard<'_, E> {
+    /// A client gives its device back.
+    pub(super) fn release_device(&mut self, badge: Badge) -> Result<Reply<ReleaseReply>, Refusal> {
+        let (_, device) = self.held(badge)?;
+        // Whether it may take time is known beforehand: where the request cannot be parked,
+        // nothing has begun.
+        let takes_time = device.reset.is_some() || device.tells_pending();
+        let ticket = if takes_time { Some(self.park()?) } else { None };
+        self.begin(badge.index, Purpose::Revoke, ticket);
+        match (takes_time, self.step(badge.index)) {
+            (true, _) => Ok(Reply::Later),
+            (false, Some(result)) => result.map(|()| Reply::Now(ReleaseReply {})),
+            // Not reached: without a reset or pending bit the first step is the last.
+            (false, None) => Err(Rule::DeviceBusy.into()),
+        }
+    }
+
+    /// A client wants its device reset.
+    pub(super) fn reset_device(&mut self, badge: Badge) -> Result<Reply<ResetReply>, Refusal> {
+        let (_, device) = self.held(badge)?;
+        if device.reset.is_none() {
+            return Err(device.refusal(Rule::NoReset));
+        }
+        let ticket = self.park()?;
+        self.begin(badge.index, Purpose::Reset, Some(ticket));
+        self.step(badge.index);
+        Ok(Reply::Later)
+    }
+
+    fn park(&mut self) -> Result<E::Ticket, Refusal> {
+        let ticket = self.env.park()?;
+        self.parked += 1;
+        Ok(ticket)
+    }
+
+    /// Gives a held device a job, whose first step comes next.
+    fn begin(&mut self, at: u16, purpose: Purpose, ticket: Option<E::Ticket>) {
+        let Some(Parts { env, hold, device }) = self.parts(at) else {
+            return;
+        };
+        let (state, kept) = match purpose {
+            Purpose::Reset => (DeviceState::Resetting, Kept::read(env, device)),
+            Purpose::Revoke => (DeviceState::Draining, Kept::baseline(device)),
+        };
+        device.state = state;
+        hold.job = Some(Job::new(purpose, kept, ticket));
+        self.jobs |= 1 << at;
+    }
+
+    /// Takes every device of a client back; gives their number. Nothing has happened to them when
+    /// this returns: the timer starts each step.
+    pub(super) fn take_back_all(&mut self, client: ClientId) -> u16 {
+        self.gone |= 1u32.checked_shl(u32::from(client.0)).unwrap_or(0);
+        let mut count = 0;
+        for at in 0..self.assignments.len() as u16 {
+            let Some(Parts { hold, device, .. }) =
+                self.parts(at).filter(|parts| parts.hold.client == client)
+            else {
+                continue;
+            };
+            device.state = DeviceState::Draining;
+            let kept = Kept::baseline(device);
+            let job = hold
+                .job
+                .get_or_insert_with(|| Job::new(Purpose::Revoke, kept, None));
+            // A reset that is under way goes on, and ends as a revocation.
+            job.purpose = Purpose::Revoke;
+            job.kept = kept;
+            let newly_owed = !core::mem::replace(&mut job.owed, true);
+            self.owed += u16::from(newly_owed);
+            self.jobs |= 1 << at;
+            count += 1;
+        }
+        if self.owed == 0 {
+            self.env.tell_supervisor();
+        }
+        self.arm();
+        count
+    }
+
+    /// The timer has run out: does one step that is due, and arms the timer for the next.
+    pub fn on_timer(&mut self) {
+        self.armed = None;
+        let now = self.env.now_us();
+        let slots = self.assignments.len() as u16;
+        let due = (0..slots)
+            .map(|n| (self.turn + n) % slots)
+            .find(|&at| self.jobs >> at & 1 != 0 && self.due(at) <= now);
+        match due {
+            Some(at) => {
+                self.turn = at + 1;
+                self.step(at);
+            }
+            None => self.arm(),
+        }
+    }
+
+    fn due(&self, at: u16) -> u64 {
+        self.assignments
+            .get(usize::from(at))
+            .and_then(|assignment| assignment.hold.as_ref()?.job.as_ref())
+            .map_or(u64::MAX, |job| job.due)
+    }
+
+    /// Arms the timer for the job that is due first, unless it runs out by then.
+    fn arm(&mut self) {
+        let slots = self.assignments.len() as u16;
+        let first = (0..slots)
+            .filter(|at| self.jobs >> at & 1 != 0)
+            .map(|at| self.due(at))
+            .min();
+        let Some(first) = first else {
+            return;
+        };
+        if self.armed.is_none_or(|armed| armed > first) {
+            self.armed = Some(first);
+            let now = self.env.now_us();
+            self.env.arm(first.saturating_sub(now).max(1));
+        }
+    }
+
+    /// Does the next step of a job. When it was the last, answers whoever waits and gives the
+    /// result; `None` when the job goes on.
+    fn step(&mut self, at: u16) -> Option<Result<(), Refusal>> {
+        let over = self.parts(at).and_then(|parts| advance(parts, at));
+        let Some((job, outcome)) = over else {
+            self.arm();
+            return None;
+        };
+        self.jobs &= !(1 << at);
+        let Job {
+            purpose,
+            ticket,
+            owed,
+            ..
+        } = job;
+        let (message, result) = match (purpose, outcome) {
+            (Purpose::Reset, Ok(kind)) => {
+                if let Some(parts) = self.parts(at) {
+                    parts.device.state = DeviceState::Assigned;
+                }
+                (ResetReply { kind }.encode(), Ok(()))
+            }
+            (Purpose::Reset, Err(failure)) => {
+                // It did not come back: it is taken from its holder, who is told.
+                let refusal = self.reset_failed(at, failure);
+                (refusal.to_message(), Err(refusal))
+            }
+            (Purpose::Revoke, outcome) => match self.end(at, outcome.err()) {
+                Ok(()) => (ReleaseReply {}.encode(), Ok(())),
+                Err(refusal) => (refusal.to_message(), Err(refusal)),
+            },
+        };
+        if let Some(ticket) = ticket {
+            self.env.answer(ticket, &message);
+        }
+        if owed {
+            self.owed = self.owed.saturating_sub(1);
+            if self.owed == 0 {
+                self.env.tell_supervisor();
+            }
+        }
+        // Others may have become due meanwhile.
+        self.arm();
+        Some(result)
+    }
+
+    /// Takes a device away that its holder has reset in vain; gives the refusal of the reset.
+    fn reset_failed(&mut self, at: u16, failure: Failure) -> Refusal {
+        let Some(Parts { env, hold, device }) = self.parts(at) else {
+            return Rule::ResetTimeout.into();
+        };
+        let rule = match failure {
+            Failure::Vanished => Rule::NoSuchDevice,
+            _ => Rule::ResetTimeout,
+        };
+        let refusal = device.refusal(rule);
+        let client = hold.client;
+        revoke_capability(env, device, at);
+        // Why it is broken says more than what else fails on the way.
+        let _ = self.end(at, Some(failure));
+        self.env.tell_client(client);
+        refusal
+    }
+
+    /// The end of a revocation: the device is at rest, or never will be.
+    ///
+    /// # Errors
+    /// A way to the device may be left. It is broken then, and nobody gets it.
+    fn end(&mut self, at: u16, failure: Option<Failure>) -> Result<(), Refusal> {
+        let Some(Parts { env, hold, device }) = self.parts(at) else {
+            return Ok(());
+        };
+        let mut result = match failure {
+            Some(Failure::ControlStuck | Failure::NotRevoked) => {
+                Err(device.refusal(Rule::DeviceBroken))
+            }
+            _ => Ok(()),
+        };
+        let mut detached = true;
+        if hold.attached
+            && let Err(refusal) = env.detach(device.at)
+        {
+            detached = false;
+            result = Err(from_below(refusal));
+        }
+        // Vectors of a device that may still write messages are not given to another.
+        if hold.vectors && detached && failure != Some(Failure::ControlStuck) {
+            result = result.and(env.give_back(device.at).map_err(from_below));
+        }
+        for (bar, region) in device.bars.iter().enumerate() {
+            let Some(memory) = region.memory.filter(|_| hold.regions >> bar & 1 != 0) else {
+                continue;
+            };
+            result = result.and(env.revoke_frames(memory, at));
+        }
+        device.state = match (result, failure) {
+            (Ok(()), None) => DeviceState::Quarantined,
+            (Ok(()), Some(Failure::Vanished)) => DeviceState::Absent,
+            _ => DeviceState::Broken,
+        };
+        device.assignment = None;
+        if let Some(failure) = failure {
+            env.log(format_args!("{} {failure}: {:?}", device.at, device.state));
+        }
+        if let Err(refusal) = result {
+            env.log(format_args!(
+                "{} cannot be taken back: {refusal}",
+                device.at
+            ));
+        }
+        if let Some(assignment) = self.assignments.get_mut(usize::from(at)) {
+            assignment.hold = None;
+        }
+        result
+    }
+}
+
+/// Does the next step of a job; gives the job and how the device came out of it when it was the last.
+#[expect(clippy::type_complexity, reason = "used once")]
+fn advance<E: Env>(
+    parts: Parts<'_, E>,
+    at: u16,
+) -> Option<(Job<E::Ticket>, Result<ResetKind, Failure>)> {
+    let Parts { env, hold, device } = parts;
+    let job = hold.job.as_mut()?;
+    if job.purpose == Purpose::Revoke && !core::mem::replace(&mut job.revoked, true) {
+        job.trouble = revoke_capability(env, device, at);
+    }
+    let step = match job.step {
+        Some(step) => step,
+        None => {
+            interrupts::silence(env, device.at, device.msi, device.msix);
+            // Decoding goes off with bus mastering: nothing that the holder still has mapped
+            // reaches the device between its reset and the end.
+            job.at_rest = reset::set_control(env, device, Kept::baseline(device));
+            Step::FIRST
+        }
+    };
+    let rested = match reset::advance(env, device, step) {
+        Progress::Wait(micros, next) => {
+            job.step = Some(next);
+            job.due = env.now_us().saturating_add(micros);
+            return None;
+        }
+        Progress::Failed(failure) => Err(failure),
+        Progress::Done if device.reset.is_some() => reset::restore(env, device, job.kept),
+        Progress::Done => job.at_rest,
+    };
+    let job = hold.job.take()?;
+    let restored = rested.and_then(|()| match job.purpose {
+        Purpose::Reset => match &hold.interrupts {
+            Some(setup) => {
+                interrupts::enable(env, device, at, setup).map_err(|_| Failure::NotRestored)
+            }
+            None => Ok(()),
+        },
+        Purpose::Revoke => job.trouble.map_or(Ok(()), Err),
+    });
+    let outcome = restored.map(|()| device.reset.unwrap_or(ResetKind::None));
+    Some((job, outcome))
+}
+
+/// Takes the device capability from everybody.
+fn revoke_capability<E: Env>(env: &mut E, device: &crate::Device, at: u16) -> Option<Failure> {
+    let refusal = env.revoke_device(at).err()?;
+    env.log(format_args!(
+        "{} capability not revoked: {refusal}",
+        device.at
+    ));
+    Some(Failure::NotRevoked)
+}

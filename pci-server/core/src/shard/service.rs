@@ -1,0 +1,264 @@
+//! The operations of the interface, each to its place.
+
+use hw::header::{Command, register};
+use hw::{ConfigSpace, Sbdf};
+use ipc_proto::pci::{self, *};
+use ipc_proto::{Call, ClientId, Mechanism, Refusal, Reply, Rule, Switch, VERSION, Width};
+
+use super::{Parts, Shard};
+use crate::env::Env;
+use crate::interrupts::Setup;
+use crate::{config, pages};
+
+impl<E: Env> pci::Service for Shard<'_, E> {
+    fn hello(&mut self, call: Call, version: u64) -> Result<Reply<HelloReply>, Refusal> {
+        self.client(call)?;
+        if version != VERSION {
+            return Err(Refusal::new(Rule::VersionMismatch, VERSION));
+        }
+        let (segment, first_bus, last_bus) = self.info.ecam.first().map_or((0, 0, 0), |window| {
+            (window.segment, window.first_bus, window.last_bus)
+        });
+        Ok(Reply::Now(HelloReply {
+            version: VERSION,
+            shard: u16::from(self.info.shard),
+            segment,
+            first_bus,
+            last_bus,
+        }))
+    }
+
+    fn device_at(&mut self, call: Call, index: u16) -> Result<Reply<DeviceAtReply>, Refusal> {
+        let client = self.client(call)?;
+        let device = self
+            .devices
+            .iter()
+            .filter(|device| device.is_granted(client.0))
+            .nth(usize::from(index))
+            .ok_or(Rule::EndOfList)?;
+        Ok(Reply::Now(DeviceAtReply {
+            device: device.at,
+            ids: device.ids,
+            class: device.class,
+            state: device.state,
+        }))
+    }
+
+    fn query(&mut self, call: Call, device: Sbdf) -> Result<Reply<QueryReply>, Refusal> {
+        let client = self.client(call)?;
+        let index = self.granted(client, device)?;
+        let properties = self.promise(index)?;
+        let device = self.devices.get(index).ok_or(Rule::NoSuchDevice)?;
+        Ok(Reply::Now(QueryReply {
+            ids: device.ids,
+            class: device.class,
+            state: device.state,
+            properties,
+        }))
+    }
+
+    fn assign(
+        &mut self,
+        call: Call,
+        device: Sbdf,
+        slot: u16,
+    ) -> Result<Reply<AssignReply>, Refusal> {
+        let client = self.client(call)?;
+        let properties = self.assign_device(client, device, slot)?;
+        Ok(Reply::Now(AssignReply { properties }))
+    }
+
+    fn release(&mut self, call: Call) -> Result<Reply<ReleaseReply>, Refusal> {
+        self.release_device(call.badge)
+    }
+
+    fn info(&mut self, call: Call) -> Result<Reply<InfoReply>, Refusal> {
+        let (hold, device) = self.held(call.badge)?;
+        Ok(Reply::Now(InfoReply {
+            device: device.at,
+            ids: device.ids,
+            class: device.class,
+            properties: hold.properties,
+        }))
+    }
+
+    #[inline]
+    fn config_read(
+        &mut self,
+        call: Call,
+        offset: u16,
+        width: Width,
+    ) -> Result<Reply<ConfigReadReply>, Refusal> {
+        let (_, device) = self.held(call.badge)?;
+        let value = config::read(&self.env, device, offset, width)?;
+        Ok(Reply::Now(ConfigReadReply { value }))
+    }
+
+    fn config_write(
+        &mut self,
+        call: Call,
+        offset: u16,
+        width: Width,
+        value: u32,
+    ) -> Result<Reply<ConfigWriteReply>, Refusal> {
+        let Parts { env, device, .. } = self.held_mut(call.badge)?;
+        config::write(env, device, offset, width, value)?;
+        Ok(Reply::Now(ConfigWriteReply {}))
+    }
+
+    fn bar(&mut self, call: Call, bar: u8) -> Result<Reply<BarReply>, Refusal> {
+        let (_, device) = self.held(call.badge)?;
+        let region = device
+            .bars
+            .get(usize::from(bar))
+            .ok_or(Refusal::new(Rule::BadArgument, 0))?;
+        let (withheld_first, withheld_count) = if region.is_memory() {
+            pages::withheld_range(device, region)
+        } else {
+            (0, 0)
+        };
+        Ok(Reply::Now(BarReply {
+            kind: region.kind,
+            bytes: region.bytes,
+            withheld_first,
+            withheld_count,
+        }))
+    }
+
+    fn bar_frames(
+        &mut self,
+        call: Call,
+        bar: u8,
+        first: u32,
+        count: u16,
+        slot: u16,
+    ) -> Result<Reply<BarFramesReply>, Refusal> {
+        let (hold, device) = self.held(call.badge)?;
+        let client = hold.client;
+        let region = pages::memory_bar(device, bar)?;
+        let placed = pages::check_range(device, region, first, count)?;
+        let memory = region
+            .memory
+            .ok_or(Refusal::new(Rule::NoSuchBar, u64::from(bar)))?;
+        self.check_window(client, slot, placed)?;
+        let Parts { env, hold, .. } = self.held_mut(call.badge)?;
+        // Noted before: frames may exist even where placing them failed.
+        hold.regions |= 1 << bar;
+        env.place_frames(memory, first, placed, client, slot)?;
+        hold.frames = hold.frames.saturating_add(u32::from(placed));
+        Ok(Reply::Now(BarFramesReply { placed }))
+    }
+
+    #[inline]
+    fn bus_master(&mut self, call: Call, switch: Switch) -> Result<Reply<BusMasterReply>, Refusal> {
+        let Parts { env, device, .. } = self.held_mut(call.badge)?;
+        let command = env.read16(device.at, register::COMMAND);
+        if command == u16::MAX {
+            return Err(device.refusal(Rule::NoSuchDevice));
+        }
+        let mut command = Command::from_bits_retain(command);
+        command.set(Command::BUS_MASTER, switch == Switch::On);
+        env.write16(device.at, register::COMMAND, command.bits());
+        Ok(Reply::Now(BusMasterReply {}))
+    }
+
+    fn reset(&mut self, call: Call) -> Result<Reply<ResetReply>, Refusal> {
+        self.reset_device(call.badge)
+    }
+
+    fn msi_enable(
+        &mut self,
+        call: Call,
+        mechanism: Mechanism,
+        first: u16,
+        count: u16,
+        slot: u16,
+    ) -> Result<Reply<MsiEnableReply>, Refusal> {
+        self.enable_messages(call.badge, mechanism, first, count, slot)?;
+        Ok(Reply::Now(MsiEnableReply { count }))
+    }
+
+    fn msi_disable(&mut self, call: Call) -> Result<Reply<MsiDisableReply>, Refusal> {
+        self.disable_messages(call.badge)?;
+        Ok(Reply::Now(MsiDisableReply {}))
+    }
+
+    fn msi_info(&mut self, call: Call) -> Result<Reply<MsiInfoReply>, Refusal> {
+        let (_, device) = self.held(call.badge)?;
+        Ok(Reply::Now(MsiInfoReply {
+            msi: device.msi.map_or(0, |msi| u16::from(msi.vectors)),
+            msix: device.msix.map_or(0, |msix| msix.entries),
+        }))
+    }
+
+    fn client_gone(
+        &mut self,
+        _: Call,
+        client: ClientId,
+    ) -> Result<Reply<ClientGoneReply>, Refusal> {
+        if usize::from(client.0) >= self.clients.len() {
+            return Err(Refusal::new(Rule::BadArgument, 0));
+        }
+        let devices = self.take_back_all(client);
+        Ok(Reply::Now(ClientGoneReply { devices }))
+    }
+
+    fn pending(&mut self, _: Call) -> Result<Reply<PendingReply>, Refusal> {
+        Ok(Reply::Now(PendingReply { count: self.owed }))
+    }
+
+    fn figures(&mut self, _: Call) -> Result<Reply<FiguresReply>, Refusal> {
+        let usage = self.env.usage();
+        let assigned = self
+            .assignments
+            .iter()
+            .filter(|assignment| assignment.hold.is_some())
+            .count();
+        Ok(Reply::Now(FiguresReply {
+            devices: self.devices.len() as u32,
+            assigned: assigned as u32,
+            slots_used: usage.slots,
+            untyped_used: usage.untyped_bytes,
+            operations: self.operations,
+            refused: self.refused,
+            parked: self.parked,
+        }))
+    }
+
+    fn holder(&mut self, _: Call, index: u32) -> Result<Reply<HolderReply>, Refusal> {
+        let device = self.devices.get(index as usize).ok_or(Rule::EndOfList)?;
+        let hold = device
+            .assignment
+            .and_then(|at| self.assignments.get(usize::from(at)))
+            .and_then(|assignment| assignment.hold.as_ref());
+        Ok(Reply::Now(HolderReply {
+            device: device.at,
+            ids: device.ids,
+            class: device.class,
+            state: device.state,
+            holder: hold.map_or(0, |hold| hold.client.0 + 1),
+            frames: hold.map_or(0, |hold| hold.frames),
+            messages: hold.map_or(0, |hold| {
+                hold.interrupts.as_ref().map_or(0, Setup::messages)
+            }),
+        }))
+    }
+
+    fn holder_bar(
+        &mut self,
+        _: Call,
+        index: u32,
+        bar: u8,
+    ) -> Result<Reply<HolderBarReply>, Refusal> {
+        let device = self.devices.get(index as usize).ok_or(Rule::EndOfList)?;
+        let region = device
+            .bars
+            .get(usize::from(bar))
+            .ok_or(Refusal::new(Rule::BadArgument, 1))?;
+        Ok(Reply::Now(HolderBarReply {
+            kind: region.kind,
+            base: region.base,
+            bytes: region.bytes,
+        }))
+    }
+}
