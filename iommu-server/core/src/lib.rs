@@ -1,3 +1,52 @@
-//! iommu-core: to be written.
+//! The iommu-server's core: which device reaches which memory.
+//!
+//! - [`Shard`] implements `ipc_proto::iommu::Service`: DMA buffers for
+//!   clients, contexts for pci-server shards, figures for the supervisor.
+//! - [`Backend`] is what a shard needs of its IOMMU units; [`vtd`] drives
+//!   Intel units, [`Physical`] stands for a machine without any.
+//! - [`pool`] gives memory to buffers and takes it back.
+//! - [`Env`] and [`TableMemory`] are the seams to the kernel: capability
+//!   effects, and the memory that holds the units' tables.
+//!
+//! The invariant everything serves: memory leaves a buffer only after every
+//! unit that may have cached a translation to it has confirmed that it forgot.
+//! Where a unit does not confirm, the memory stays out of circulation.
+//!
+//! It must not wait for a client or a device beyond a counted number of polls,
+//! name the kernel, or trust a number that came from a client or a unit.
+
 #![no_std]
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        reason = "a test may stop at the first surprise"
+    )
+)]
+
+#[cfg(test)]
+extern crate std;
+
+mod backend;
+mod buffers;
+mod context;
+mod env;
+mod faults;
+mod physical;
+pub mod pool;
+mod shard;
+pub mod vtd;
+
+#[cfg(test)]
+mod tests;
+
+pub use backend::{Addressing, Backend, BackendError, Chosen, DomainId, Drained, Extent, Fault};
+pub use buffers::{MAX_BLOCKS, MAX_BUFFERS, MAX_PAGES};
+pub use context::MAX_MAPPINGS;
+pub use env::{EffectError, Env, Note, Slot, TableMemory};
+pub use faults::{FAULT_BURST, FAULT_PERIOD_US, MAX_RECORDS};
+pub use physical::Physical;
+pub use shard::{ClientLimits, MAX_ATTACHED, Setup, Shard, Storage};

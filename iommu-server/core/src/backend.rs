@@ -1,0 +1,225 @@
+//! [`Backend`]: what a shard needs of its IOMMU units, whoever makes them.
+//!
+//! A domain is a set of translations shared by the devices attached to it; a
+//! device that is attached to none is blocked. Back ends: [`crate::vtd`]
+//! (Intel, driven from here) and [`crate::Physical`] (no unit). The trait also
+//! suits a driver for AMD units and one over the kernel's IOSpace
+//! capabilities: an extent names the frames as well as the address.
+
+use hw::Sbdf;
+use ipc_proto::{Access, Properties};
+
+use crate::Slot;
+
+/// A domain of a back end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DomainId(pub u16);
+
+/// Physically contiguous memory of a buffer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Extent {
+    /// Physical address.
+    pub physical: u64,
+    /// Length, a multiple of the page size.
+    pub bytes: u64,
+    /// Slot of its first frame; the others follow.
+    pub frames: Slot,
+    /// Frames of 2^this bytes.
+    pub page_bits: u8,
+}
+
+/// What I/O virtual addresses are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Addressing {
+    /// Translated: any page-aligned address below `limit` can be chosen, save the interrupt range.
+    Translated {
+        /// One past the last address.
+        limit: u64,
+    },
+    /// Physical addresses: nothing is translated, so a buffer must be one block.
+    Physical,
+}
+
+/// Why a back end did not do something.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BackendError {
+    /// No unit of the shard takes this device's requests.
+    NoUnit,
+    /// No more domain ids.
+    DomainsExhausted,
+    /// No more page tables within the bound. Nothing has changed.
+    TablesExhausted,
+    /// There is no such domain.
+    NoDomain,
+    /// A unit did not confirm that it forgot what it may have cached: it may still use the old
+    /// translation. The unit is not trusted again.
+    Unconfirmed,
+}
+
+/// A DMA request that a unit blocked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fault {
+    /// Requester.
+    pub device: Sbdf,
+    /// Page of the I/O virtual address.
+    pub address: u64,
+    /// What was tried.
+    pub access: Access,
+    /// The unit's reason code.
+    pub reason: u8,
+}
+
+/// How reading a unit's fault records ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Drained {
+    /// Records read.
+    pub records: u32,
+    /// The unit had to drop some: their number and requesters are not known.
+    pub overflow: bool,
+    /// There may be more: the allowance was used up.
+    pub more: bool,
+}
+
+/// IOMMU units, or what stands in for them.
+pub trait Backend {
+    /// What attaching the device promises (`reset` is not said here); `None` when no unit takes it.
+    fn properties(&self, device: Sbdf) -> Option<Properties>;
+
+    /// What I/O virtual addresses are.
+    fn addressing(&self) -> Addressing;
+
+    /// Makes a domain with no translation and no device.
+    ///
+    /// # Errors
+    /// `DomainsExhausted`, `TablesExhausted`.
+    fn create_domain(&mut self) -> Result<DomainId, BackendError>;
+
+    /// Ends a domain that has no device; its id and tables are used again.
+    ///
+    /// # Errors
+    /// `NoDomain`; `Unconfirmed` when a unit may still hold something of it: then nothing is used again.
+    fn destroy_domain(&mut self, domain: DomainId) -> Result<(), BackendError>;
+
+    /// Moves a blocked device into a domain.
+    ///
+    /// # Errors
+    /// `NoUnit`, `NoDomain`, `TablesExhausted`: the device is blocked as before. `Unconfirmed`: the
+    /// device may or may not be blocked; it counts as attached until a detach is confirmed.
+    fn attach(&mut self, device: Sbdf, domain: DomainId) -> Result<(), BackendError>;
+
+    /// Blocks a device again. On success none of its requests reaches memory any more, and what
+    /// the domain's translations were is cached for it nowhere.
+    ///
+    /// # Errors
+    /// `NoUnit`, `NoDomain`; `Unconfirmed`: it is blocked in the tables, but the unit did not say that it knows.
+    fn detach(&mut self, device: Sbdf, domain: DomainId) -> Result<(), BackendError>;
+
+    /// Translates the addresses from `iova` on to the extents, one after the other. The range is
+    /// page-aligned, within [`Self::addressing`] and nothing of it is translated yet.
+    ///
+    /// # Errors
+    /// `NoDomain`, `TablesExhausted`: nothing has changed. `Unconfirmed`: see [`Self::unmap`].
+    fn map(
+        &mut self,
+        domain: DomainId,
+        iova: u64,
+        extents: &[Extent],
+        access: Access,
+    ) -> Result<(), BackendError>;
+
+    /// Takes the translation of `bytes` from `iova` on away: exactly what one [`Self::map`] made. On
+    /// success no unit has any of it cached.
+    ///
+    /// # Errors
+    /// `NoDomain`; `Unconfirmed`: the translation is gone from the tables, but a unit may still use it.
+    fn unmap(&mut self, domain: DomainId, iova: u64, bytes: u64) -> Result<(), BackendError>;
+
+    /// Reads at most `allowance` fault records of unit `unit` and hands them over.
+    fn drain_faults(&mut self, unit: usize, allowance: u32, sink: &mut dyn FnMut(Fault))
+    -> Drained;
+
+    /// Number of units.
+    fn units(&self) -> usize;
+
+    /// Which unit takes the device's requests.
+    fn unit_of(&self, device: Sbdf) -> Option<usize>;
+
+    /// Table pages that belong to domains.
+    fn tables_used(&self) -> u32;
+
+    /// Domains in use, those retired included.
+    fn domains_used(&self) -> u32;
+}
+
+/// A back end chosen at boot.
+pub enum Chosen<A, B> {
+    /// The first.
+    Units(A),
+    /// The other.
+    None(B),
+}
+
+macro_rules! either {
+    ($self:ident, $backend:ident => $call:expr) => {
+        match $self {
+            Self::Units($backend) => $call,
+            Self::None($backend) => $call,
+        }
+    };
+}
+
+impl<A: Backend, B: Backend> Backend for Chosen<A, B> {
+    fn properties(&self, device: Sbdf) -> Option<Properties> {
+        either!(self, backend => backend.properties(device))
+    }
+    #[inline]
+    fn addressing(&self) -> Addressing {
+        either!(self, backend => backend.addressing())
+    }
+    fn create_domain(&mut self) -> Result<DomainId, BackendError> {
+        either!(self, backend => backend.create_domain())
+    }
+    fn destroy_domain(&mut self, domain: DomainId) -> Result<(), BackendError> {
+        either!(self, backend => backend.destroy_domain(domain))
+    }
+    fn attach(&mut self, device: Sbdf, domain: DomainId) -> Result<(), BackendError> {
+        either!(self, backend => backend.attach(device, domain))
+    }
+    fn detach(&mut self, device: Sbdf, domain: DomainId) -> Result<(), BackendError> {
+        either!(self, backend => backend.detach(device, domain))
+    }
+    #[inline]
+    fn map(
+        &mut self,
+        domain: DomainId,
+        iova: u64,
+        extents: &[Extent],
+        access: Access,
+    ) -> Result<(), BackendError> {
+        either!(self, backend => backend.map(domain, iova, extents, access))
+    }
+    #[inline]
+    fn unmap(&mut self, domain: DomainId, iova: u64, bytes: u64) -> Result<(), BackendError> {
+        either!(self, backend => backend.unmap(domain, iova, bytes))
+    }
+    fn drain_faults(
+        &mut self,
+        unit: usize,
+        allowance: u32,
+        sink: &mut dyn FnMut(Fault),
+    ) -> Drained {
+        either!(self, backend => backend.drain_faults(unit, allowance, sink))
+    }
+    fn units(&self) -> usize {
+        either!(self, backend => backend.units())
+    }
+    fn unit_of(&self, device: Sbdf) -> Option<usize> {
+        either!(self, backend => backend.unit_of(device))
+    }
+    fn tables_used(&self) -> u32 {
+        either!(self, backend => backend.tables_used())
+    }
+    fn domains_used(&self) -> u32 {
+        either!(self, backend => backend.domains_used())
+    }
+}

@@ -1,0 +1,229 @@
+//! [`Buffers`]: the table of DMA buffers. A buffer capability's badge names a
+//! place of the table and which life of it; looking one up is an index and a
+//! comparison.
+
+use heapless::Vec;
+use ipc_proto::{Badge, BadgeKind, ClientId, MAX_GENERATION};
+use system::pool::NumberPool;
+
+use crate::backend::Extent;
+use crate::env::Slot;
+use crate::pool::Block;
+
+/// Most buffers and shares at a time.
+pub const MAX_BUFFERS: usize = 1024;
+/// Most blocks a buffer is made of.
+pub const MAX_BLOCKS: usize = 8;
+/// Most pages of a buffer, of its own page size.
+pub const MAX_PAGES: u32 = 4096;
+
+/// A piece of a buffer's memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Piece {
+    /// Block of the pool.
+    pub block: Block,
+    /// Pages made of it; a block may be larger than what is left to be covered.
+    pub pages: u32,
+    /// First slot of their frames, once slots are reserved.
+    pub frames: Option<Slot>,
+    /// Physical address.
+    pub physical: u64,
+}
+
+/// Whether memory can be given to someone else.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fate {
+    /// Yes: every unit has forgotten it.
+    Reuse,
+    /// No: a unit may still reach it.
+    Lose,
+}
+
+/// What a capability gives access to.
+#[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "every place of the table has room for the larger one; there is no heap"
+)]
+pub enum Content {
+    /// Memory of the holder.
+    Memory {
+        /// Its pieces, in order.
+        pieces: Vec<Piece, MAX_BLOCKS>,
+        /// Pages of 2^this bytes.
+        page_bits: u8,
+        /// How many.
+        pages: u32,
+        /// Shares that others have of it.
+        shares: u16,
+        /// `Lose` when a share went whose mapping is still uncertain.
+        fate: Fate,
+    },
+    /// Another buffer's memory (never a share's).
+    Share {
+        /// Its place.
+        of: u16,
+    },
+}
+
+/// Where a buffer is mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// I/O virtual address.
+    pub iova: u64,
+    /// Whether it is certain what units make of it.
+    pub certainty: Certainty,
+}
+
+/// What is known about a mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Certainty {
+    /// It is in force.
+    Mapped,
+    /// It was taken away, but a unit did not confirm: it may be used still.
+    Unconfirmed,
+}
+
+/// A buffer or share.
+#[derive(Clone, Debug)]
+pub struct Buffer {
+    /// Whose it is: frames go to this client's window, mappings to its context.
+    pub holder: ClientId,
+    /// What it is.
+    pub content: Content,
+    /// Slot of the master of its capability, once minted.
+    pub master: Option<Slot>,
+    /// Where it is mapped.
+    pub mapping: Option<Mapping>,
+}
+
+impl Buffer {
+    /// Bytes of memory that count against the holder's quota.
+    pub fn quota_bytes(&self) -> u64 {
+        match &self.content {
+            Content::Memory {
+                page_bits, pages, ..
+            } => u64::from(*pages) << page_bits,
+            Content::Share { .. } => 0,
+        }
+    }
+}
+
+struct Entry {
+    generation: u16,
+    buffer: Option<Buffer>,
+}
+
+/// The table.
+pub struct Buffers {
+    entries: [Entry; MAX_BUFFERS],
+    places: Option<NumberPool<{ MAX_BUFFERS / 64 }>>,
+}
+
+impl Buffers {
+    /// An empty table.
+    pub const fn new() -> Self {
+        Self {
+            entries: [const {
+                Entry {
+                    generation: 0,
+                    buffer: None,
+                }
+            }; MAX_BUFFERS],
+            places: NumberPool::new(0, MAX_BUFFERS as u32),
+        }
+    }
+
+    /// Puts a buffer into a free place, which begins a new life.
+    pub fn insert(&mut self, buffer: Buffer) -> Option<u16> {
+        let index = self.places.as_mut()?.take()?;
+        let entry = self.entries.get_mut(index as usize)?;
+        // 0 is the generation of badges that have none.
+        entry.generation = entry.generation % MAX_GENERATION + 1;
+        entry.buffer = Some(buffer);
+        Some(index as u16)
+    }
+
+    /// Takes a buffer out; its badge is stale from now on.
+    pub fn remove(&mut self, index: u16) -> Option<Buffer> {
+        let buffer = self.entries.get_mut(usize::from(index))?.buffer.take()?;
+        let _ = self.places.as_mut()?.give(index.into());
+        Some(buffer)
+    }
+
+    /// The badge of the buffer in `index`.
+    pub fn badge(&self, index: u16) -> Badge {
+        let generation = self
+            .entries
+            .get(usize::from(index))
+            .map_or(0, |entry| entry.generation);
+        Badge::new(BadgeKind::Buffer, generation, index)
+    }
+
+    /// Place of the buffer that a badge of kind `Buffer` names; `None` when it is of another life.
+    #[inline]
+    pub fn find(&self, badge: Badge) -> Option<u16> {
+        let entry = self.entries.get(usize::from(badge.index))?;
+        let current = entry.generation == badge.generation && entry.buffer.is_some();
+        current.then_some(badge.index)
+    }
+
+    /// The buffer in a place.
+    #[inline]
+    pub fn get(&self, index: u16) -> Option<&Buffer> {
+        self.entries.get(usize::from(index))?.buffer.as_ref()
+    }
+
+    /// The same, to change it.
+    #[inline]
+    pub fn get_mut(&mut self, index: u16) -> Option<&mut Buffer> {
+        self.entries.get_mut(usize::from(index))?.buffer.as_mut()
+    }
+
+    /// The first buffer at or after place `from` that passes a test.
+    pub fn first_where(&self, from: u16, test: impl Fn(&Buffer) -> bool) -> Option<u16> {
+        let mut rest = self.entries.iter().enumerate().skip(from.into());
+        rest.find(|(_, entry)| entry.buffer.as_ref().is_some_and(&test))
+            .map(|(index, _)| index as u16)
+    }
+
+    /// Buffers and shares.
+    pub fn used(&self) -> u32 {
+        self.places.as_ref().map_or(0, NumberPool::used)
+    }
+
+    /// Page size, pages and pieces of a buffer; of a share, those of the buffer behind it.
+    #[inline]
+    pub fn memory(&self, index: u16) -> Option<(u8, u32, &[Piece])> {
+        let behind = match self.get(index)?.content {
+            Content::Share { of } => of,
+            Content::Memory { .. } => index,
+        };
+        match &self.get(behind)?.content {
+            Content::Memory {
+                pieces,
+                page_bits,
+                pages,
+                ..
+            } => Some((*page_bits, *pages, pieces)),
+            Content::Share { .. } => None,
+        }
+    }
+
+    /// A buffer's memory as a back end wants it, and its size in bytes.
+    #[inline]
+    pub fn extents(&self, index: u16) -> Option<(Vec<Extent, MAX_BLOCKS>, u64)> {
+        let (page_bits, pages, pieces) = self.memory(index)?;
+        let mut extents = Vec::new();
+        for piece in pieces {
+            // As many extents as pieces, and the same bound.
+            let _ = extents.push(Extent {
+                physical: piece.physical,
+                bytes: u64::from(piece.pages) << page_bits,
+                frames: piece.frames.unwrap_or(0),
+                page_bits,
+            });
+        }
+        Some((extents, u64::from(pages) << page_bits))
+    }
+}

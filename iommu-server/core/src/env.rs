@@ -1,0 +1,126 @@
+//! [`Env`]: what a shard does to the world besides driving units: capability
+//! effects, signals, time. [`TableMemory`]: the memory the units read.
+//!
+//! Implemented by the server's binary over the kernel, and by a model of the
+//! kernel's capabilities in the tests.
+
+use ipc_proto::{Badge, ClientId};
+
+use crate::Fault;
+
+/// A slot of the server's own CNode.
+pub type Slot = u32;
+
+/// Why a capability effect did not happen. Nothing has changed then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EffectError {
+    /// The slot of the grant window holds something.
+    Occupied,
+    /// The kernel refused; its error number.
+    Kernel(u64),
+}
+
+/// Something worth a line in the log. Never on a path that a client repeats at will.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// Faults of a holder's devices, or of devices that nobody holds. Said of the 1st, 2nd, 4th,
+    /// 8th and so on.
+    Fault {
+        /// The latest.
+        fault: Fault,
+        /// Who holds the device.
+        holder: Option<ClientId>,
+        /// How many faults the holder's devices, or those of nobody, have had.
+        count: u32,
+    },
+    /// Faults of unit `unit` come faster than they are read; the unit drops some meanwhile.
+    Storm {
+        /// Which unit.
+        unit: u8,
+    },
+    /// Memory that cannot be reused: a unit did not confirm, or the kernel refused a revocation.
+    MemoryLost {
+        /// How much.
+        bytes: u64,
+    },
+}
+
+/// The world of a shard. Every method either does its whole effect or none.
+pub trait Env {
+    /// Makes two untypeds of 2^`half_bits` bytes, in ascending order of address, of the untyped in
+    /// `untyped` (which has no children), in slots `into` and `into + 1`.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn split(&mut self, untyped: Slot, half_bits: u8, into: Slot) -> Result<(), EffectError>;
+
+    /// Makes `count` (1..=256) frames of 2^`page_bits` bytes of the untyped, ascending from its first
+    /// byte that no child covers, in slots `into`...
+    ///
+    /// The kernel zeroes an untyped's used part when it is retyped again after its children are gone
+    /// (seL4 5.0.0 `src/object/untyped.c`, `resetUntypedCap`; fresh untypeds begin as wholly used,
+    /// `src/kernel/boot.c`): frames always start as zeros, which is what scrubs DMA memory.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn frames(
+        &mut self,
+        untyped: Slot,
+        page_bits: u8,
+        into: Slot,
+        count: u32,
+    ) -> Result<(), EffectError>;
+
+    /// Deletes every capability derived from the one in `slot`, in every PD.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn revoke(&mut self, slot: Slot) -> Result<(), EffectError>;
+
+    /// Deletes the capability in `slot`.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn delete(&mut self, slot: Slot) -> Result<(), EffectError>;
+
+    /// Makes a capability of the server's endpoint with `badge` in `into`.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn mint(&mut self, badge: Badge, into: Slot) -> Result<(), EffectError>;
+
+    /// Copies the capability in `slot` to slot `window_slot` of the client's grant window.
+    ///
+    /// # Errors
+    /// `Occupied`, or the kernel's.
+    fn place(&mut self, slot: Slot, client: ClientId, window_slot: u16) -> Result<(), EffectError>;
+
+    /// Empties slot `window_slot` of the client's grant window, which [`Self::place`] has just filled.
+    fn take_back(&mut self, client: ClientId, window_slot: u16);
+
+    /// Signals the client's event notification: it has a fault record.
+    fn signal(&mut self, client: ClientId);
+
+    /// Microseconds since some fixed moment; never goes back.
+    fn now_us(&self) -> u64;
+
+    /// Has [`crate::Shard::on_timer`] called in about `micros` microseconds.
+    fn wake_in(&mut self, micros: u64);
+
+    /// Says something to whoever reads the log.
+    fn note(&mut self, note: Note);
+}
+
+/// The memory that holds the units' tables: pages of 512 words of 64 bits,
+/// physically contiguous, cached.
+pub trait TableMemory {
+    /// Pages there are.
+    fn pages(&self) -> u32;
+    /// Word `index` (0..512) of page `page`, as memory holds it now; 0 outside.
+    fn read64(&self, page: u32, index: u16) -> u64;
+    /// Writes a word, in one access; nothing outside.
+    fn write64(&mut self, page: u32, index: u16, value: u64);
+    /// Writes the cache lines of words `index..index + count` back to memory, for units that do
+    /// not snoop caches. Later register writes happen after it.
+    fn write_back(&mut self, page: u32, index: u16, count: u16);
+}

@@ -1,0 +1,295 @@
+//! [`Shard`]: one iommu-server. What it keeps, and the ways in: requests
+//! ([`Shard::serve`]), fault interrupts and the timer.
+//!
+//! `service`: the operations as the contract names them. `memory`: making and
+//! taking apart buffers. `mapping`: buffers in contexts. `devices`: attaching,
+//! detaching, faults.
+
+mod devices;
+mod mapping;
+mod memory;
+mod service;
+
+use heapless::Vec;
+use hw::Sbdf;
+use ipc_proto::{BadgeKind, Call, ClientId, Message, Refusal, Rule, iommu};
+use system::info::{MAX_UNITS, Slots as SlotRange, UntypedPiece};
+use system::layout::MAX_SHARDS;
+use system::model::MAX_CLIENTS;
+
+use crate::backend::{Backend, BackendError};
+use crate::buffers::{Buffers, Certainty, MAX_BUFFERS};
+use crate::context::Context;
+use crate::env::{EffectError, Env};
+use crate::faults::{FaultQueue, Gate};
+use crate::pool::{Pool, PoolError, Slots};
+
+/// Most devices attached at a time.
+pub const MAX_ATTACHED: usize = 256;
+
+/// A client may have at least so many buffers, however many clients there are.
+const MIN_BUFFERS_A_CLIENT: u16 = 16;
+
+/// What the system description allows a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientLimits {
+    /// DMA memory, in bytes.
+    pub quota: u64,
+    /// Slots of its grant window: 2^this.
+    pub window_bits: u8,
+}
+
+/// What a shard starts with.
+pub struct Setup<'s> {
+    /// The clients, by id.
+    pub clients: &'s [ClientLimits],
+    /// Buses of each pci-server shard, by shard: (segment, first, last).
+    pub buses: &'s [(u16, u8, u8)],
+    /// Free slots of the server's CNode.
+    pub slots: SlotRange,
+    /// Memory of the pool.
+    pub pool: &'s [UntypedPiece],
+}
+
+/// Why a shard cannot start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetupError {
+    /// More clients, shards or slots than there is room for.
+    TooMany,
+    /// A piece of the pool is unusable (its number).
+    Piece(usize),
+}
+
+struct Client {
+    limits: ClientLimits,
+    used_bytes: u64,
+    buffers: u16,
+    context: Context,
+    faults: FaultQueue,
+    /// Faults of its devices, ever.
+    faulted: u32,
+}
+
+impl Client {
+    const fn new() -> Self {
+        Self {
+            limits: ClientLimits {
+                quota: 0,
+                window_bits: 0,
+            },
+            used_bytes: 0,
+            buffers: 0,
+            context: Context::new(),
+            faults: FaultQueue::new(),
+            faulted: 0,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Attached {
+    device: Sbdf,
+    client: ClientId,
+    /// `Unconfirmed`: the unit did not confirm that it blocks the device again.
+    certainty: Certainty,
+}
+
+/// A shard's memory, too large for a stack.
+pub struct Storage {
+    pool: Pool,
+    buffers: Buffers,
+    clients: [Client; MAX_CLIENTS],
+    devices: Vec<Attached, MAX_ATTACHED>,
+    slots: Option<Slots>,
+}
+
+impl Storage {
+    /// Empty.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            pool: Pool::new(),
+            buffers: Buffers::new(),
+            clients: [const { Client::new() }; MAX_CLIENTS],
+            devices: Vec::new(),
+            slots: Slots::new(0, 0),
+        }
+    }
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// One iommu-server.
+pub struct Shard<'a, E, B> {
+    env: E,
+    backend: B,
+    pool: &'a mut Pool,
+    buffers: &'a mut Buffers,
+    clients: &'a mut [Client],
+    devices: &'a mut Vec<Attached, MAX_ATTACHED>,
+    slots: &'a mut Slots,
+    buses: Vec<(u16, u8, u8), MAX_SHARDS>,
+    gates: [Gate; MAX_UNITS],
+    buffers_a_client: u16,
+    faults: u64,
+    /// Faults of devices that nobody holds.
+    unheld_faults: u32,
+    operations: u64,
+    refused: u64,
+}
+
+impl<'a, E: Env, B: Backend> Shard<'a, E, B> {
+    /// A shard over a back end whose units block every device.
+    ///
+    /// # Errors
+    /// See [`SetupError`].
+    pub fn new(
+        storage: &'a mut Storage,
+        env: E,
+        backend: B,
+        setup: &Setup<'_>,
+    ) -> Result<Self, SetupError> {
+        let slots = Slots::new(setup.slots.first, setup.slots.count).ok_or(SetupError::TooMany)?;
+        let clients = storage
+            .clients
+            .get_mut(..setup.clients.len())
+            .ok_or(SetupError::TooMany)?;
+        for (client, limits) in clients.iter_mut().zip(setup.clients) {
+            client.limits = *limits;
+        }
+        for (number, piece) in setup.pool.iter().enumerate() {
+            if !storage.pool.add(piece) {
+                return Err(SetupError::Piece(number));
+            }
+        }
+        let share = MAX_BUFFERS / setup.clients.len().max(1);
+        Ok(Self {
+            env,
+            backend,
+            pool: &mut storage.pool,
+            buffers: &mut storage.buffers,
+            clients,
+            devices: &mut storage.devices,
+            slots: storage.slots.insert(slots),
+            buses: Vec::from_slice(setup.buses).map_err(|_| SetupError::TooMany)?,
+            gates: [Gate::new(); MAX_UNITS],
+            buffers_a_client: (share as u16).max(MIN_BUFFERS_A_CLIENT),
+            faults: 0,
+            unheld_faults: 0,
+            operations: 0,
+            refused: 0,
+        })
+    }
+
+    /// Serves one request and returns the reply.
+    #[inline]
+    pub fn serve(&mut self, badge: u64, request: &Message) -> Option<Message> {
+        let reply = iommu::dispatch(self, badge, request)?;
+        self.operations += 1;
+        if reply.label != 0 {
+            self.refused += 1;
+        }
+        Some(reply)
+    }
+
+    /// The world, for tests and for the loop around the shard.
+    pub fn env(&mut self) -> &mut E {
+        &mut self.env
+    }
+
+    /// The back end.
+    pub fn backend(&self) -> &B {
+        &self.backend
+    }
+
+    /// The client that a call of kind `Client` came from.
+    fn caller(&self, call: Call) -> Result<ClientId, Refusal> {
+        self.known(ClientId(call.badge.index))
+    }
+
+    fn known(&self, client: ClientId) -> Result<ClientId, Refusal> {
+        if usize::from(client.0) < self.clients.len() {
+            Ok(client)
+        } else {
+            Err(Refusal::new(Rule::UnknownBadge, client.0.into()))
+        }
+    }
+
+    fn client(&mut self, client: ClientId) -> Result<&mut Client, Refusal> {
+        self.clients
+            .get_mut(usize::from(client.0))
+            .ok_or(Refusal::new(Rule::UnknownBadge, client.0.into()))
+    }
+
+    /// Place of the buffer that a call of kind `Buffer` is about.
+    #[inline]
+    fn buffer(&self, call: Call) -> Result<u16, Refusal> {
+        self.buffers
+            .find(call.badge)
+            .ok_or(Refusal::new(Rule::StaleCapability, call.badge.index.into()))
+    }
+
+    /// Checks that `count` slots from `slot` on lie in the client's window.
+    fn window(&self, client: ClientId, slot: u16, count: u16) -> Result<(), Refusal> {
+        let bits = self
+            .clients
+            .get(usize::from(client.0))
+            .map_or(0, |client| client.limits.window_bits);
+        match bits {
+            0 => Err(Rule::NoWindow.into()),
+            bits if u64::from(slot) + u64::from(count) <= 1u64 << bits.min(16) => Ok(()),
+            _ => Err(Refusal::new(Rule::WindowSlotOutOfRange, slot.into())),
+        }
+    }
+
+    /// Checks that a device is on the buses of the calling pci-server shard.
+    fn on_its_buses(&self, call: Call, device: Sbdf) -> Result<(), Refusal> {
+        debug_assert_eq!(call.badge.kind, BadgeKind::Shard);
+        let buses = self.buses.get(usize::from(call.badge.index));
+        let &(segment, first, last) =
+            buses.ok_or(Refusal::new(Rule::UnknownBadge, call.badge.index.into()))?;
+        if device.segment() == segment && (first..=last).contains(&device.bus()) {
+            Ok(())
+        } else {
+            Err(Refusal::new(Rule::OutsideShard, device.to_bits().into()))
+        }
+    }
+}
+
+/// The broken rule behind a back end's error.
+fn backend_refusal(error: BackendError) -> Refusal {
+    match error {
+        BackendError::NoUnit => Rule::NoIommu,
+        BackendError::DomainsExhausted => Rule::DomainsExhausted,
+        BackendError::TablesExhausted => Rule::TablesExhausted,
+        BackendError::NoDomain => Rule::NoContext,
+        BackendError::Unconfirmed => Rule::InvalidationTimeout,
+    }
+    .into()
+}
+
+/// The kernel's "delete first", where it says that a slot of our own is occupied.
+const KERNEL_DELETE_FIRST: u64 = 8;
+
+/// The broken rule behind a refused effect on our own slots.
+fn effect_refusal(error: EffectError) -> Refusal {
+    let number = match error {
+        EffectError::Occupied => KERNEL_DELETE_FIRST,
+        EffectError::Kernel(number) => number,
+    };
+    Refusal::new(Rule::KernelRefused, number)
+}
+
+/// The broken rule behind a refused block.
+fn pool_refusal(error: PoolError) -> Refusal {
+    match error {
+        PoolError::Exhausted => Rule::DmaPoolExhausted.into(),
+        PoolError::TooManyBlocks => Rule::TooManyBuffers.into(),
+        PoolError::Slots => Rule::SlotsExhausted.into(),
+        PoolError::Effect(error) => effect_refusal(error),
+    }
+}

@@ -1,0 +1,253 @@
+//! The operations, as `ipc_proto::iommu` lists them.
+
+use heapless::Vec;
+use hw::Sbdf;
+use ipc_proto::iommu::{
+    AllocReply, AttachReply, AttachedAtReply, ClientGoneReply, DetachReply, FaultNextReply,
+    FiguresReply, FramesReply, FreeReply, HelloReply, ImportReply, InfoReply, MapReply,
+    PromiseReply, Service, UnmapReply,
+};
+use ipc_proto::{
+    ANY_IOVA, Access, BadgeKind, Call, ClientId, PagePreference, Refusal, Reply, Rule, VERSION,
+};
+
+use super::Shard;
+use super::memory::shape;
+use crate::backend::Backend;
+use crate::buffers::{Buffer, Content, Fate};
+use crate::env::Env;
+
+type Answer<T> = Result<Reply<T>, Refusal>;
+
+impl<E: Env, B: Backend> Service for Shard<'_, E, B> {
+    fn hello(&mut self, call: Call, version: u64) -> Answer<HelloReply> {
+        let caller = self.caller(call)?;
+        if version != VERSION {
+            return Err(Refusal::new(Rule::VersionMismatch, VERSION));
+        }
+        let client = self.client(caller)?;
+        Ok(Reply::Now(HelloReply {
+            version: VERSION,
+            quota: client.limits.quota,
+            used: client.used_bytes,
+        }))
+    }
+
+    fn alloc(
+        &mut self,
+        call: Call,
+        bytes: u64,
+        pages: PagePreference,
+        slot: u16,
+    ) -> Answer<AllocReply> {
+        let caller = self.caller(call)?;
+        let (page_bits, pages) = shape(bytes, pages)?;
+        self.window(caller, slot, 1)?;
+        let content = Content::Memory {
+            pieces: Vec::new(),
+            page_bits,
+            pages,
+            shares: 0,
+            fate: Fate::Reuse,
+        };
+        let index = self.enter(caller, content)?;
+        let made = self
+            .fill(index, page_bits, pages)
+            .and_then(|()| self.hand_out(index, slot));
+        if let Err(refusal) = made {
+            let _ = self.dismantle(index, Fate::Reuse);
+            return Err(refusal);
+        }
+        Ok(Reply::Now(AllocReply { page_bits, pages }))
+    }
+
+    fn fault_next(&mut self, call: Call) -> Answer<FaultNextReply> {
+        let caller = self.caller(call)?;
+        // A client may ask before the timer lets a storm's next records in.
+        self.on_timer();
+        let (fault, lost) = self
+            .client(caller)?
+            .faults
+            .pop()
+            .map_err(|lost| Refusal::new(Rule::EndOfList, lost.into()))?;
+        Ok(Reply::Now(FaultNextReply {
+            device: fault.device,
+            address: fault.address,
+            access: fault.access,
+            reason: fault.reason,
+            lost,
+        }))
+    }
+
+    fn import(&mut self, call: Call, slot: u16) -> Answer<ImportReply> {
+        let caller = self.caller(call)?;
+        let given = call.given.ok_or(Rule::MissingCapability)?;
+        if given.kind != BadgeKind::Buffer {
+            return Err(Rule::WrongCapability.into());
+        }
+        let stale = Refusal::new(Rule::StaleCapability, given.index.into());
+        let found = self.buffers.find(given).ok_or(stale)?;
+        let of = match self.buffers.get(found).ok_or(stale)?.content {
+            Content::Share { of } => of,
+            Content::Memory { .. } => found,
+        };
+        self.window(caller, slot, 1)?;
+        let (page_bits, pages, _) = self.buffers.memory(of).ok_or(stale)?;
+        let index = self.enter(caller, Content::Share { of })?;
+        if let Some(Content::Memory { shares, .. }) =
+            self.buffers.get_mut(of).map(|buffer| &mut buffer.content)
+        {
+            // There are fewer buffers than a u16 counts.
+            *shares = shares.saturating_add(1);
+        }
+        if let Err(refusal) = self.hand_out(index, slot) {
+            let _ = self.dismantle(index, Fate::Reuse);
+            return Err(refusal);
+        }
+        Ok(Reply::Now(ImportReply { page_bits, pages }))
+    }
+
+    fn frames(&mut self, call: Call, first: u32, count: u16, slot: u16) -> Answer<FramesReply> {
+        let index = self.buffer(call)?;
+        self.place_frames(index, first, count, slot)?;
+        Ok(Reply::Now(FramesReply { placed: count }))
+    }
+
+    #[inline]
+    fn map(&mut self, call: Call, iova: u64, access: Access) -> Answer<MapReply> {
+        let index = self.buffer(call)?;
+        let iova = self.map_buffer(index, iova, access)?;
+        Ok(Reply::Now(MapReply { iova }))
+    }
+
+    #[inline]
+    fn unmap(&mut self, call: Call) -> Answer<UnmapReply> {
+        let index = self.buffer(call)?;
+        self.unmap_buffer(index)?;
+        Ok(Reply::Now(UnmapReply {}))
+    }
+
+    fn free(&mut self, call: Call) -> Answer<FreeReply> {
+        let index = self.buffer(call)?;
+        self.withdraw(index)?;
+        self.dismantle(index, Fate::Reuse)?;
+        Ok(Reply::Now(FreeReply {}))
+    }
+
+    fn info(&mut self, call: Call) -> Answer<InfoReply> {
+        let index = self.buffer(call)?;
+        let stale = Refusal::from(Rule::StaleCapability);
+        let (page_bits, pages, _) = self.buffers.memory(index).ok_or(stale)?;
+        let mapping = self.buffers.get(index).ok_or(stale)?.mapping;
+        Ok(Reply::Now(InfoReply {
+            bytes: u64::from(pages) << page_bits,
+            page_bits,
+            iova: mapping.map_or(ANY_IOVA, |mapping| mapping.iova),
+        }))
+    }
+
+    fn attach(&mut self, call: Call, device: Sbdf, client: ClientId) -> Answer<AttachReply> {
+        self.on_its_buses(call, device)?;
+        let client = self.known(client)?;
+        let properties = self.attach_device(device, client)?;
+        Ok(Reply::Now(AttachReply { properties }))
+    }
+
+    fn detach(&mut self, call: Call, device: Sbdf) -> Answer<DetachReply> {
+        self.on_its_buses(call, device)?;
+        self.detach_device(device)?;
+        Ok(Reply::Now(DetachReply {}))
+    }
+
+    fn promise(&mut self, call: Call, device: Sbdf) -> Answer<PromiseReply> {
+        self.on_its_buses(call, device)?;
+        let about = u64::from(device.to_bits());
+        let properties = self
+            .backend
+            .properties(device)
+            .ok_or(Refusal::new(Rule::NoIommu, about))?;
+        Ok(Reply::Now(PromiseReply { properties }))
+    }
+
+    fn client_gone(&mut self, _call: Call, client: ClientId) -> Answer<ClientGoneReply> {
+        let client = self.known(client)?;
+        // Its devices should be detached by now. Whatever is not is detached here: one that cannot
+        // be stays listed, and keeps its context.
+        let mut outcome = Ok(());
+        let mut place = 0;
+        while let Some(attached) = self.devices.get(place).copied() {
+            let listed = self.devices.len();
+            if attached.client == client {
+                outcome = outcome.and(self.detach_device(attached.device));
+            }
+            if self.devices.len() == listed {
+                place += 1;
+            }
+        }
+        let mut bytes = 0;
+        let mut from = 0;
+        while let Some(index) = self.buffers.first_where(from, |b| b.holder == client) {
+            from = index + 1;
+            bytes += self
+                .buffers
+                .get(index)
+                .map_or(0, |buffer| buffer.quota_bytes());
+            outcome = outcome.and(self.end_buffer(index));
+        }
+        let entry = self.client(client)?;
+        entry.faults.clear();
+        entry.faulted = 0;
+        self.end_idle_context(client)?;
+        if self.pool.used_blocks() == 0 {
+            self.pool.merge_idle(&mut self.env, self.slots);
+        }
+        outcome.map(|()| Reply::Now(ClientGoneReply { bytes }))
+    }
+
+    fn figures(&mut self, _call: Call) -> Answer<FiguresReply> {
+        Ok(Reply::Now(FiguresReply {
+            pool_bytes: self.pool.total_bytes(),
+            pool_free: self.pool.free_bytes(),
+            tables_used: self.backend.tables_used(),
+            domains_used: self.backend.domains_used(),
+            slots_used: self.slots.used(),
+            buffers: self.buffers.used(),
+            attached: self.devices.len() as u32,
+            faults: self.faults,
+            operations: self.operations,
+            refused: self.refused,
+        }))
+    }
+
+    fn attached_at(&mut self, _call: Call, index: u16) -> Answer<AttachedAtReply> {
+        let attached = self
+            .devices
+            .get(usize::from(index))
+            .copied()
+            .ok_or(Rule::EndOfList)?;
+        let context = &self.client(attached.client)?.context;
+        Ok(Reply::Now(AttachedAtReply {
+            device: attached.device,
+            client: attached.client,
+            domain: context.domain.map_or(0, |domain| domain.0),
+        }))
+    }
+}
+
+impl<E: Env, B: Backend> Shard<'_, E, B> {
+    /// Ends a buffer of a client that is gone, and its shares: what a unit may still reach is lost,
+    /// the rest free.
+    fn end_buffer(&mut self, index: u16) -> Result<(), Refusal> {
+        let withdrawn = self.withdraw(index);
+        if withdrawn.is_ok() {
+            return self.dismantle(index, Fate::Reuse);
+        }
+        // What `withdraw` could not take out of a context is of no use to its holder either.
+        let is_share = |b: &Buffer| matches!(b.content, Content::Share { of } if of == index);
+        while let Some(share) = self.buffers.first_where(0, is_share) {
+            let _ = self.dismantle(share, Fate::Lose);
+        }
+        let _ = self.dismantle(index, Fate::Lose);
+        withdrawn
+    }
+}

@@ -1,0 +1,555 @@
+//! [`Vtd`]: the back end for Intel VT-d units, driven from here (the kernel's
+//! own driver is off). Legacy mode, second-level translation, queued
+//! invalidation (specification revision 3.0).
+//!
+//! One domain serves all devices of a client, on every unit of the shard: its
+//! id and its page tables are the same on each, and an invalidation goes to
+//! those units that have a device of it. Id 0 is never used: with caching mode
+//! units file entries that are not present under it.
+//!
+//! [`registers`], [`capability`]: what the hardware says. [`unit`], [`queue`],
+//! [`context`], [`fault`]: driving it. [`tables`], [`paging`]: its memory.
+
+pub mod capability;
+pub mod context;
+pub mod fault;
+pub mod paging;
+pub mod queue;
+pub mod registers;
+pub mod tables;
+pub mod unit;
+
+use heapless::Vec;
+use hw::{Mmio, Sbdf};
+use ipc_proto::{Access, Properties};
+use system::info::MAX_UNITS;
+
+use crate::TableMemory;
+use crate::backend::{Addressing, Backend, BackendError, DomainId, Drained, Extent, Fault};
+use capability::{Capabilities, Geometry};
+use paging::AddressSpace;
+use queue::{Changed, Invalidate};
+use tables::{Exhausted, MAX_TABLE_PAGES, Meta, Page, Tables};
+use unit::{FaultMessage, State, Unit, UnitError};
+
+/// Most domains at a time.
+pub const MAX_DOMAINS: usize = 64;
+
+/// A domain may have at least so many tables, however many clients share the pool.
+const MIN_TABLES_A_DOMAIN: u32 = 8;
+
+/// Memory of the back end, too large for a stack.
+pub struct Storage {
+    meta: [Meta; MAX_TABLE_PAGES],
+    domains: [Option<Domain>; MAX_DOMAINS],
+}
+
+impl Storage {
+    /// Empty.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            meta: [Meta::EMPTY; MAX_TABLE_PAGES],
+            domains: [const { None }; MAX_DOMAINS],
+        }
+    }
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A unit to be driven.
+pub struct UnitSetup<M> {
+    /// Its registers.
+    pub window: M,
+    /// PCI segment of its devices.
+    pub segment: u16,
+    /// Does it take all devices that no other unit names?
+    pub include_all: bool,
+    /// Message of its fault event.
+    pub message: FaultMessage,
+}
+
+struct Domain {
+    space: AddressSpace,
+    /// Devices attached, by unit.
+    attached: [u16; MAX_UNITS],
+    fate: Fate,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Usable,
+    /// A unit may still hold something of it: never used again.
+    Retired,
+}
+
+enum Slot<M> {
+    Driven(Unit<M>),
+    /// Not even its tables could be set up; nothing confines the devices behind it.
+    Dead(UnitError),
+}
+
+struct Entry<M> {
+    slot: Slot<M>,
+    segment: u16,
+    include_all: bool,
+}
+
+/// What became of a unit at the start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Report {
+    /// What it can do, if it said something sensible.
+    pub capabilities: Option<Capabilities>,
+    /// Whether it runs.
+    pub state: State,
+}
+
+/// The VT-d units of a shard.
+pub struct Vtd<'a, M, T> {
+    units: Vec<Entry<M>, MAX_UNITS>,
+    tables: Tables<'a, T>,
+    domains: &'a mut [Option<Domain>; MAX_DOMAINS],
+    geometry: Option<Geometry>,
+    tables_a_domain: u32,
+}
+
+impl<'a, M: Mmio, T: TableMemory> Vtd<'a, M, T> {
+    /// Takes over every unit with all devices blocked. `memory` begins at physical address
+    /// `tables_base`; `clients` share its tables. Units beyond [`MAX_UNITS`] are left alone.
+    ///
+    /// A unit that fails does not stop the others; see [`Self::report`].
+    pub fn start(
+        storage: &'a mut Storage,
+        memory: T,
+        tables_base: u64,
+        units: impl Iterator<Item = UnitSetup<M>>,
+        clients: usize,
+    ) -> Self {
+        let mut tables = Tables::new(memory, tables_base, &mut storage.meta);
+        let mut probed: Vec<_, MAX_UNITS> = Vec::new();
+        for setup in units.take(MAX_UNITS) {
+            let found = Unit::probe(setup.window);
+            // Room is certain: the iterator was cut to it.
+            let _ = probed.push((found, setup.segment, setup.include_all, setup.message));
+        }
+        let usable = probed
+            .iter()
+            .filter_map(|(found, ..)| found.as_ref().ok().map(|(_, capabilities)| capabilities));
+        let geometry = Geometry::common(usable);
+        tables.set_coherent(geometry.is_some_and(|geometry| geometry.coherent));
+        let status = tables.take();
+        let mut this = Self {
+            units: Vec::new(),
+            tables,
+            domains: &mut storage.domains,
+            geometry,
+            tables_a_domain: 0,
+        };
+        for (number, (found, segment, include_all, message)) in probed.into_iter().enumerate() {
+            let slot = match (found, status) {
+                (Err(unusable), _) => Slot::Dead(UnitError::Unusable(unusable)),
+                (Ok(_), Err(exhausted)) => Slot::Dead(exhausted.into()),
+                (Ok((registers, capabilities)), Ok(page)) => {
+                    this.start_unit(registers, capabilities, (page, number as u16 * 8), message)
+                }
+            };
+            let _ = this.units.push(Entry {
+                slot,
+                segment,
+                include_all,
+            });
+        }
+        // Context tables need up to one page a bus; the rest is shared evenly, so that no client
+        // can take another's tables.
+        let left = this.tables.pages().saturating_sub(this.tables.used());
+        let for_domains = left.saturating_sub((left / 8).min(256));
+        this.tables_a_domain = (for_domains / clients.max(1) as u32).max(MIN_TABLES_A_DOMAIN);
+        this
+    }
+
+    fn start_unit(
+        &mut self,
+        registers: registers::Registers<M>,
+        capabilities: Capabilities,
+        status: (Page, u16),
+        message: FaultMessage,
+    ) -> Slot<M> {
+        match Unit::start(registers, capabilities, &mut self.tables, status, message) {
+            Err(exhausted) => Slot::Dead(exhausted.into()),
+            Ok(mut unit) => {
+                if self.geometry.is_none() {
+                    // It blocks everything, but no tables can be made that all units understand.
+                    unit.distrust(UnitError::NoCommonLevels);
+                }
+                Slot::Driven(unit)
+            }
+        }
+    }
+
+    /// How unit `unit` is; `None` past the last.
+    pub fn report(&self, unit: usize) -> Option<Report> {
+        Some(match &self.units.get(unit)?.slot {
+            Slot::Driven(unit) => Report {
+                capabilities: Some(*unit.capabilities()),
+                state: unit.state(),
+            },
+            Slot::Dead(error) => Report {
+                capabilities: None,
+                state: State::Failed(*error),
+            },
+        })
+    }
+
+    /// Shape of the page tables, if there is one that every unit understands.
+    pub fn geometry(&self) -> Option<Geometry> {
+        self.geometry
+    }
+
+    /// The memory behind the tables, to look at.
+    pub fn tables(&self) -> &Tables<'a, T> {
+        &self.tables
+    }
+
+    fn domain(&mut self, domain: DomainId) -> Result<&mut Domain, BackendError> {
+        find_domain(self.domains, domain).ok_or(BackendError::NoDomain)
+    }
+
+    /// Tells the units that have devices of the domain to forget part of it, and waits.
+    fn forget(&mut self, domain: DomainId, what: Forget) -> Result<(), BackendError> {
+        let Some(Domain { attached, .. }) = find_domain(self.domains, domain) else {
+            return Err(BackendError::NoDomain);
+        };
+        let mut outcome = Ok(());
+        for (entry, _) in self
+            .units
+            .iter_mut()
+            .zip(attached.iter())
+            .filter(|(_, count)| **count > 0)
+        {
+            let Slot::Driven(unit) = &mut entry.slot else {
+                continue;
+            };
+            let capabilities = unit.capabilities();
+            let request = match what {
+                Forget::NewRange { .. } if !capabilities.caching_mode => {
+                    // Nothing is cached of entries that were not present, but the new ones may sit
+                    // in the chipset's write buffer.
+                    if unit.flush_write_buffer().is_err() {
+                        outcome = Err(BackendError::Unconfirmed);
+                    }
+                    continue;
+                }
+                Forget::NewRange { iova, bytes } => {
+                    pages(capabilities, domain.0, iova, bytes, Changed::Tables)
+                }
+                Forget::OldRange { iova, bytes } => {
+                    pages(capabilities, domain.0, iova, bytes, Changed::Leaves)
+                }
+                Forget::All => Invalidate::Domain { domain: domain.0 },
+            };
+            if unit.flush_write_buffer().is_err() || unit.run(&mut self.tables, &[request]).is_err()
+            {
+                outcome = Err(BackendError::Unconfirmed);
+            }
+        }
+        outcome
+    }
+
+    /// Takes empty tables of the domain back. `false` when there was none.
+    fn reclaim(&mut self, domain: DomainId) -> Result<bool, BackendError> {
+        let Some(found) = find_domain(self.domains, domain) else {
+            return Err(BackendError::NoDomain);
+        };
+        found.space.prune(&mut self.tables);
+        if !found.space.in_limbo() {
+            return Ok(false);
+        }
+        self.forget(domain, Forget::All)?;
+        if let Some(found) = find_domain(self.domains, domain) {
+            found.space.release_limbo(&mut self.tables);
+        }
+        Ok(true)
+    }
+
+    fn try_map(
+        &mut self,
+        domain: DomainId,
+        iova: u64,
+        extents: &[Extent],
+        access: Access,
+    ) -> Result<Result<(), Exhausted>, BackendError> {
+        let found = find_domain(self.domains, domain).ok_or(BackendError::NoDomain)?;
+        Ok(found.space.map(&mut self.tables, iova, extents, access))
+    }
+}
+
+/// What units are to forget of a domain.
+#[derive(Clone, Copy)]
+enum Forget {
+    /// That these addresses had no translation.
+    NewRange { iova: u64, bytes: u64 },
+    /// The translations of these addresses.
+    OldRange { iova: u64, bytes: u64 },
+    /// Everything, pointers to tables too.
+    All,
+}
+
+fn find_domain(
+    domains: &mut [Option<Domain>; MAX_DOMAINS],
+    domain: DomainId,
+) -> Option<&mut Domain> {
+    // Domain n is in place n - 1: there is no domain 0.
+    domains
+        .get_mut(usize::from(domain.0).checked_sub(1)?)?
+        .as_mut()
+}
+
+/// The smallest invalidation that covers the range: one naturally aligned block of pages, since
+/// forgetting too much only costs time; the whole domain where the unit has nothing finer.
+fn pages(
+    capabilities: &Capabilities,
+    domain: u16,
+    iova: u64,
+    bytes: u64,
+    changed: Changed,
+) -> Invalidate {
+    let first = iova >> 12;
+    let last = iova.wrapping_add(bytes).wrapping_sub(1) >> 12;
+    let mask = (u64::BITS - (first ^ last).leading_zeros()) as u8;
+    match capabilities.page_selective {
+        Some(largest) if mask <= largest => Invalidate::Pages {
+            domain,
+            iova: iova & (u64::MAX << (12 + u32::from(mask))),
+            mask,
+            changed,
+        },
+        _ => Invalidate::Domain { domain },
+    }
+}
+
+impl<M: Mmio, T: TableMemory> Backend for Vtd<'_, M, T> {
+    fn properties(&self, device: Sbdf) -> Option<Properties> {
+        match &self.units.get(self.unit_of(device)?)?.slot {
+            Slot::Driven(unit) if unit.state() == State::Running => Some(Properties {
+                dma_isolated: true,
+                interrupts_isolated: false,
+                faults_reported: true,
+                reset: None,
+            }),
+            _ => None,
+        }
+    }
+
+    #[inline]
+    fn addressing(&self) -> Addressing {
+        let bits = self.geometry.map_or(0, |geometry| geometry.address_bits);
+        Addressing::Translated { limit: 1 << bits }
+    }
+
+    fn create_domain(&mut self) -> Result<DomainId, BackendError> {
+        let geometry = self.geometry.ok_or(BackendError::NoUnit)?;
+        let place = self
+            .domains
+            .iter()
+            .position(Option::is_none)
+            .filter(|place| (*place as u32 + 1) < geometry.domains)
+            .ok_or(BackendError::DomainsExhausted)?;
+        let space = AddressSpace::new(&mut self.tables, &geometry, self.tables_a_domain)
+            .map_err(|Exhausted| BackendError::TablesExhausted)?;
+        if let Some(slot) = self.domains.get_mut(place) {
+            *slot = Some(Domain {
+                space,
+                attached: [0; MAX_UNITS],
+                fate: Fate::Usable,
+            });
+        }
+        Ok(DomainId(place as u16 + 1))
+    }
+
+    fn destroy_domain(&mut self, domain: DomainId) -> Result<(), BackendError> {
+        let found = self.domain(domain)?;
+        if found.fate == Fate::Retired || found.attached.iter().any(|count| *count > 0) {
+            found.fate = Fate::Retired;
+            return Err(BackendError::Unconfirmed);
+        }
+        // The last detach on each unit made it forget all of the domain, and nothing can have been
+        // cached since.
+        let place = usize::from(domain.0).wrapping_sub(1);
+        if let Some(found) = self.domains.get_mut(place).and_then(Option::take) {
+            found.space.destroy(&mut self.tables);
+        }
+        Ok(())
+    }
+
+    fn attach(&mut self, device: Sbdf, domain: DomainId) -> Result<(), BackendError> {
+        let geometry = self.geometry.ok_or(BackendError::NoUnit)?;
+        let number = self.unit_of(device).ok_or(BackendError::NoUnit)?;
+        let found = find_domain(self.domains, domain).ok_or(BackendError::NoDomain)?;
+        let Some(Entry {
+            slot: Slot::Driven(unit),
+            ..
+        }) = self.units.get_mut(number)
+        else {
+            return Err(BackendError::NoUnit);
+        };
+        if unit.state() != State::Running {
+            return Err(BackendError::NoUnit);
+        }
+        let count = found.attached.get_mut(number).ok_or(BackendError::NoUnit)?;
+        let requester = device.requester_id();
+        let table = context::table_of(&mut self.tables, unit.root(), device.bus())
+            .map_err(|Exhausted| BackendError::TablesExhausted)?;
+        context::enable(
+            &mut self.tables,
+            table,
+            requester,
+            found.space.root(),
+            &geometry,
+            domain.0,
+        );
+        *count += 1;
+        let told = if unit.capabilities().caching_mode {
+            // What was cached said "not present", under domain 0.
+            let batch = [
+                Invalidate::Context {
+                    requester,
+                    domain: 0,
+                },
+                Invalidate::Fence,
+                Invalidate::Domain { domain: domain.0 },
+            ];
+            unit.flush_write_buffer()
+                .and_then(|()| unit.run(&mut self.tables, &batch))
+        } else {
+            unit.flush_write_buffer()
+        };
+        if told.is_err() {
+            context::disable(&mut self.tables, table, requester);
+            found.fate = Fate::Retired;
+            return Err(BackendError::Unconfirmed);
+        }
+        Ok(())
+    }
+
+    fn detach(&mut self, device: Sbdf, domain: DomainId) -> Result<(), BackendError> {
+        let number = self.unit_of(device).ok_or(BackendError::NoUnit)?;
+        let found = find_domain(self.domains, domain).ok_or(BackendError::NoDomain)?;
+        let Some(Entry {
+            slot: Slot::Driven(unit),
+            ..
+        }) = self.units.get_mut(number)
+        else {
+            return Err(BackendError::NoUnit);
+        };
+        let requester = device.requester_id();
+        let table = context::existing(&self.tables, unit.root(), device.bus())
+            .ok_or(BackendError::NoUnit)?;
+        context::disable(&mut self.tables, table, requester);
+        let batch = [
+            Invalidate::Context {
+                requester,
+                domain: domain.0,
+            },
+            Invalidate::Fence,
+            Invalidate::Domain { domain: domain.0 },
+        ];
+        let told = unit
+            .flush_write_buffer()
+            .and_then(|()| unit.run(&mut self.tables, &batch));
+        if told.is_err() {
+            found.fate = Fate::Retired;
+            return Err(BackendError::Unconfirmed);
+        }
+        context::forget(&mut self.tables, table, requester);
+        if let Some(count) = found.attached.get_mut(number) {
+            *count = count.saturating_sub(1);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn map(
+        &mut self,
+        domain: DomainId,
+        iova: u64,
+        extents: &[Extent],
+        access: Access,
+    ) -> Result<(), BackendError> {
+        if self.try_map(domain, iova, extents, access)?.is_err() {
+            // Empty tables elsewhere in the domain may make room.
+            if !matches!(self.reclaim(domain), Ok(true)) {
+                return Err(BackendError::TablesExhausted);
+            }
+            self.try_map(domain, iova, extents, access)?
+                .map_err(|Exhausted| BackendError::TablesExhausted)?;
+        }
+        let bytes = extents
+            .iter()
+            .fold(0u64, |sum, extent| sum.saturating_add(extent.bytes));
+        let mut told = self.forget(domain, Forget::NewRange { iova, bytes });
+        if told.is_ok() && self.domain(domain)?.space.in_limbo() {
+            // Large leaves took the place of empty tables.
+            told = self.forget(domain, Forget::All);
+            if told.is_ok() {
+                let found = find_domain(self.domains, domain).ok_or(BackendError::NoDomain)?;
+                found.space.release_limbo(&mut self.tables);
+            }
+        }
+        if told.is_err() {
+            let found = find_domain(self.domains, domain).ok_or(BackendError::NoDomain)?;
+            found.space.unmap(&mut self.tables, iova, bytes);
+        }
+        told
+    }
+
+    #[inline]
+    fn unmap(&mut self, domain: DomainId, iova: u64, bytes: u64) -> Result<(), BackendError> {
+        let found = find_domain(self.domains, domain).ok_or(BackendError::NoDomain)?;
+        found.space.unmap(&mut self.tables, iova, bytes);
+        self.forget(domain, Forget::OldRange { iova, bytes })
+    }
+
+    fn drain_faults(
+        &mut self,
+        unit: usize,
+        allowance: u32,
+        sink: &mut dyn FnMut(Fault),
+    ) -> Drained {
+        let Some(Entry {
+            slot: Slot::Driven(unit),
+            segment,
+            ..
+        }) = self.units.get_mut(unit)
+        else {
+            return Drained::default();
+        };
+        let capabilities = *unit.capabilities();
+        fault::drain(unit.registers(), &capabilities, *segment, allowance, sink)
+    }
+
+    fn units(&self) -> usize {
+        self.units.len()
+    }
+
+    fn unit_of(&self, device: Sbdf) -> Option<usize> {
+        let of_segment = |entry: &Entry<M>| entry.segment == device.segment();
+        // Without device scopes: the unit that takes the rest, else the segment's first.
+        self.units
+            .iter()
+            .position(|entry| of_segment(entry) && entry.include_all)
+            .or_else(|| self.units.iter().position(of_segment))
+    }
+
+    fn tables_used(&self) -> u32 {
+        let domains = self.domains.iter().flatten();
+        domains.map(|domain| domain.space.count()).sum()
+    }
+
+    fn domains_used(&self) -> u32 {
+        self.domains.iter().flatten().count() as u32
+    }
+}

@@ -1,0 +1,239 @@
+//! [`Queue`]: a unit's invalidation queue (VT-d 3.0, 6.5.2), 256 descriptors of
+//! 128 bits in one page, used synchronously: a batch is written, the tail
+//! register moved, and the last descriptor makes the unit write a number that
+//! is waited for. The queue is empty between two batches, so it cannot overrun.
+//!
+//! The unit's accesses to the queue and its status write are always coherent
+//! (10.4.3, field C), so nothing here flushes caches.
+
+use hw::Mmio;
+
+use super::registers::{Register, Registers, fault_status};
+use super::tables::{Page, Tables};
+use crate::TableMemory;
+
+/// Descriptors in the queue.
+pub const DESCRIPTORS: u16 = 256;
+
+/// Most reads of the status word for one batch. Each takes some nanoseconds with the pause between,
+/// so this is tens of milliseconds; a unit takes microseconds.
+pub const STATUS_POLLS: u32 = 1_000_000;
+
+/// The unit's error bits are looked at every so many polls: a register read is slow.
+const POLLS_A_LOOK: u32 = 256;
+
+/// A request to forget (6.5.2.1 and following).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Invalidate {
+    /// Every context entry.
+    AllContexts,
+    /// The context entry of one requester, that was cached under a domain id.
+    Context {
+        /// Requester id.
+        requester: u16,
+        /// Domain id that the entry had; 0 for one that was not present.
+        domain: u16,
+    },
+    /// Every translation.
+    AllTranslations,
+    /// Every translation of a domain, and cached pointers to its tables.
+    Domain {
+        /// Domain id.
+        domain: u16,
+    },
+    /// The translations of 2^`mask` pages.
+    Pages {
+        /// Domain id.
+        domain: u16,
+        /// Address of the first, aligned to their size.
+        iova: u64,
+        /// See above.
+        mask: u8,
+        /// Whether cached pointers to tables may stay.
+        changed: Changed,
+    },
+    /// No request, an order: what follows starts when what precedes is done.
+    Fence,
+}
+
+/// Which entries were changed before a page-selective invalidation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Changed {
+    /// Leaves only: the unit may keep pointers to tables (invalidation hint, 6.5.2.3).
+    Leaves,
+    /// Pointers to tables too.
+    Tables,
+}
+
+/// Whether requests in flight are drained with a translation invalidation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Drain {
+    /// Reads (DR).
+    pub reads: bool,
+    /// Writes (DW).
+    pub writes: bool,
+}
+
+/// Why a batch was not confirmed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum QueueError {
+    /// The status was not written in [`STATUS_POLLS`] polls.
+    Timeout,
+    /// The unit stopped at a descriptor that it calls invalid (IQE).
+    Rejected,
+    /// A device answered wrongly (ICE) or not at all (ITE).
+    Device,
+}
+
+const TYPE_CONTEXT: u64 = 1;
+const TYPE_TRANSLATION: u64 = 2;
+const TYPE_WAIT: u64 = 5;
+const ALL: u64 = 1 << 4;
+const OF_DOMAIN: u64 = 2 << 4;
+/// One requester (contexts) or pages (translations).
+const SELECTED: u64 = 3 << 4;
+const DRAIN_WRITES: u64 = 1 << 6;
+const DRAIN_READS: u64 = 1 << 7;
+const WAIT_WRITES_STATUS: u64 = 1 << 5;
+const WAIT_FENCE: u64 = 1 << 6;
+const HINT_LEAVES: u64 = 1 << 6;
+
+/// A unit's queue.
+pub struct Queue {
+    page: Page,
+    /// Where the unit writes its status: a word of a page.
+    status: (Page, u16),
+    tail: u16,
+    /// Number of the latest wait descriptor.
+    sequence: u32,
+    drain: Drain,
+}
+
+impl Queue {
+    /// A queue in `page`, with `status` as status word.
+    pub fn new(page: Page, status: (Page, u16), drain: Drain) -> Self {
+        Self {
+            page,
+            status,
+            tail: 0,
+            sequence: 0,
+            drain,
+        }
+    }
+
+    /// The queue's page.
+    pub fn page(&self) -> Page {
+        self.page
+    }
+
+    /// Has the unit carry out the requests in order, and waits until it says that they are done.
+    ///
+    /// # Errors
+    /// See [`QueueError`]; the requests may or may not have been carried out.
+    #[inline]
+    pub fn run<M: Mmio, T: TableMemory>(
+        &mut self,
+        registers: &mut Registers<M>,
+        tables: &mut Tables<'_, T>,
+        batch: &[Invalidate],
+    ) -> Result<(), QueueError> {
+        for &request in batch {
+            let (low, high) = self.encode(tables, request);
+            self.push(tables, low, high);
+        }
+        let (low, high) = self.wait(tables, 0);
+        self.push(tables, low, high);
+        registers.write64(Register::QueueTail, u64::from(self.tail) << 4);
+        self.confirm(registers, tables)
+    }
+
+    /// Waits for the latest wait descriptor's status.
+    #[inline]
+    fn confirm<M: Mmio, T: TableMemory>(
+        &self,
+        registers: &mut Registers<M>,
+        tables: &Tables<'_, T>,
+    ) -> Result<(), QueueError> {
+        for poll in 1..=STATUS_POLLS {
+            if tables.get(self.status.0, self.status.1) as u32 == self.sequence {
+                return Ok(());
+            }
+            if poll % POLLS_A_LOOK == 0 {
+                check(registers)?;
+            }
+            core::hint::spin_loop();
+        }
+        check(registers)?;
+        Err(QueueError::Timeout)
+    }
+
+    fn push<T: TableMemory>(&mut self, tables: &mut Tables<'_, T>, low: u64, high: u64) {
+        tables.set(self.page, self.tail * 2, low);
+        tables.set(self.page, self.tail * 2 + 1, high);
+        self.tail = (self.tail + 1) % DESCRIPTORS;
+    }
+
+    /// A wait descriptor (6.5.2.8). It always writes the status, a fence too: some units
+    /// (QEMU's) refuse a wait that neither writes nor interrupts.
+    fn wait<T: TableMemory>(&mut self, tables: &Tables<'_, T>, flags: u64) -> (u64, u64) {
+        self.sequence = self.sequence.wrapping_add(1);
+        let low = TYPE_WAIT | WAIT_WRITES_STATUS | flags | u64::from(self.sequence) << 32;
+        let status = tables.physical(self.status.0) + u64::from(self.status.1) * 8;
+        (low, status)
+    }
+
+    fn encode<T: TableMemory>(
+        &mut self,
+        tables: &Tables<'_, T>,
+        request: Invalidate,
+    ) -> (u64, u64) {
+        let mut drain = 0;
+        if self.drain.reads {
+            drain |= DRAIN_READS;
+        }
+        if self.drain.writes {
+            drain |= DRAIN_WRITES;
+        }
+        match request {
+            Invalidate::AllContexts => (TYPE_CONTEXT | ALL, 0),
+            Invalidate::Context { requester, domain } => (
+                TYPE_CONTEXT | SELECTED | u64::from(domain) << 16 | u64::from(requester) << 32,
+                0,
+            ),
+            Invalidate::AllTranslations => (TYPE_TRANSLATION | ALL | drain, 0),
+            Invalidate::Domain { domain } => {
+                let low = TYPE_TRANSLATION | OF_DOMAIN | drain | u64::from(domain) << 16;
+                (low, 0)
+            }
+            Invalidate::Pages {
+                domain,
+                iova,
+                mask,
+                changed,
+            } => {
+                let low = TYPE_TRANSLATION | SELECTED | drain | u64::from(domain) << 16;
+                let hint = match changed {
+                    Changed::Leaves => HINT_LEAVES,
+                    Changed::Tables => 0,
+                };
+                (low, iova & !0xfff | hint | u64::from(mask & 0x3f))
+            }
+            Invalidate::Fence => self.wait(tables, WAIT_FENCE),
+        }
+    }
+}
+
+/// The error that the unit's status register shows, if any. Errors about devices are cleared, so
+/// that the unit goes on; an invalid descriptor stops it for good.
+fn check<M: Mmio>(registers: &mut Registers<M>) -> Result<(), QueueError> {
+    let status = registers.read32(Register::FaultStatus);
+    if status & fault_status::QUEUE_ERROR != 0 {
+        return Err(QueueError::Rejected);
+    }
+    let device = status & (fault_status::COMPLETION_ERROR | fault_status::TIMEOUT_ERROR);
+    if device != 0 {
+        registers.write32(Register::FaultStatus, device);
+        return Err(QueueError::Device);
+    }
+    Ok(())
+}

@@ -1,0 +1,179 @@
+//! [`Tables`]: the bounded pool of 4 KiB pages in which a shard keeps what its
+//! units read: root, context and page tables, queues, status words.
+//!
+//! Memory is written with [`Tables::set`] and made visible to units that do not
+//! snoop caches with [`Tables::flush`]. Neighbours: [`super::paging`] and
+//! [`super::unit`] take pages from here.
+
+use crate::TableMemory;
+
+/// Most pages a pool manages.
+pub const MAX_TABLE_PAGES: usize = 4096;
+
+/// Entries in a table of 64-bit words.
+pub const ENTRIES: u16 = 512;
+
+/// A page of the pool that is in use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Page(u16);
+
+/// A page, or none: how pages are chained.
+pub type Link = Option<Page>;
+
+/// What the pool remembers of a page in use; [`super::paging`] keeps its tables' relations here.
+#[derive(Clone, Copy, Debug)]
+pub struct Meta {
+    /// Present entries in the table.
+    pub live: u16,
+    /// The table that points to it.
+    pub parent: Link,
+    /// Entry of the parent.
+    pub index: u16,
+    /// Neighbours in the list it is in.
+    pub next: Link,
+    /// See `next`.
+    pub previous: Link,
+}
+
+impl Meta {
+    /// Nothing known.
+    pub const EMPTY: Self = Self {
+        live: 0,
+        parent: None,
+        index: 0,
+        next: None,
+        previous: None,
+    };
+}
+
+/// No page is left.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Exhausted;
+
+/// The pool.
+pub struct Tables<'a, T> {
+    memory: T,
+    base: u64,
+    meta: &'a mut [Meta; MAX_TABLE_PAGES],
+    free: Link,
+    /// Pages from here on were never taken.
+    untouched: u16,
+    pages: u16,
+    used: u16,
+    coherent: bool,
+}
+
+impl<'a, T: TableMemory> Tables<'a, T> {
+    /// A pool over `memory`, whose first byte has physical address `base`; pages beyond
+    /// [`MAX_TABLE_PAGES`] are left alone.
+    pub fn new(memory: T, base: u64, meta: &'a mut [Meta; MAX_TABLE_PAGES]) -> Self {
+        let pages = memory.pages().min(MAX_TABLE_PAGES as u32) as u16;
+        Self {
+            memory,
+            base,
+            meta,
+            free: None,
+            untouched: 0,
+            pages,
+            used: 0,
+            coherent: false,
+        }
+    }
+
+    /// Says whether every unit snoops caches; until then none is believed to.
+    pub fn set_coherent(&mut self, coherent: bool) {
+        self.coherent = coherent;
+    }
+
+    /// Pages in use.
+    pub fn used(&self) -> u32 {
+        self.used.into()
+    }
+
+    /// Pages in the pool.
+    pub fn pages(&self) -> u32 {
+        self.pages.into()
+    }
+
+    /// Takes a page; it holds zeros, and units see them.
+    ///
+    /// # Errors
+    /// [`Exhausted`].
+    pub fn take(&mut self) -> Result<Page, Exhausted> {
+        let page = match self.free {
+            Some(page) => {
+                self.free = self.meta(page).next;
+                page
+            }
+            None if self.untouched < self.pages => {
+                self.untouched += 1;
+                Page(self.untouched - 1)
+            }
+            None => return Err(Exhausted),
+        };
+        self.used += 1;
+        *self.meta_mut(page) = Meta::EMPTY;
+        for index in 0..ENTRIES {
+            self.set(page, index, 0);
+        }
+        self.flush(page, 0, ENTRIES);
+        Ok(page)
+    }
+
+    /// Gives a page back. No unit may read or cache it any more.
+    pub fn give(&mut self, page: Page) {
+        *self.meta_mut(page) = Meta {
+            next: self.free,
+            ..Meta::EMPTY
+        };
+        self.free = Some(page);
+        self.used = self.used.saturating_sub(1);
+    }
+
+    /// Physical address of a page.
+    pub fn physical(&self, page: Page) -> u64 {
+        self.base + (u64::from(page.0) << 12)
+    }
+
+    /// The page at a physical address that an entry holds.
+    pub fn page_at(&self, physical: u64) -> Link {
+        let number = physical.checked_sub(self.base)? >> 12;
+        (number < u64::from(self.pages)).then_some(Page(number as u16))
+    }
+
+    /// Entry `index` of a page.
+    #[inline]
+    pub fn get(&self, page: Page, index: u16) -> u64 {
+        self.memory.read64(page.0.into(), index)
+    }
+
+    /// Writes entry `index` of a page.
+    #[inline]
+    pub fn set(&mut self, page: Page, index: u16, value: u64) {
+        self.memory.write64(page.0.into(), index, value);
+    }
+
+    /// Makes `count` entries from `index` on visible to every unit.
+    #[inline]
+    pub fn flush(&mut self, page: Page, index: u16, count: u16) {
+        if !self.coherent {
+            self.memory.write_back(page.0.into(), index, count);
+        }
+    }
+
+    /// What is remembered of a page.
+    #[inline]
+    pub fn meta(&self, page: Page) -> Meta {
+        self.meta
+            .get(usize::from(page.0))
+            .copied()
+            .unwrap_or(Meta::EMPTY)
+    }
+
+    /// The same, to change it.
+    #[inline]
+    pub fn meta_mut(&mut self, page: Page) -> &mut Meta {
+        // `Page` is made above only, with numbers below the pool's size; the modulo keeps it total.
+        &mut self.meta[usize::from(page.0) % MAX_TABLE_PAGES]
+    }
+}
