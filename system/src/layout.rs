@@ -33,7 +33,8 @@ pub mod slot {
     pub const CONSOLE: u64 = 5;
     /// The timer service's endpoint (badge kind `Pd`).
     pub const TIMER: u64 = 6;
-    /// The PD's own event notification (to wait on). Bound to the thread in servers.
+    /// The PD's own event notification, without a badge and with all rights: to wait on, and to mint signals
+    /// from. Bound to the thread in servers.
     pub const EVENTS: u64 = 7;
     /// Servers: the endpoint they serve, unbadged, all rights.
     pub const ENDPOINT: u64 = 8;

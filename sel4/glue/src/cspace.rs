@@ -8,7 +8,9 @@
 
 use ipc_proto::{Badge, Refusal, Rule};
 use sel4::object::RETYPE_MAX;
-use sel4::{CNode, CapData, Error, Notification, ObjectType, Rights, Slot, Untyped, Window};
+use sel4::{
+    CNode, CapData, Error, IrqHandler, Notification, ObjectType, Rights, Slot, Untyped, Window,
+};
 use system::info::{ClientEntry, PdInfo};
 use system::layout::slot;
 use system::pool::NumberPool;
@@ -157,6 +159,27 @@ impl CSpace {
     pub fn copy(&mut self, source: u32, rights: Rights) -> Result<u32, Refusal> {
         let source = self.slot(source);
         self.make(|target| target.copy_from(source, rights))
+    }
+
+    /// Makes a capability that signals `flags` (`system::layout::event`) on the PD's event notification.
+    ///
+    /// # Errors
+    /// As [`Self::make`].
+    pub fn make_signal(&mut self, flags: u64) -> Result<u32, Refusal> {
+        // Every word of an event is a badge.
+        let badge = Badge::from_word(Badge::event(flags)).ok_or(Rule::UnknownBadge)?;
+        self.mint(slot::EVENTS as u32, Rights::WRITE, badge)
+    }
+
+    /// Lets an interrupt signal `flags` on the PD's event notification.
+    ///
+    /// # Errors
+    /// As [`Self::make`].
+    pub fn bind_interrupt(&mut self, handler: IrqHandler, flags: u64) -> Result<(), Refusal> {
+        let signal = self.make_signal(flags)?;
+        handler
+            .set_notification(Notification::at(signal.into()))
+            .map_err(crate::refused)
     }
 
     /// Makes `count` objects (at most 256) of the untyped in slot `untyped`, in as many slots in a row;

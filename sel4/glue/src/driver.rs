@@ -58,12 +58,7 @@ impl Driver {
         if signals.is_full() {
             return Err(Refusal::new(Rule::SlotsExhausted, MAX_SIGNALS as u64));
         }
-        let badge =
-            Badge::from_word(Badge::event(flags)).ok_or(Refusal::new(Rule::BadArgument, 1))?;
-        let signal = self
-            .cspace
-            .borrow_mut()
-            .mint(slot::EVENTS as u32, Rights::WRITE, badge)?;
+        let signal = self.cspace.borrow_mut().make_signal(flags)?;
         // There is room.
         let _ = signals.push((signal, flags));
         Ok(signal)
