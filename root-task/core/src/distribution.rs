@@ -1,0 +1,485 @@
+//! Who can reach whom: [`check`] computes it from a plan and holds it against
+//! the rules of the design. The root task runs it at every boot before it makes
+//! the first object, so a plan that breaks a rule never comes to life.
+//!
+//! The rules: calls run one way, client -> pci -> {iommu, msi} -> services; a
+//! badge says who really calls; a grant window is reached by its owner and by
+//! the three servers; device memory, configuration space, interrupts and ports
+//! have one owner; interrupt control is the msi-server's alone. (That no server
+//! has a client's address space needs no check: [`Cap`] cannot express it.)
+
+use alloc::vec::Vec;
+
+use ipc_proto::{Badge, BadgeKind};
+use system::layout::pd;
+use thiserror::Error;
+
+use crate::plan::{Cap, Foreign, Kind, Pd, Plan};
+use crate::region::{Region, RegionSet};
+
+/// A rule that the plan breaks: which PD (by number), and with what.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum Violation {
+    /// A PD can call one that is not below it.
+    #[error("PD {caller} can call PD {callee}, which is not below it")]
+    Upwards {
+        /// The caller.
+        caller: u16,
+        /// The called.
+        callee: u16,
+    },
+    /// A capability to call bears a badge that is not the caller's own.
+    #[error("PD {caller} can call PD {callee} with the badge {badge:#x}, which is not its own")]
+    ForeignBadge {
+        /// The caller.
+        caller: u16,
+        /// The called.
+        callee: u16,
+        /// The badge.
+        badge: u64,
+    },
+    /// A PD holds a kind of capability that its kind must not have.
+    #[error("PD {pd} holds {what}")]
+    Forbidden {
+        /// Who.
+        pd: u16,
+        /// What.
+        what: &'static str,
+    },
+    /// Two PDs have the same memory.
+    #[error("PDs {first} and {second} share the memory {region}")]
+    SharedMemory {
+        /// One.
+        first: u16,
+        /// The other.
+        second: u16,
+        /// What.
+        region: Region,
+    },
+    /// A PD maps what is another's.
+    #[error("PD {pd} maps {what}")]
+    ForeignMapping {
+        /// Who.
+        pd: u16,
+        /// What.
+        what: &'static str,
+    },
+    /// Two capabilities are meant for one slot, or the slot does not exist.
+    #[error("slot {slot} of PD {pd} is given twice, or does not exist")]
+    Slot {
+        /// Whose.
+        pd: u16,
+        /// Which.
+        slot: u32,
+    },
+}
+
+/// Checks every capability and every mapping of the plan.
+///
+/// # Errors
+/// The first rule that is broken.
+pub fn check(plan: &Plan) -> Result<(), Violation> {
+    for pd in &plan.pds {
+        for grant in &pd.grants {
+            capability(plan, pd, grant.cap)?;
+        }
+        slots(pd)?;
+        for mapping in &pd.mappings {
+            mapped(pd, mapping.frames)?;
+        }
+    }
+    memory(plan)
+}
+
+/// The layer of a kind: it may call what is in lower ones.
+const fn layer(kind: Kind) -> u8 {
+    match kind {
+        Kind::Client(_) => 3,
+        Kind::Pci(_) => 2,
+        Kind::Iommu(_) | Kind::Msi(_) => 1,
+        Kind::Console | Kind::Timer => 0,
+    }
+}
+
+fn capability(plan: &Plan, pd: &Pd, cap: Cap) -> Result<(), Violation> {
+    let forbidden = |what| {
+        Err(Violation::Forbidden {
+            pd: pd.number,
+            what,
+        })
+    };
+    match cap {
+        Cap::Call { of, badge } => call(plan, pd, of, badge),
+        Cap::Signal { of, .. } => {
+            let to_client = plan.pd(of).is_some_and(|to| to.client().is_some());
+            match pd.kind {
+                Kind::Client(_) | Kind::Console if of != pd::CONSOLE => {
+                    forbidden("a signal to another than the console")
+                }
+                Kind::Msi(_) if of != pd::CONSOLE => forbidden("a signal that it has no use for"),
+                Kind::Iommu(_) | Kind::Pci(_)
+                    if !(to_client || of == pd::ROOT || of == pd::CONSOLE) =>
+                {
+                    forbidden("a signal to another server")
+                }
+                _ => Ok(()),
+            }
+        }
+        Cap::Window { of } => match pd.kind {
+            Kind::Iommu(_) | Kind::Msi(_) | Kind::Pci(_)
+                if plan.pd(of).is_some_and(|of| of.client().is_some()) =>
+            {
+                Ok(())
+            }
+            _ => forbidden("another PD's grant window"),
+        },
+        Cap::OwnWindow | Cap::OwnUntyped if pd.kind.is_server() => {
+            forbidden("what only clients have")
+        }
+        Cap::OwnEndpoint if !pd.kind.is_server() => forbidden("an endpoint to serve"),
+        Cap::Untyped { .. } if !matches!(pd.kind, Kind::Iommu(_) | Kind::Pci(_)) => {
+            forbidden("untyped memory")
+        }
+        Cap::IrqControl if !matches!(pd.kind, Kind::Msi(_)) => forbidden("interrupt control"),
+        Cap::Irq(index) if plan.irqs.get(index).is_none_or(|irq| irq.pd != pd.number) => {
+            forbidden("another PD's interrupt")
+        }
+        Cap::Ports { .. } if pd.kind != Kind::Console => forbidden("I/O ports"),
+        _ => Ok(()),
+    }
+}
+
+fn call(plan: &Plan, pd: &Pd, of: u16, badge: Badge) -> Result<(), Violation> {
+    let caller = pd.number;
+    let own = |kind, index| Badge::plain(kind, index);
+    let allowed: &[Badge] = match plan.pd(of).map(|to| to.kind) {
+        None if of == pd::ROOT => &[own(BadgeKind::Pd, caller), own(BadgeKind::Fault, caller)],
+        None => &[],
+        Some(to) if layer(to) >= layer(pd.kind) => {
+            return Err(Violation::Upwards { caller, callee: of });
+        }
+        Some(Kind::Console | Kind::Timer) => &[own(BadgeKind::Pd, caller)],
+        Some(_) => match pd.kind {
+            Kind::Client(id) => &[own(BadgeKind::Client, id)],
+            Kind::Pci(shard) => &[own(BadgeKind::Shard, shard as u16)],
+            _ => &[],
+        },
+    };
+    if allowed.contains(&badge) {
+        Ok(())
+    } else {
+        Err(Violation::ForeignBadge {
+            caller,
+            callee: of,
+            badge: badge.to_word(),
+        })
+    }
+}
+
+fn slots(pd: &Pd) -> Result<(), Violation> {
+    let mut seen: Vec<u32> = pd.grants.iter().map(|grant| grant.slot).collect();
+    seen.sort_unstable();
+    let twice = seen
+        .windows(2)
+        .find(|pair| pair[0] == pair[1])
+        .map(|pair| pair[0]);
+    let beyond = seen
+        .iter()
+        .copied()
+        .find(|slot| *slot == 0 || *slot >= pd.first_free || *slot >= pd.slots_end());
+    match twice.or(beyond) {
+        Some(slot) => Err(Violation::Slot {
+            pd: pd.number,
+            slot,
+        }),
+        None => Ok(()),
+    }
+}
+
+fn mapped(pd: &Pd, frames: Foreign) -> Result<(), Violation> {
+    let foreign = |what| {
+        Err(Violation::ForeignMapping {
+            pd: pd.number,
+            what,
+        })
+    };
+    match frames {
+        Foreign::Ring(of) if of != pd.number && pd.kind != Kind::Console => {
+            foreign("another PD's log ring")
+        }
+        Foreign::Device(_) if !matches!(pd.kind, Kind::Pci(_) | Kind::Iommu(_) | Kind::Timer) => {
+            foreign("device registers")
+        }
+        Foreign::IommuTables if !matches!(pd.kind, Kind::Iommu(_)) => foreign("IOMMU tables"),
+        _ => Ok(()),
+    }
+}
+
+/// Every address that a PD owns, by frames or by untypeds, is no other PD's.
+fn memory(plan: &Plan) -> Result<(), Violation> {
+    let mut owners: Vec<(u16, RegionSet)> = Vec::new();
+    for pd in &plan.pds {
+        let mut own = RegionSet::new();
+        let mut take = |region: Region| {
+            let mine: RegionSet = [region].into_iter().collect();
+            let owned = core::iter::once((pd.number, &own))
+                .chain(owners.iter().map(|(number, set)| (*number, set)));
+            for (first, set) in owned {
+                if let Some(region) = set.intersection(&mine).regions().first() {
+                    return Err(Violation::SharedMemory {
+                        first,
+                        second: pd.number,
+                        region: *region,
+                    });
+                }
+            }
+            own.insert(region);
+            Ok(())
+        };
+        for grant in &pd.grants {
+            if let Cap::Untyped { region, .. } = grant.cap {
+                take(region)?;
+            }
+        }
+        for mapping in &pd.mappings {
+            let region = match mapping.frames {
+                Foreign::Device(want) => plan.wants.get(want).map(|want| want.region),
+                Foreign::IommuTables => {
+                    let block = plan.iommu_tables.block;
+                    Region::sized(block.base, 1 << block.bits)
+                }
+                Foreign::Ring(_) => None,
+            };
+            region.map(&mut take).transpose()?;
+        }
+        region_of_block(pd).map(&mut take).transpose()?;
+        owners.push((pd.number, own));
+    }
+    Ok(())
+}
+
+fn region_of_block(pd: &Pd) -> Option<Region> {
+    Region::sized(pd.block.base, 1 << pd.block.bits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Grant;
+    use crate::plan::tests::{PCI0, two_shards};
+    use alloc::collections::BTreeSet;
+    use system::layout::slot;
+
+    /// The plan with one more capability in PD `pd`.
+    fn with(pd: u16, cap: Cap) -> Result<(), Violation> {
+        let mut plan = two_shards();
+        let pd = &mut plan.pds[usize::from(pd) - 1];
+        pd.grants.push(Grant {
+            slot: pd.first_free,
+            cap,
+        });
+        pd.first_free += 1;
+        check(&plan)
+    }
+
+    #[test]
+    fn the_plan_keeps_every_rule() {
+        assert_eq!(check(&two_shards()), Ok(()));
+    }
+
+    #[test]
+    fn calls_form_no_cycle_and_nobody_reaches_upwards() {
+        let plan = two_shards();
+        let calls: BTreeSet<(u16, u16)> = plan
+            .pds
+            .iter()
+            .flat_map(|pd| pd.grants.iter().map(move |grant| (pd, grant.cap)))
+            .filter_map(|(pd, cap)| match cap {
+                Cap::Call { of, .. } => Some((pd.number, of)),
+                _ => None,
+            })
+            .collect();
+        // Independent of layers: take away PDs that call nobody left, until none remains.
+        let mut left: BTreeSet<u16> = calls.iter().flat_map(|(a, b)| [*a, *b]).collect();
+        loop {
+            let leaves: Vec<u16> = left
+                .iter()
+                .copied()
+                .filter(|pd| {
+                    !calls
+                        .iter()
+                        .any(|(from, to)| from == pd && left.contains(to))
+                })
+                .collect();
+            if leaves.is_empty() {
+                break;
+            }
+            leaves.iter().for_each(|leaf| {
+                left.remove(leaf);
+            });
+        }
+        assert!(left.is_empty(), "a cycle through {left:?}");
+    }
+
+    #[test]
+    fn each_wrong_capability_is_found() {
+        let plan = two_shards();
+        let number = |is: fn(Kind) -> bool| plan.of(is).next().unwrap().number;
+        let client = number(|kind| kind == Kind::Client(0));
+        let other = number(|kind| kind == Kind::Client(1));
+        let (pci, msi, iommu) = (
+            PCI0,
+            number(|k| matches!(k, Kind::Msi(_))),
+            number(|k| matches!(k, Kind::Iommu(_))),
+        );
+        let call = |of, badge| Cap::Call { of, badge };
+        let upwards = |caller, callee| Err(Violation::Upwards { caller, callee });
+        assert_eq!(
+            with(iommu, call(pci, Badge::plain(BadgeKind::Shard, 0))),
+            upwards(iommu, pci)
+        );
+        assert_eq!(
+            with(pci, call(pci + 1, Badge::plain(BadgeKind::Shard, 0))),
+            upwards(pci, pci + 1)
+        );
+        assert_eq!(
+            with(client, call(other, Badge::plain(BadgeKind::Client, 0))),
+            upwards(client, other)
+        );
+        for badge in [
+            Badge::plain(BadgeKind::Client, 1),
+            Badge::plain(BadgeKind::Supervisor, 0),
+            Badge::plain(BadgeKind::Shard, 0),
+            Badge::new(BadgeKind::Client, 1, 0),
+        ] {
+            let found = with(client, call(pci, badge));
+            assert_eq!(
+                found,
+                Err(Violation::ForeignBadge {
+                    caller: client,
+                    callee: pci,
+                    badge: badge.to_word()
+                })
+            );
+        }
+        let fault = Badge::plain(BadgeKind::Fault, other);
+        assert!(matches!(
+            with(client, call(pd::ROOT, fault)),
+            Err(Violation::ForeignBadge { .. })
+        ));
+        let forbidden = [
+            (client, Cap::Window { of: other }),
+            (
+                client,
+                Cap::Signal {
+                    of: other,
+                    flags: 1,
+                },
+            ),
+            (client, Cap::IrqControl),
+            (client, Cap::OwnEndpoint),
+            (
+                client,
+                Cap::Ports {
+                    first: 0xcf8,
+                    last: 0xcff,
+                },
+            ),
+            (
+                client,
+                Cap::Untyped {
+                    slot: 9,
+                    region: Region::new(0, 4096).unwrap(),
+                },
+            ),
+            (client, Cap::Irq(0)),
+            (pci, Cap::IrqControl),
+            (iommu, Cap::IrqControl),
+            (
+                msi,
+                Cap::Untyped {
+                    slot: 9,
+                    region: Region::new(0, 4096).unwrap(),
+                },
+            ),
+            (pci, Cap::Window { of: iommu }),
+            (pci, Cap::OwnUntyped),
+            (
+                pd::TIMER,
+                Cap::Ports {
+                    first: 0x3f8,
+                    last: 0x3ff,
+                },
+            ),
+        ];
+        for (pd, cap) in forbidden {
+            assert!(
+                matches!(with(pd, cap), Err(Violation::Forbidden { pd: found, .. }) if found == pd),
+                "{cap:?} in PD {pd} was not found"
+            );
+        }
+    }
+
+    #[test]
+    fn shared_memory_and_foreign_mappings_are_found() {
+        let piece = two_shards().pds[usize::from(PCI0) - 1]
+            .grants
+            .iter()
+            .find_map(|grant| match grant.cap {
+                Cap::Untyped { slot, region } => Some(Cap::Untyped { slot, region }),
+                _ => None,
+            })
+            .unwrap();
+        assert!(matches!(
+            with(PCI0 + 1, piece),
+            Err(Violation::SharedMemory { first: PCI0, .. })
+        ));
+        let mapping = |pd: u16, change: &dyn Fn(&Plan) -> Foreign| {
+            let mut plan = two_shards();
+            let frames = change(&plan);
+            plan.pds[usize::from(pd) - 1]
+                .mappings
+                .push(crate::plan::Mapping {
+                    vaddr: 0x5000_0000,
+                    bytes: 4096,
+                    frames,
+                });
+            check(&plan)
+        };
+        let ecam_of_0 = |plan: &Plan| plan.pd(PCI0).unwrap().mappings[1].frames;
+        assert!(matches!(
+            mapping(PCI0 + 1, &ecam_of_0),
+            Err(Violation::SharedMemory { .. })
+        ));
+        let client = two_shards().client(0).unwrap().number;
+        assert!(matches!(
+            mapping(client, &ecam_of_0),
+            Err(Violation::ForeignMapping { .. })
+        ));
+        assert!(matches!(
+            mapping(client, &|_| Foreign::Ring(1)),
+            Err(Violation::ForeignMapping { .. })
+        ));
+        assert!(matches!(
+            mapping(PCI0, &|_| Foreign::IommuTables),
+            Err(Violation::ForeignMapping { .. })
+        ));
+    }
+
+    #[test]
+    fn a_slot_is_given_once() {
+        let mut plan = two_shards();
+        let pd = &mut plan.pds[0];
+        pd.grants.push(Grant {
+            slot: slot::EVENTS as u32,
+            cap: Cap::OwnEvents,
+        });
+        assert_eq!(
+            check(&plan),
+            Err(Violation::Slot {
+                pd: 1,
+                slot: slot::EVENTS as u32
+            })
+        );
+    }
+}

@@ -1,0 +1,121 @@
+//! What the boot found out about the machine: the input of the plan. The
+//! binary fills it from boot information, ACPI tables and configuration space.
+
+use alloc::vec::Vec;
+
+use hw::BusRange;
+use hw::address::EcamWindow;
+
+use crate::region::{Region, RegionSet};
+
+/// Whether an untyped's memory is RAM.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Memory {
+    /// RAM: kernel objects can be made of it.
+    Ram,
+    /// Anything else: only frames and smaller untypeds.
+    Device,
+}
+
+/// An untyped capability that the kernel handed over at boot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Untyped {
+    /// Slot in the root CNode.
+    pub slot: u32,
+    /// Physical address.
+    pub base: u64,
+    /// Size: 2^bits bytes.
+    pub bits: u8,
+    /// What it is made of.
+    pub memory: Memory,
+}
+
+impl Untyped {
+    /// The addresses it covers; `None` for a size that cannot be.
+    #[must_use]
+    pub fn region(&self) -> Option<Region> {
+        Region::sized(self.base, 1u64.checked_shl(self.bits.into())?)
+    }
+}
+
+/// Registers of a remapping unit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Unit {
+    /// Physical address.
+    pub base: u64,
+    /// Bytes.
+    pub bytes: u32,
+    /// PCI segment of its devices.
+    pub segment: u16,
+    /// Takes all devices that no other unit names.
+    pub include_all: bool,
+}
+
+/// The timer block that the timer service drives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Timer {
+    /// Physical address of its registers (one page).
+    pub base: u64,
+    /// IOAPIC pin that comparator 0 is routed to.
+    pub pin: u8,
+}
+
+/// A host bridge and the memory that the functions on its root bus decode.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Host {
+    /// PCI segment.
+    pub segment: u16,
+    /// Its buses.
+    pub buses: BusRange,
+    /// BARs of the functions on its root bus and windows of the bridges there, as programmed.
+    pub windows: Vec<Region>,
+}
+
+/// Everything that the plan needs to know of the machine.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Machine {
+    /// Untypeds, as the boot information lists them.
+    pub untypeds: Vec<Untyped>,
+    /// First slot of the root CNode that is empty, and how many follow.
+    pub empty_slots: (u32, u32),
+    /// Cores that the kernel runs.
+    pub cores: u8,
+    /// Local APIC id of each core, as far as known.
+    pub apic_ids: Vec<u32>,
+    /// Levels of the page tables of the kernel's own IOMMU driver; 0 when it is off.
+    pub kernel_iommu_levels: u64,
+    /// Ticks of the time-stamp counter a microsecond.
+    pub tsc_mhz: u32,
+    /// Remapping units of VT-d.
+    pub units: Vec<Unit>,
+    /// Timer block.
+    pub timer: Option<Timer>,
+    /// ECAM windows.
+    pub ecam: Vec<EcamWindow>,
+    /// Host bridges, by segment and bus.
+    pub hosts: Vec<Host>,
+    /// Pages of firmware's tables: never handed on.
+    pub firmware: RegionSet,
+}
+
+impl Machine {
+    /// The addresses that device untypeds cover.
+    #[must_use]
+    pub fn device_memory(&self) -> RegionSet {
+        self.of(Memory::Device)
+    }
+
+    /// The addresses that RAM untypeds cover.
+    #[must_use]
+    pub fn ram(&self) -> RegionSet {
+        self.of(Memory::Ram)
+    }
+
+    fn of(&self, memory: Memory) -> RegionSet {
+        self.untypeds
+            .iter()
+            .filter(|untyped| untyped.memory == memory)
+            .filter_map(Untyped::region)
+            .collect()
+    }
+}

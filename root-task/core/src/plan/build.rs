@@ -1,0 +1,545 @@
+//! From facts to plan, step by step: shards, device memory, address spaces,
+//! RAM, and last the capabilities (`grants`).
+
+use alloc::vec::Vec;
+
+use ipc_proto::log::RING_BYTES;
+use system::bundle::program;
+use system::info::MAX_UNITS;
+use system::layout::{event, pd, priority, va};
+use system::model::{IommuChoice, Name};
+
+use super::{
+    Content, Foreign, Given, Inputs, Irq, IrqSource, Kind, Mapping, Pd, Plan, PlanError, Rings,
+    Run, TableMemory, grants,
+};
+use crate::carve::{Form, Want, carve};
+use crate::image::{Access, Image};
+use crate::memory::{Block, Request, Shape, Slots, place};
+use crate::objects::{self, Layout, Pages, Part, Tables};
+use crate::policy::{self, VECTORS, shard_name};
+use crate::region::{LARGE_PAGE, PAGE, Region};
+use crate::shards;
+
+/// Stack of a server, in pages.
+const SERVER_STACK_PAGES: u16 = 32;
+/// Pages for a server's information.
+const SERVER_INFO_PAGES: u32 = 4;
+/// Pages for a client's information.
+const CLIENT_INFO_PAGES: u32 = 1;
+/// Pages of a log ring.
+pub(super) const RING_PAGES: u32 = (RING_BYTES as u64 / PAGE) as u32;
+
+/// What device memory is wanted for, beside the list of wants.
+#[derive(Clone, Debug, Default)]
+pub(super) struct DeviceUse {
+    pub wants: Vec<Want>,
+    /// For each pci shard: wants of its configuration space.
+    pub ecam: Vec<Vec<usize>>,
+    /// For each pci shard: wants of its memory.
+    pub memory: Vec<Vec<usize>>,
+    /// Want of each remapping unit's registers.
+    pub units: Vec<usize>,
+    /// Want of the timer's registers.
+    pub timer: Option<usize>,
+}
+
+pub(super) fn build(inputs: &Inputs<'_>) -> Result<Plan, PlanError> {
+    let (machine, system) = (inputs.machine, inputs.system);
+    let split = shards::split(machine, system.shards.pci)?;
+    policy::check(system, machine, &Listed(inputs), split.shards.len())?;
+    if machine.units.len() > MAX_UNITS {
+        return Err(PlanError::TooMany {
+            what: "remapping units",
+            limit: MAX_UNITS,
+        });
+    }
+    let (first, end) = machine.empty_slots;
+    let device = device_use(inputs, &split.shards);
+    let (device_cuts, next) = carve(
+        &machine.untypeds,
+        &device.wants,
+        (first, end),
+        inputs.kernel.fan_out,
+    )?;
+    let mut slots = Slots::new(next, end);
+    let irqs = irqs(inputs, &device, &mut slots)?;
+
+    let mut programs = Vec::new();
+    let mut pds = Vec::new();
+    for (kind, name, program) in roster(inputs, split.shards.len()) {
+        let program = load(inputs, &mut programs, program)?;
+        let number = pds.len() as u16 + 1;
+        let image = &programs[program].1;
+        pds.push(draft(
+            inputs,
+            &device,
+            image,
+            (number, kind, name, program),
+            &mut slots,
+        )?);
+    }
+    let rings_count = pds.len() as u32 + 1;
+    for pd in pds.iter_mut().filter(|pd| pd.kind == Kind::Console) {
+        for ring in 0..rings_count {
+            let at = va::RINGS + u64::from(ring) * RING_BYTES as u64;
+            pd.mappings.push(Mapping {
+                vaddr: at,
+                bytes: RING_BYTES as u64,
+                frames: Foreign::Ring(ring as u16),
+            });
+        }
+    }
+    for pd in &mut pds {
+        lay_out(inputs, pd, &mut slots)?;
+    }
+
+    let table_bits = table_block_bits(system.table_pages);
+    let mut requests = alloc::vec![
+        Request {
+            bits: block_bits(u64::from(rings_count * RING_PAGES) * PAGE),
+            shape: Shape::Whole
+        },
+        Request {
+            bits: table_bits,
+            shape: Shape::Whole
+        },
+    ];
+    let pool_first = requests.len();
+    let pool = Region::sized(0, system.dma_pool & !(PAGE - 1));
+    let pool_pieces = pool
+        .into_iter()
+        .flat_map(|pool| pool.natural_pieces(12, 30));
+    requests.extend(pool_pieces.map(|(_, bits)| Request {
+        bits,
+        shape: Shape::Divisible,
+    }));
+    let pds_first = requests.len();
+    requests.extend(pds.iter().map(|pd| Request {
+        bits: pd.layout.bits,
+        shape: Shape::Whole,
+    }));
+    let (ram_cuts, blocks) = place(&machine.untypeds, inputs.reserved, &requests, &mut slots)?;
+
+    let mut pool: Vec<Block> = blocks
+        .iter()
+        .filter(|block| (pool_first..pds_first).contains(&block.request))
+        .copied()
+        .collect();
+    pool.sort_by_key(|block| block.base);
+    for block in &blocks {
+        if let Some(pd) = block
+            .request
+            .checked_sub(pds_first)
+            .and_then(|pd| pds.get_mut(pd))
+        {
+            pd.block = *block;
+        }
+    }
+    let of = |request: usize| {
+        blocks
+            .iter()
+            .find(|block| block.request == request)
+            .copied()
+            .unwrap_or(NO_BLOCK)
+    };
+    let ring_frames = rings_count * RING_PAGES;
+    let frame_bits = if table_bits >= 21 { 21 } else { 12 };
+    let table_frames = ((u64::from(system.table_pages) * PAGE).div_ceil(1 << frame_bits)) as u32;
+    let mut plan = Plan {
+        ram_cuts,
+        device_cuts,
+        wants: device.wants.clone(),
+        rings: Rings {
+            block: of(0),
+            count: rings_count,
+            frames: slots.take(ring_frames)?,
+            copies: slots.take(ring_frames)?,
+        },
+        iommu_tables: TableMemory {
+            block: of(1),
+            slot: slots.take(table_frames)?,
+            frames: table_frames,
+            frame_bits,
+        },
+        pool,
+        irqs,
+        programs,
+        pds,
+        shards: split.shards,
+        conflicts: split.conflicts,
+        slots_left: slots.left(),
+    };
+    grants::fill(inputs, &device, &mut plan)?;
+    Ok(plan)
+}
+
+struct Listed<'a, 'b>(&'a Inputs<'b>);
+
+impl policy::Programs for Listed<'_, '_> {
+    fn has(&self, name: &str) -> bool {
+        self.0.programs.find(name).is_some()
+    }
+}
+
+const NO_BLOCK: Block = Block {
+    request: usize::MAX,
+    slot: 0,
+    base: 0,
+    bits: 0,
+};
+
+fn block_bits(bytes: u64) -> u8 {
+    bytes.max(PAGE).next_power_of_two().trailing_zeros() as u8
+}
+
+fn table_block_bits(pages: u32) -> u8 {
+    block_bits(u64::from(pages) * PAGE)
+}
+
+/// Does the iommu-server drive units?
+pub(super) fn uses_units(inputs: &Inputs<'_>) -> bool {
+    inputs.system.iommu != IommuChoice::None && !inputs.machine.units.is_empty()
+}
+
+fn device_use(inputs: &Inputs<'_>, shards: &[shards::Shard]) -> DeviceUse {
+    let mut device = DeviceUse::default();
+    let mut want = |region: Region, form| {
+        device.wants.push(Want { region, form });
+        device.wants.len() - 1
+    };
+    for shard in shards {
+        device.ecam.push(
+            shard
+                .ecam
+                .iter()
+                .map(|(region, _)| want(*region, Form::Frames))
+                .collect(),
+        );
+        device.memory.push(
+            shard
+                .memory
+                .regions()
+                .iter()
+                .map(|region| want(*region, Form::Untypeds))
+                .collect(),
+        );
+    }
+    if uses_units(inputs) {
+        for unit in &inputs.machine.units {
+            if let Some(region) = Region::sized(unit.base, unit.bytes.into()) {
+                device.units.push(want(region.pages(), Form::Frames));
+            }
+        }
+    }
+    let timer = inputs
+        .machine
+        .timer
+        .and_then(|timer| Region::sized(timer.base, PAGE));
+    device.timer = timer.map(|region| want(region.pages(), Form::Frames));
+    device
+}
+
+/// Interrupts of servers: units' fault events from the highest vector downwards, then the timer.
+fn irqs(inputs: &Inputs<'_>, device: &DeviceUse, slots: &mut Slots) -> Result<Vec<Irq>, PlanError> {
+    let mut irqs = Vec::new();
+    let mut vector = VECTORS as u8;
+    for unit in 0..device.units.len() {
+        vector -= 1;
+        irqs.push(Irq {
+            vector,
+            source: IrqSource::Message,
+            pd: FIRST_IOMMU,
+            flags: event::INTERRUPT << unit,
+            slot: slots.take(1)?,
+        });
+    }
+    if let Some(timer) = inputs.machine.timer {
+        vector -= 1;
+        let source = IrqSource::Pin(timer.pin);
+        irqs.push(Irq {
+            vector,
+            source,
+            pd: pd::TIMER,
+            flags: event::INTERRUPT,
+            slot: slots.take(1)?,
+        });
+    }
+    Ok(irqs)
+}
+
+/// The first (and only) iommu-server shard follows the timer.
+pub(super) const FIRST_IOMMU: u16 = pd::TIMER + 1;
+
+/// All PDs in the order in which they start: kind, name, program.
+fn roster<'a>(inputs: &Inputs<'a>, pci_shards: usize) -> Vec<(Kind, Name, &'a str)> {
+    let plain = |name: &str| Name::try_from(name).unwrap_or_default();
+    let mut roster = Vec::new();
+    roster.push((Kind::Console, plain(program::CONSOLE), program::CONSOLE));
+    roster.push((Kind::Timer, plain(program::TIMER), program::TIMER));
+    roster.push((
+        Kind::Iommu(0),
+        shard_name(program::IOMMU, 0),
+        program::IOMMU,
+    ));
+    for shard in 0..inputs.system.shards.msi {
+        roster.push((
+            Kind::Msi(shard),
+            shard_name(program::MSI, shard),
+            program::MSI,
+        ));
+    }
+    for shard in 0..pci_shards as u8 {
+        roster.push((
+            Kind::Pci(shard),
+            shard_name(program::PCI, shard),
+            program::PCI,
+        ));
+    }
+    for (id, client) in inputs.system.clients.iter().enumerate() {
+        roster.push((
+            Kind::Client(id as u16),
+            client.name.clone(),
+            client.program.as_str(),
+        ));
+    }
+    roster
+}
+
+/// The number of a program, checked when it is first needed.
+fn load(
+    inputs: &Inputs<'_>,
+    programs: &mut Vec<(Name, Image)>,
+    name: &str,
+) -> Result<usize, PlanError> {
+    if let Some(known) = programs.iter().position(|(other, _)| other == name) {
+        return Ok(known);
+    }
+    let program = Name::try_from(name).unwrap_or_default();
+    // The policy has found it there.
+    let bytes = inputs.programs.find(name).unwrap_or(&[]);
+    match Image::parse(bytes) {
+        Ok(image) => programs.push((program, image)),
+        Err(error) => return Err(PlanError::Program { program, error }),
+    }
+    Ok(programs.len() - 1)
+}
+
+/// A PD with its address space, without memory and capabilities.
+fn draft(
+    inputs: &Inputs<'_>,
+    device: &DeviceUse,
+    image: &Image,
+    (number, kind, name, program): (u16, Kind, Name, usize),
+    slots: &mut Slots,
+) -> Result<Pd, PlanError> {
+    let client = match kind {
+        Kind::Client(id) => inputs.system.clients.get(usize::from(id)),
+        _ => None,
+    };
+    let cores = inputs.machine.cores.max(1);
+    let (cnode_bits, priority, core) = match kind {
+        Kind::Console => (9, priority::CONSOLE, 0),
+        Kind::Timer => (9, priority::TIMER, 0),
+        Kind::Iommu(_) => (14, priority::IOMMU, 0),
+        Kind::Msi(_) => (9, priority::MSI, 0),
+        Kind::Pci(shard) => (14, priority::PCI, shard % cores),
+        Kind::Client(_) => (
+            8,
+            client.map_or(1, |client| client.priority),
+            client.map_or(0, |client| client.core),
+        ),
+    };
+    let mut runs = Vec::new();
+    for (index, segment) in image.segments.iter().enumerate() {
+        let pages = segment.region.pages();
+        runs.push(Run {
+            vaddr: pages.start(),
+            // An image is smaller than the gap between two fixed places of the layout.
+            pages: (pages.bytes() / PAGE) as u32,
+            access: segment.access,
+            content: Content::Segment(index),
+        });
+    }
+    let own = |vaddr, pages, access, content| Run {
+        vaddr,
+        pages,
+        access,
+        content,
+    };
+    let info_pages = if kind.is_server() {
+        SERVER_INFO_PAGES
+    } else {
+        CLIENT_INFO_PAGES
+    };
+    let stack = client.map_or(SERVER_STACK_PAGES, |client| client.stack_pages);
+    runs.push(own(va::INFO, info_pages, Access::Read, Content::Info));
+    runs.push(own(
+        va::IPC_BUFFER,
+        1,
+        Access::ReadWrite,
+        Content::IpcBuffer,
+    ));
+    let stack_bottom = va::STACK_TOP - u64::from(stack) * PAGE;
+    runs.push(own(
+        stack_bottom,
+        stack.into(),
+        Access::ReadWrite,
+        Content::Zero,
+    ));
+    let ring = Mapping {
+        vaddr: va::LOG_RING,
+        bytes: RING_BYTES as u64,
+        frames: Foreign::Ring(number),
+    };
+    let mut mappings = alloc::vec![ring];
+    regions(inputs, device, kind, &mut mappings);
+    Ok(Pd {
+        number,
+        name,
+        kind,
+        program,
+        priority,
+        core,
+        cnode_bits,
+        window_bits: client.map(|client| client.window_bits),
+        layout: Layout::new(&[], inputs.kernel.size_of, slots)?,
+        block: NO_BLOCK,
+        tables: Tables::default(),
+        runs,
+        mappings,
+        grants: Vec::new(),
+        first_free: 0,
+        given: Given::default(),
+    })
+}
+
+/// Device registers and memory of a server, from `va::REGIONS` up. Each begins as far beyond a large page
+/// as its physical address does, so that large pages fit.
+fn regions(inputs: &Inputs<'_>, device: &DeviceUse, kind: Kind, mappings: &mut Vec<Mapping>) {
+    let wants: &[usize] = match kind {
+        Kind::Pci(shard) => device
+            .ecam
+            .get(usize::from(shard))
+            .map_or(&[], Vec::as_slice),
+        Kind::Iommu(_) => &device.units,
+        Kind::Timer => device.timer.as_slice(),
+        _ => &[],
+    };
+    let mut at = va::REGIONS;
+    for want in wants {
+        let Some(region) = device.wants.get(*want).map(|want| want.region) else {
+            continue;
+        };
+        let vaddr = at + region.start() % LARGE_PAGE;
+        mappings.push(Mapping {
+            vaddr,
+            bytes: region.bytes(),
+            frames: Foreign::Device(*want),
+        });
+        at = (vaddr + region.bytes()).next_multiple_of(LARGE_PAGE);
+    }
+    if matches!(kind, Kind::Iommu(_)) {
+        let bytes = u64::from(inputs.system.table_pages) * PAGE;
+        let unit = if table_block_bits(inputs.system.table_pages) >= 21 {
+            LARGE_PAGE
+        } else {
+            PAGE
+        };
+        mappings.push(Mapping {
+            vaddr: at,
+            bytes: bytes.next_multiple_of(unit),
+            frames: Foreign::IommuTables,
+        });
+    }
+}
+
+/// Counts a PD's objects and gives them slots.
+fn lay_out(inputs: &Inputs<'_>, pd: &mut Pd, slots: &mut Slots) -> Result<(), PlanError> {
+    let mut tables = Tables::default();
+    for run in &pd.runs {
+        if let Some(range) = Region::sized(run.vaddr, u64::from(run.pages) * PAGE) {
+            tables.cover(range, Pages::Small);
+        }
+    }
+    for mapping in &pd.mappings {
+        let Some(range) = Region::sized(mapping.vaddr, mapping.bytes) else {
+            continue;
+        };
+        for (part, pages) in by_page_size(range) {
+            tables.cover(part, pages);
+        }
+        if mapping.frames == Foreign::IommuTables
+            && table_block_bits(inputs.system.table_pages) < 21
+        {
+            tables.cover(range, Pages::Small);
+        }
+    }
+    // Room to map frames at run time: clients for what they are granted, pci-server for MSI-X tables.
+    if matches!(pd.kind, Kind::Client(_) | Kind::Pci(_)) {
+        tables.cover(
+            Region::sized(va::SMALL, va::SMALL_BYTES).unwrap_or(NEVER),
+            Pages::Small,
+        );
+    }
+    if matches!(pd.kind, Kind::Client(_)) {
+        tables.cover(
+            Region::sized(va::LARGE, va::LARGE_BYTES).unwrap_or(NEVER),
+            Pages::Large,
+        );
+    }
+    let client = pd
+        .client()
+        .and_then(|id| inputs.system.clients.get(usize::from(id)));
+    let frames = pd.runs.iter().map(|run| run.pages).sum();
+    let server = u32::from(pd.kind.is_server());
+    use objects::Kind as Object;
+    let wanted = [
+        (Part::TopCNode, Object::CNode(1), 1),
+        (Part::PrivateCNode, Object::CNode(pd.cnode_bits), 1),
+        (
+            Part::Window,
+            Object::CNode(pd.window_bits.unwrap_or(1)),
+            u32::from(pd.window_bits.is_some()),
+        ),
+        (
+            Part::OwnUntyped,
+            Object::Untyped(client.map_or(12, |c| c.untyped_bits)),
+            u32::from(client.is_some()),
+        ),
+        (Part::Tcb, Object::Tcb, 1),
+        (Part::Endpoint, Object::Endpoint, server),
+        (Part::Events, Object::Notification, 1),
+        (Part::VSpace, Object::VSpace, 1),
+        (Part::Pdpts, Object::Pdpt, tables.pdpts.len() as u32),
+        (
+            Part::Directories,
+            Object::PageDirectory,
+            tables.directories.len() as u32,
+        ),
+        (Part::Tables, Object::PageTable, tables.tables.len() as u32),
+        (Part::Frames, Object::Frame, frames),
+    ];
+    pd.tables = tables;
+    pd.layout = Layout::new(&wanted, inputs.kernel.size_of, slots)?;
+    Ok(())
+}
+
+/// A region that is never used: the layout's fixed places are not empty.
+const NEVER: Region = match Region::new(va::IMAGE, va::INFO) {
+    Some(region) => region,
+    None => panic!("the layout has room for images"),
+};
+
+/// The parts of a range of addresses that large pages fill, and those at its ends that they do not.
+fn by_page_size(range: Region) -> impl Iterator<Item = (Region, Pages)> {
+    let first = range.start().next_multiple_of(LARGE_PAGE).min(range.end());
+    let last = (range.end() - range.end() % LARGE_PAGE).max(first);
+    [
+        (Region::new(range.start(), first), Pages::Small),
+        (Region::new(first, last), Pages::Large),
+        (Region::new(last, range.end()), Pages::Small),
+    ]
+    .into_iter()
+    .filter_map(|(part, pages)| Some((part?, pages)))
+}

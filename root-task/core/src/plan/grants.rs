@@ -1,0 +1,296 @@
+//! Which capabilities each PD gets: the fixed slots of `system::layout`, then
+//! what its kind needs, each in the next free slot. Nothing else comes into a CSpace.
+
+use ipc_proto::{Badge, BadgeKind};
+use system::info::{MAX_UNTYPED, UntypedPiece};
+use system::layout::{event, pd, slot};
+use system::model::{Client, DeviceMatch};
+
+use super::build::DeviceUse;
+use super::{Cap, Grant, Inputs, Kind, Pd, Plan, PlanError};
+use crate::carve::{Piece, pieces_of};
+use crate::region::Region;
+use crate::shards::Shard;
+
+/// I/O ports of the first serial line (16550).
+pub const SERIAL_PORTS: (u16, u16) = (0x3f8, 0x3ff);
+
+pub(super) fn fill(
+    inputs: &Inputs<'_>,
+    device: &DeviceUse,
+    plan: &mut Plan,
+) -> Result<(), PlanError> {
+    let mut pds = core::mem::take(&mut plan.pds);
+    let roster: alloc::vec::Vec<(u16, Kind)> = pds.iter().map(|pd| (pd.number, pd.kind)).collect();
+    let all = All {
+        inputs,
+        device,
+        plan,
+        roster: &roster,
+    };
+    for pd in &mut pds {
+        let mut giver = Giver {
+            pd,
+            next: slot::FIRST_GIVEN as u32,
+        };
+        giver.fixed();
+        match giver.pd.kind {
+            Kind::Console => giver.console(),
+            Kind::Timer => giver.timer(&all),
+            Kind::Iommu(_) => giver.iommu(&all)?,
+            Kind::Msi(_) => giver.msi(&all),
+            Kind::Pci(shard) => giver.pci(&all, shard)?,
+            Kind::Client(id) => giver.client(&all, id),
+        }
+        giver.pd.first_free = giver.next;
+        if giver.next >= giver.pd.slots_end() {
+            return Err(PlanError::CSpaceFull(giver.pd.name.clone()));
+        }
+        giver.pd.grants.sort_by_key(|grant| grant.slot);
+    }
+    plan.pds = pds;
+    Ok(())
+}
+
+/// What all PDs' grants are made from.
+struct All<'a> {
+    inputs: &'a Inputs<'a>,
+    device: &'a DeviceUse,
+    plan: &'a Plan,
+    roster: &'a [(u16, Kind)],
+}
+
+impl All<'_> {
+    fn numbers(&self, is: impl Fn(Kind) -> bool) -> impl Iterator<Item = u16> {
+        self.roster
+            .iter()
+            .filter(move |(_, kind)| is(*kind))
+            .map(|(number, _)| *number)
+    }
+
+    fn clients(&self) -> impl Iterator<Item = u16> {
+        self.numbers(|kind| matches!(kind, Kind::Client(_)))
+    }
+}
+
+struct Giver<'a> {
+    pd: &'a mut Pd,
+    next: u32,
+}
+
+impl Giver<'_> {
+    fn at(&mut self, slot: u64, cap: Cap) {
+        // Fixed slots are small numbers.
+        self.pd.grants.push(Grant {
+            slot: slot as u32,
+            cap,
+        });
+    }
+
+    fn next(&mut self, cap: Cap) -> u32 {
+        let slot = self.next;
+        self.next += 1;
+        self.pd.grants.push(Grant { slot, cap });
+        slot
+    }
+
+    fn call(&mut self, slot: u64, of: u16, kind: BadgeKind, index: u16) {
+        self.at(
+            slot,
+            Cap::Call {
+                of,
+                badge: Badge::plain(kind, index),
+            },
+        );
+    }
+
+    /// What every PD has.
+    fn fixed(&mut self) {
+        let number = self.pd.number;
+        self.at(slot::CNODE, Cap::OwnCNode);
+        self.at(slot::VSPACE, Cap::OwnVSpace);
+        self.at(slot::EVENTS, Cap::OwnEvents);
+        self.call(slot::SUPERVISOR, pd::ROOT, BadgeKind::Pd, number);
+        self.call(slot::FAULT, pd::ROOT, BadgeKind::Fault, number);
+        self.at(
+            slot::LOG,
+            Cap::Signal {
+                of: pd::CONSOLE,
+                flags: event::INTERRUPT,
+            },
+        );
+        // The services call nobody: a cycle between them would be one through every PD.
+        if !matches!(self.pd.kind, Kind::Console | Kind::Timer) {
+            self.call(slot::CONSOLE, pd::CONSOLE, BadgeKind::Pd, number);
+            self.call(slot::TIMER, pd::TIMER, BadgeKind::Pd, number);
+        }
+        if self.pd.kind.is_server() {
+            self.at(slot::ENDPOINT, Cap::OwnEndpoint);
+        }
+    }
+
+    fn console(&mut self) {
+        let (first, last) = SERIAL_PORTS;
+        self.at(slot::SERIAL, Cap::Ports { first, last });
+    }
+
+    fn timer(&mut self, all: &All<'_>) {
+        if let Some(irq) = all
+            .plan
+            .irqs
+            .iter()
+            .position(|irq| irq.pd == self.pd.number)
+        {
+            self.at(slot::IRQ, Cap::Irq(irq));
+        }
+        let mut signals = alloc::vec![0; all.roster.len() + 1];
+        for number in all.numbers(|kind| !matches!(kind, Kind::Console | Kind::Timer)) {
+            let signal = self.next(Cap::Signal {
+                of: number,
+                flags: event::TIMER,
+            });
+            if let Some(place) = signals.get_mut(usize::from(number)) {
+                *place = signal;
+            }
+        }
+        self.pd.given.signals = signals;
+    }
+
+    /// Windows of all clients, and signals to them.
+    fn clients(&mut self, all: &All<'_>, flags: Option<u64>) {
+        for of in all.clients() {
+            let window = self.next(Cap::Window { of });
+            let events = flags.map_or(0, |flags| self.next(Cap::Signal { of, flags }));
+            self.pd.given.clients.push((window, events));
+        }
+    }
+
+    fn iommu(&mut self, all: &All<'_>) -> Result<(), PlanError> {
+        self.clients(all, Some(event::FAULT));
+        for (index, irq) in all.plan.irqs.iter().enumerate() {
+            if irq.pd == self.pd.number {
+                let slot = self.next(Cap::Irq(index));
+                self.pd.given.irqs.push(slot);
+            }
+        }
+        let pool = all
+            .plan
+            .pool
+            .iter()
+            .map(|block| (block.slot, block.base, block.bits));
+        self.untypeds("pieces of the DMA pool", pool)
+    }
+
+    fn msi(&mut self, all: &All<'_>) {
+        self.clients(all, None);
+        self.at(slot::IRQ, Cap::IrqControl);
+    }
+
+    fn pci(&mut self, all: &All<'_>, shard: u8) -> Result<(), PlanError> {
+        for (index, iommu) in all
+            .numbers(|kind| matches!(kind, Kind::Iommu(_)))
+            .enumerate()
+        {
+            self.call(
+                slot::IOMMU + index as u64,
+                iommu,
+                BadgeKind::Shard,
+                shard.into(),
+            );
+        }
+        for (index, msi) in all.numbers(|kind| matches!(kind, Kind::Msi(_))).enumerate() {
+            self.call(
+                slot::MSI + index as u64,
+                msi,
+                BadgeKind::Shard,
+                shard.into(),
+            );
+        }
+        self.clients(all, Some(event::DEVICE));
+        self.pd.given.done = self.next(Cap::Signal {
+            of: pd::ROOT,
+            flags: event::SHARD_DONE << (shard % 8),
+        });
+        let wants = all
+            .device
+            .memory
+            .get(usize::from(shard))
+            .map_or(&[][..], |wants| wants.as_slice());
+        let pieces = wants
+            .iter()
+            .flat_map(|want| pieces_of(&all.plan.device_cuts, *want));
+        let pieces = pieces.filter_map(|(slot, base, piece)| match piece {
+            Piece::Untyped(bits) => Some((slot, base, bits)),
+            Piece::SmallFrame | Piece::LargeFrame => None,
+        });
+        self.untypeds("pieces of a pci-server's memory", pieces)
+    }
+
+    fn untypeds(
+        &mut self,
+        what: &'static str,
+        pieces: impl Iterator<Item = (u32, u64, u8)>,
+    ) -> Result<(), PlanError> {
+        for (from, base, bits) in pieces {
+            let Some(region) = Region::sized(base, 1 << bits) else {
+                continue;
+            };
+            if self.pd.given.untypeds.len() == MAX_UNTYPED {
+                return Err(PlanError::TooMany {
+                    what,
+                    limit: MAX_UNTYPED,
+                });
+            }
+            let slot = self.next(Cap::Untyped { slot: from, region });
+            self.pd
+                .given
+                .untypeds
+                .push(UntypedPiece { slot, base, bits });
+        }
+        Ok(())
+    }
+
+    fn client(&mut self, all: &All<'_>, id: u16) {
+        self.at(slot::WINDOW, Cap::OwnWindow);
+        self.at(slot::UNTYPED, Cap::OwnUntyped);
+        let Some(client) = all.inputs.system.clients.get(usize::from(id)) else {
+            return;
+        };
+        for (shard, server) in all.numbers(|kind| matches!(kind, Kind::Pci(_))).enumerate() {
+            if all
+                .plan
+                .shards
+                .get(shard)
+                .is_some_and(|shard| may_have_devices(client, shard))
+            {
+                self.call(slot::PCI + shard as u64, server, BadgeKind::Client, id);
+                self.pd.given.shards.push(shard as u8);
+            }
+        }
+        if !client.devices.is_empty() || client.dma_quota > 0 {
+            for (index, server) in all
+                .numbers(|kind| matches!(kind, Kind::Iommu(_)))
+                .enumerate()
+            {
+                self.call(slot::IOMMU + index as u64, server, BadgeKind::Client, id);
+                self.pd.given.iommu = true;
+            }
+        }
+        if !client.devices.is_empty() || client.vectors > 0 {
+            for (index, server) in all.numbers(|kind| matches!(kind, Kind::Msi(_))).enumerate() {
+                self.call(slot::MSI + index as u64, server, BadgeKind::Client, id);
+            }
+        }
+    }
+}
+
+/// Can any rule of the client mean a device of this shard?
+fn may_have_devices(client: &Client, shard: &Shard) -> bool {
+    client.devices.iter().any(|rule| match rule {
+        DeviceMatch::Address(bits) => {
+            let at = hw::Sbdf::from_bits(*bits);
+            at.segment() == shard.segment && shard.buses.contains(at.bus())
+        }
+        DeviceMatch::Ids { .. } | DeviceMatch::Class { .. } => true,
+    })
+}

@@ -1,0 +1,273 @@
+//! What each PD is told: [`Plan::info`] puts its [`PdInfo`] together from the plan.
+
+use alloc::boxed::Box;
+
+use system::info::{
+    ClientEntry, ClientInfo, ConsoleInfo, EcamWindow, IommuInfo, MsiInfo, PciInfo, PdInfo, Role,
+    Slots, TimerInfo, UnitInfo,
+};
+use system::layout::pd;
+use system::model::{self, Name};
+
+use super::grants::SERIAL_PORTS;
+use super::{Foreign, Inputs, Kind, Pd, Plan, PlanError};
+use crate::plan::build::uses_units;
+
+/// Message address of a fixed interrupt to a local APIC (Intel SDM volume 3, 11.11.1), without the APIC's id.
+const MESSAGE_ADDRESS: u64 = 0xfee0_0000;
+
+/// Adds to a bounded list that cannot overflow silently.
+fn push<T, const N: usize>(
+    list: &mut heapless::Vec<T, N>,
+    what: &'static str,
+    item: T,
+) -> Result<(), PlanError> {
+    list.push(item)
+        .map_err(|_| PlanError::TooMany { what, limit: N })
+}
+
+impl Plan {
+    /// The information of a PD. Large: made for one PD at a time.
+    ///
+    /// # Errors
+    /// A list has no room.
+    pub fn info(&self, inputs: &Inputs<'_>, pd: &Pd) -> Result<Box<PdInfo>, PlanError> {
+        let mut info = Box::new(PdInfo {
+            format: model::FORMAT,
+            abi_fingerprint: inputs.kernel.abi_fingerprint,
+            name: pd.name.clone(),
+            pd: pd.number,
+            cnode_bits: pd.cnode_bits,
+            free_slots: Slots {
+                first: pd.first_free,
+                count: pd.slots_end().saturating_sub(pd.first_free),
+            },
+            tsc_mhz: inputs.machine.tsc_mhz,
+            clients: heapless::Vec::new(),
+            testing: inputs.system.testing,
+            role: self.role(inputs, pd)?,
+        });
+        for (client, (window, events)) in inputs.system.clients.iter().zip(&pd.given.clients) {
+            let entry = ClientEntry {
+                name: client.name.clone(),
+                window: *window,
+                window_bits: client.window_bits,
+                events: *events,
+                devices: client.devices.clone(),
+                dma_quota: client.dma_quota,
+                vectors: client.vectors,
+            };
+            push(&mut info.clients, "clients", entry)?;
+        }
+        Ok(info)
+    }
+
+    fn role(&self, inputs: &Inputs<'_>, pd: &Pd) -> Result<Role, PlanError> {
+        Ok(match pd.kind {
+            Kind::Console => Role::Console(self.console()?),
+            Kind::Timer => {
+                let mut signals = heapless::Vec::new();
+                for signal in &pd.given.signals {
+                    push(&mut signals, "protection domains", *signal)?;
+                }
+                let hpet_vaddr = device_at(pd, 0);
+                Role::Timer(TimerInfo {
+                    hpet_vaddr,
+                    pin: inputs.machine.timer.map_or(0, |timer| timer.pin),
+                    signals,
+                })
+            }
+            Kind::Iommu(shard) => Role::Iommu(self.iommu(inputs, pd, shard)?),
+            Kind::Msi(shard) => Role::Msi(self.msi(inputs, shard)?),
+            Kind::Pci(shard) => Role::Pci(self.pci(inputs, pd, shard)?),
+            Kind::Client(id) => Role::Client(self.client_info(inputs, pd, id)?),
+        })
+    }
+
+    fn console(&self) -> Result<ConsoleInfo, PlanError> {
+        let mut names = heapless::Vec::new();
+        push(
+            &mut names,
+            "protection domains",
+            Name::try_from("root").unwrap_or_default(),
+        )?;
+        for pd in &self.pds {
+            push(&mut names, "protection domains", pd.name.clone())?;
+        }
+        Ok(ConsoleInfo {
+            names,
+            port: SERIAL_PORTS.0,
+        })
+    }
+
+    fn shard_buses<const N: usize>(&self) -> Result<heapless::Vec<(u16, u8, u8), N>, PlanError> {
+        let mut buses = heapless::Vec::new();
+        for shard in &self.shards {
+            push(
+                &mut buses,
+                "pci-server shards",
+                (shard.segment, shard.buses.first(), shard.buses.last()),
+            )?;
+        }
+        Ok(buses)
+    }
+
+    fn iommu(&self, inputs: &Inputs<'_>, pd: &Pd, shard: u8) -> Result<IommuInfo, PlanError> {
+        let mut units = heapless::Vec::new();
+        let irqs = self.irqs.iter().filter(|irq| irq.pd == pd.number);
+        let known = inputs
+            .machine
+            .units
+            .iter()
+            .zip(irqs)
+            .zip(&pd.given.irqs)
+            .enumerate();
+        for (index, ((unit, irq), handler)) in known {
+            let entry = UnitInfo {
+                vaddr: device_at(pd, index),
+                bytes: unit.bytes,
+                paddr: unit.base,
+                segment: unit.segment,
+                include_all: unit.include_all,
+                irq_handler: *handler,
+                irq_address: MESSAGE_ADDRESS | u64::from(apic_id(inputs, 0)) << 12,
+                irq_data: u32::from(irq.vector) + u32::from(inputs.kernel.cpu_vector_base),
+            };
+            push(&mut units, "remapping units", entry)?;
+        }
+        let mut pool = heapless::Vec::new();
+        for piece in &pd.given.untypeds {
+            push(&mut pool, "pieces of the DMA pool", *piece)?;
+        }
+        let tables = pd
+            .mappings
+            .iter()
+            .find(|mapping| mapping.frames == Foreign::IommuTables);
+        Ok(IommuInfo {
+            shard,
+            units,
+            tables_vaddr: tables.map_or(0, |mapping| mapping.vaddr),
+            tables_paddr: self.iommu_tables.block.base,
+            tables_pages: inputs.system.table_pages,
+            pool,
+            shard_buses: self.shard_buses()?,
+        })
+    }
+
+    fn msi(&self, inputs: &Inputs<'_>, shard: u8) -> Result<MsiInfo, PlanError> {
+        let (first_vector, vectors) = self.vectors_of(inputs.system.shards.msi, shard);
+        Ok(MsiInfo {
+            shard,
+            first_vector,
+            vectors,
+            cpu_vector_base: inputs.kernel.cpu_vector_base,
+            apic_id: apic_id(inputs, shard),
+            shard_buses: self.shard_buses()?,
+        })
+    }
+
+    /// The vectors of msi-server shard `shard` of `shards`: first, and how many. Below those of servers,
+    /// in equal shares that begin at multiples of four, for devices with several messages.
+    #[must_use]
+    pub fn vectors_of(&self, shards: u8, shard: u8) -> (u16, u16) {
+        let end = self
+            .irqs
+            .iter()
+            .map(|irq| u16::from(irq.vector))
+            .min()
+            .unwrap_or(crate::policy::VECTORS);
+        let shards = u16::from(shards.max(1));
+        let share = if shards == 1 {
+            end
+        } else {
+            end / shards / 4 * 4
+        };
+        (share * u16::from(shard), share)
+    }
+
+    fn pci(&self, inputs: &Inputs<'_>, pd: &Pd, number: u8) -> Result<PciInfo, PlanError> {
+        let mut ecam = heapless::Vec::new();
+        let shard = self.shards.get(usize::from(number));
+        for (index, (region, buses)) in shard.iter().flat_map(|shard| &shard.ecam).enumerate() {
+            let entry = EcamWindow {
+                vaddr: device_at(pd, index),
+                paddr: region.start(),
+                segment: shard.map_or(0, |shard| shard.segment),
+                first_bus: buses.first(),
+                last_bus: buses.last(),
+            };
+            push(&mut ecam, "pieces of configuration space", entry)?;
+        }
+        let mut mmio = heapless::Vec::new();
+        for piece in &pd.given.untypeds {
+            push(&mut mmio, "pieces of a pci-server's memory", *piece)?;
+        }
+        Ok(PciInfo {
+            shard: number,
+            ecam,
+            mmio,
+            withheld: inputs.system.withheld.clone(),
+            iommu_present: uses_units(inputs),
+            iommu_shard: 0,
+            msi_shard: number % inputs.system.shards.msi.max(1),
+            unprotected: inputs.system.unprotected,
+            done: pd.given.done,
+        })
+    }
+
+    fn client_info(&self, inputs: &Inputs<'_>, pd: &Pd, id: u16) -> Result<ClientInfo, PlanError> {
+        let client = inputs.system.clients.get(usize::from(id));
+        let mut pci = heapless::Vec::new();
+        for number in &pd.given.shards {
+            if let Some(shard) = self.shards.get(usize::from(*number)) {
+                let entry = (
+                    *number,
+                    shard.segment,
+                    shard.buses.first(),
+                    shard.buses.last(),
+                );
+                push(&mut pci, "pci-server shards", entry)?;
+            }
+        }
+        let mut pds = heapless::Vec::new();
+        for other in self
+            .pds
+            .iter()
+            .filter(|other| inputs.system.testing && other.client().is_some())
+        {
+            push(&mut pds, "clients", (other.name.clone(), other.number))?;
+        }
+        Ok(ClientInfo {
+            client: id,
+            window_bits: client.map_or(0, |client| client.window_bits),
+            untyped_bits: client.map_or(0, |client| client.untyped_bits),
+            pci,
+            iommu: pd.given.iommu.then_some(0),
+            args: client.map(|client| client.args.clone()).unwrap_or_default(),
+            pds,
+        })
+    }
+}
+
+/// Local APIC id of a core; of the first where the table says nothing of it.
+fn apic_id(inputs: &Inputs<'_>, core: u8) -> u8 {
+    let cores = usize::from(inputs.machine.cores.max(1));
+    let id = inputs
+        .machine
+        .apic_ids
+        .get(usize::from(core) % cores)
+        .copied()
+        .unwrap_or(0);
+    u8::try_from(id).unwrap_or(0)
+}
+
+/// Where the `index`-th piece of device memory of a PD is mapped.
+fn device_at(pd: &Pd, index: usize) -> u64 {
+    let device = pd
+        .mappings
+        .iter()
+        .filter(|mapping| matches!(mapping.frames, Foreign::Device(_)));
+    device.map(|mapping| mapping.vaddr).nth(index).unwrap_or(0)
+}
+
+const _: () = assert!(pd::ROOT == 0);

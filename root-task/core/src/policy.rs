@@ -1,0 +1,441 @@
+//! What is wrong with a description on this machine: [`check`]. The tool has
+//! checked the same description, but for the machine that it was told about; and
+//! the compiled form may come from anywhere. The root task believes neither.
+
+use core::fmt;
+
+use system::bundle::program;
+use system::layout::{INDEX_BITS, MAX_PDS, MAX_SHARDS, priority};
+use system::model::{self, Client, End, IommuChoice, System};
+use thiserror::Error;
+
+use crate::facts::Machine;
+
+/// Vectors that the kernel has for users on x86_64 (`irq_user_max` of 5.0.0's `plat/machine.h`).
+pub const VECTORS: u16 = 108;
+/// Largest stack of a client, in pages.
+const MAX_STACK_PAGES: u16 = 1024;
+/// Sizes of a client's own untyped, in bits.
+const UNTYPED_BITS: core::ops::RangeInclusive<u8> = 12..=26;
+/// Pages of table memory that make sense.
+const TABLE_PAGES: core::ops::RangeInclusive<u32> = 16..=(1 << 18);
+
+/// A rule that the description breaks on this machine.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum PolicyError {
+    /// The tool and the root task are of different versions.
+    #[error("the description has format {0}, this root task reads {expected}: rebuild with ./x", expected = model::FORMAT)]
+    Format(u32),
+    /// The kernel drives the IOMMU itself.
+    #[error(
+        "the kernel's own IOMMU driver is on ({0} levels): start the kernel with `disable_iommu`, or say `iommu = \"none\"`"
+    )]
+    KernelIommu(u64),
+    /// VT-d is asked for and there is none.
+    #[error("the description asks for VT-d, and the machine has no DMAR table with a unit")]
+    NoVtd,
+    /// There is no HPET.
+    #[error("the machine has no HPET that can be used: the timer service needs one")]
+    NoTimer,
+    /// A program is not in the bundle.
+    #[error("{pd}: the image has no program `{program}`")]
+    NoProgram {
+        /// Who needs it.
+        pd: model::Name,
+        /// Its name.
+        program: model::Name,
+    },
+    /// A name stands for two PDs, or for a server.
+    #[error("the name `{0}` is a server's or another client's")]
+    Name(model::Name),
+    /// A number of a client is outside its range.
+    #[error("{client}: {what} is {value}, it may be {least} to {most}")]
+    Range {
+        /// Whose.
+        client: model::Name,
+        /// Which number.
+        what: &'static str,
+        /// What it is.
+        value: u64,
+        /// Least it may be.
+        least: u64,
+        /// Most it may be.
+        most: u64,
+    },
+    /// A number of the system is outside its range.
+    #[error("{what} is {value}, it may be {least} to {most}")]
+    SystemRange {
+        /// Which number.
+        what: &'static str,
+        /// What it is.
+        value: u64,
+        /// Least it may be.
+        least: u64,
+        /// Most it may be.
+        most: u64,
+    },
+    /// More PDs than there can be.
+    #[error("{0} protection domains, there can be {max}", max = MAX_PDS)]
+    TooManyPds(usize),
+    /// The run would never end.
+    #[error("the description ends the run when its clients have finished, and none has to finish")]
+    NeverEnds,
+}
+
+/// A list of programs by name.
+pub trait Programs {
+    /// Is there a program of this name?
+    fn has(&self, name: &str) -> bool;
+}
+
+impl Programs for system::bundle::Bundle<'_> {
+    fn has(&self, name: &str) -> bool {
+        name != system::bundle::SYSTEM && self.find(name).is_some()
+    }
+}
+
+/// Checks a description against the machine and the bundle, with `pci_shards` as planned.
+///
+/// # Errors
+/// The first rule that is broken.
+pub fn check(
+    system: &System,
+    machine: &Machine,
+    programs: &impl Programs,
+    pci_shards: usize,
+) -> Result<(), PolicyError> {
+    if system.format != model::FORMAT {
+        return Err(PolicyError::Format(system.format));
+    }
+    if machine.kernel_iommu_levels != 0 && system.iommu != IommuChoice::None {
+        return Err(PolicyError::KernelIommu(machine.kernel_iommu_levels));
+    }
+    if system.iommu == IommuChoice::Vtd && machine.units.is_empty() {
+        return Err(PolicyError::NoVtd);
+    }
+    if machine.timer.is_none() {
+        return Err(PolicyError::NoTimer);
+    }
+    let number = |what, value: u64, least: u64, most: u64| in_range(None, what, value, least, most);
+    number(
+        "the number of msi-server shards",
+        system.shards.msi.into(),
+        1,
+        MAX_SHARDS as u64,
+    )?;
+    number(
+        "the number of pci-server shards",
+        system.shards.pci.into(),
+        0,
+        MAX_SHARDS as u64,
+    )?;
+    number(
+        "the memory for IOMMU tables, in pages,",
+        system.table_pages.into(),
+        (*TABLE_PAGES.start()).into(),
+        (*TABLE_PAGES.end()).into(),
+    )?;
+    number("the DMA pool", system.dma_pool, 4096, 1 << 40)?;
+    let pds = 4 + usize::from(system.shards.msi) + pci_shards + system.clients.len();
+    if pds > MAX_PDS {
+        return Err(PolicyError::TooManyPds(pds));
+    }
+    for server in [
+        program::CONSOLE,
+        program::TIMER,
+        program::IOMMU,
+        program::MSI,
+        program::PCI,
+    ] {
+        if !programs.has(server) {
+            let name = model::Name::try_from(server).unwrap_or_default();
+            return Err(PolicyError::NoProgram {
+                pd: name.clone(),
+                program: name,
+            });
+        }
+    }
+    for (index, client) in system.clients.iter().enumerate() {
+        let before = system
+            .clients
+            .iter()
+            .take(index)
+            .any(|other| other.name == client.name);
+        if before || is_reserved(&client.name) {
+            return Err(PolicyError::Name(client.name.clone()));
+        }
+        check_client(client, system, machine, programs)?;
+    }
+    if system.end == End::Finished && !system.clients.iter().any(|client| client.must_finish) {
+        return Err(PolicyError::NeverEnds);
+    }
+    Ok(())
+}
+
+fn check_client(
+    client: &Client,
+    system: &System,
+    machine: &Machine,
+    programs: &impl Programs,
+) -> Result<(), PolicyError> {
+    if !programs.has(&client.program) {
+        return Err(PolicyError::NoProgram {
+            pd: client.name.clone(),
+            program: client.program.clone(),
+        });
+    }
+    let number = |what, value: u64, least: u64, most: u64| {
+        in_range(Some(&client.name), what, value, least, most)
+    };
+    number(
+        "its priority",
+        client.priority.into(),
+        1,
+        priority::CLIENT_MAX.into(),
+    )?;
+    number(
+        "its core",
+        client.core.into(),
+        0,
+        u64::from(machine.cores.max(1)) - 1,
+    )?;
+    number(
+        "its stack, in pages,",
+        client.stack_pages.into(),
+        1,
+        MAX_STACK_PAGES.into(),
+    )?;
+    let (least, most) = (*UNTYPED_BITS.start(), *UNTYPED_BITS.end());
+    number(
+        "its untyped memory, in bits,",
+        client.untyped_bits.into(),
+        least.into(),
+        most.into(),
+    )?;
+    number(
+        "its grant window, in bits,",
+        client.window_bits.into(),
+        1,
+        INDEX_BITS.into(),
+    )?;
+    number("its DMA quota", client.dma_quota, 0, system.dma_pool)?;
+    number(
+        "its number of vectors",
+        client.vectors.into(),
+        0,
+        VECTORS.into(),
+    )
+}
+
+fn in_range(
+    client: Option<&model::Name>,
+    what: &'static str,
+    value: u64,
+    least: u64,
+    most: u64,
+) -> Result<(), PolicyError> {
+    match client {
+        _ if (least..=most).contains(&value) => Ok(()),
+        Some(client) => Err(PolicyError::Range {
+            client: client.clone(),
+            what,
+            value,
+            least,
+            most,
+        }),
+        None => Err(PolicyError::SystemRange {
+            what,
+            value,
+            least,
+            most,
+        }),
+    }
+}
+
+/// Is it the root task's name, or does it begin like a server's?
+fn is_reserved(name: &str) -> bool {
+    let stems = [
+        program::CONSOLE,
+        program::TIMER,
+        program::IOMMU,
+        program::MSI,
+        program::PCI,
+    ];
+    let is = |stem: &str| {
+        name.strip_prefix(stem)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    };
+    name.is_empty() || name == "root" || stems.iter().any(|stem| is(stem))
+}
+
+/// A name made of a stem and a shard's number.
+#[must_use]
+pub fn shard_name(stem: &str, shard: u8) -> model::Name {
+    let mut name = model::Name::new();
+    // The longest stem and three digits fit a name (a test holds it).
+    let _ = fmt::Write::write_fmt(&mut name, format_args!("{stem}-{shard}"));
+    name
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::shards::tests::{host, q35};
+    use alloc::string::ToString;
+    use heapless::{String, Vec};
+    use system::model::{DeviceMatch, Shards};
+
+    pub(crate) struct All;
+    impl Programs for All {
+        fn has(&self, name: &str) -> bool {
+            name != "missing"
+        }
+    }
+
+    pub(crate) fn client(name: &str, devices: &[DeviceMatch]) -> Client {
+        Client {
+            name: name.try_into().unwrap(),
+            program: "driver".try_into().unwrap(),
+            args: String::new(),
+            priority: 100,
+            core: 0,
+            stack_pages: 16,
+            untyped_bits: 16,
+            window_bits: 8,
+            dma_quota: 1 << 20,
+            vectors: 2,
+            devices: devices.iter().copied().collect(),
+            must_finish: true,
+            may_fault: false,
+        }
+    }
+
+    pub(crate) fn system(clients: &[Client]) -> System {
+        System {
+            format: model::FORMAT,
+            name: "test".try_into().unwrap(),
+            unprotected: false,
+            testing: true,
+            iommu: IommuChoice::Auto,
+            shards: Shards { pci: 0, msi: 1 },
+            dma_pool: 32 << 20,
+            table_pages: 2048,
+            end: End::Finished,
+            withheld: Vec::new(),
+            clients: clients.iter().cloned().collect(),
+        }
+    }
+
+    fn refused(change: impl FnOnce(&mut System, &mut Machine)) -> PolicyError {
+        let mut system = system(&[client("a", &[]), client("b", &[])]);
+        let mut machine = q35(alloc::vec![host(0, 255, &[])]);
+        assert_eq!(check(&system, &machine, &All, 1), Ok(()));
+        change(&mut system, &mut machine);
+        check(&system, &machine, &All, 1).unwrap_err()
+    }
+
+    #[test]
+    fn each_rule_is_refused_by_name() {
+        assert_eq!(
+            refused(|system, _| system.format = 9),
+            PolicyError::Format(9)
+        );
+        assert_eq!(
+            refused(|_, machine| machine.kernel_iommu_levels = 3),
+            PolicyError::KernelIommu(3)
+        );
+        assert_eq!(
+            refused(|_, machine| machine.timer = None),
+            PolicyError::NoTimer
+        );
+        let no_unit = refused(|system, machine| {
+            system.iommu = IommuChoice::Vtd;
+            machine.units.clear();
+        });
+        assert_eq!(no_unit, PolicyError::NoVtd);
+        for name in ["b", "root", "console", "pci-server-0", ""] {
+            let error = refused(|system, _| system.clients[0].name = name.try_into().unwrap());
+            let named = if name == "b" { "b" } else { name };
+            assert_eq!(error, PolicyError::Name(named.try_into().unwrap()));
+        }
+        let error = refused(|system, _| system.clients[1].program = "missing".try_into().unwrap());
+        assert_eq!(error.to_string(), "b: the image has no program `missing`");
+        let error = refused(|system, _| system.clients[1].priority = 181);
+        assert_eq!(
+            error.to_string(),
+            "b: its priority is 181, it may be 1 to 180"
+        );
+        let range = |change: fn(&mut System)| match refused(|system, _| change(system)) {
+            PolicyError::Range { what, .. } | PolicyError::SystemRange { what, .. } => what,
+            other => panic!("{other}"),
+        };
+        assert_eq!(range(|system| system.clients[0].core = 1), "its core");
+        assert_eq!(
+            range(|system| system.clients[0].stack_pages = 0),
+            "its stack, in pages,"
+        );
+        assert_eq!(
+            range(|system| system.clients[0].untyped_bits = 60),
+            "its untyped memory, in bits,"
+        );
+        assert_eq!(
+            range(|system| system.clients[0].window_bits = 17),
+            "its grant window, in bits,"
+        );
+        assert_eq!(
+            range(|system| system.clients[0].dma_quota = 64 << 20),
+            "its DMA quota"
+        );
+        assert_eq!(
+            range(|system| system.clients[0].vectors = 109),
+            "its number of vectors"
+        );
+        assert_eq!(
+            range(|system| system.shards.msi = 0),
+            "the number of msi-server shards"
+        );
+        assert_eq!(
+            range(|system| system.shards.pci = 17),
+            "the number of pci-server shards"
+        );
+        assert_eq!(
+            range(|system| system.table_pages = 0),
+            "the memory for IOMMU tables, in pages,"
+        );
+        assert_eq!(range(|system| system.dma_pool = 0), "the DMA pool");
+        let never = refused(|system, _| {
+            system
+                .clients
+                .iter_mut()
+                .for_each(|client| client.must_finish = false)
+        });
+        assert_eq!(never, PolicyError::NeverEnds);
+    }
+
+    #[test]
+    fn too_many_protection_domains_are_refused() {
+        let clients: alloc::vec::Vec<Client> = (0..32)
+            .map(|n| client(&alloc::format!("c{n}"), &[]))
+            .collect();
+        let mut system = system(&clients);
+        system.shards.msi = 16;
+        let machine = q35(alloc::vec![]);
+        assert_eq!(
+            check(&system, &machine, &All, 16),
+            Err(PolicyError::TooManyPds(68))
+        );
+    }
+
+    #[test]
+    fn the_longest_shard_name_fits() {
+        for stem in [
+            program::CONSOLE,
+            program::TIMER,
+            program::IOMMU,
+            program::MSI,
+            program::PCI,
+        ] {
+            assert_eq!(shard_name(stem, 255).as_str(), alloc::format!("{stem}-255"));
+        }
+    }
+}
