@@ -4,6 +4,7 @@
 use crate::layout::MAX_SHARDS;
 use crate::model::{DeviceMatch, MAX_ARGS, MAX_CLIENTS, MAX_RULES, MAX_WITHHELD, Name};
 use heapless::{String, Vec};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// Most untyped pieces handed to one server.
@@ -227,4 +228,180 @@ pub struct PdInfo {
     pub testing: bool,
     /// The rest, by kind.
     pub role: Role,
+}
+
+impl PdInfo {
+    /// Information of nobody, for [`Self::read`] to fill.
+    #[must_use]
+    pub const fn empty() -> Self {
+        Self {
+            format: 0,
+            abi_fingerprint: 0,
+            name: Name::new(),
+            pd: 0,
+            cnode_bits: 0,
+            free_slots: Slots { first: 0, count: 0 },
+            tsc_mhz: 0,
+            clients: Vec::new(),
+            testing: false,
+            role: Role::Console(ConsoleInfo {
+                names: Vec::new(),
+                port: 0,
+            }),
+        }
+    }
+
+    /// Decodes `bytes`, field by field in place: the whole takes over ten KiB, and a deserializer that returns
+    /// it moves it over the stack several times. On an error the contents are undefined.
+    ///
+    /// # Errors
+    /// The bytes are no `PdInfo`, or more than one.
+    pub fn read(&mut self, bytes: &[u8]) -> Result<(), postcard::Error> {
+        let mut rest = bytes;
+        next(&mut self.format, &mut rest)?;
+        next(&mut self.abi_fingerprint, &mut rest)?;
+        next(&mut self.name, &mut rest)?;
+        next(&mut self.pd, &mut rest)?;
+        next(&mut self.cnode_bits, &mut rest)?;
+        next(&mut self.free_slots, &mut rest)?;
+        next(&mut self.tsc_mhz, &mut rest)?;
+        // A sequence is its length, then its elements.
+        let mut count = 0u32;
+        next(&mut count, &mut rest)?;
+        self.clients.clear();
+        for _ in 0..count {
+            let mut client = ClientEntry {
+                name: Name::new(),
+                window: 0,
+                window_bits: 0,
+                events: 0,
+                devices: Vec::new(),
+                dma_quota: 0,
+                vectors: 0,
+            };
+            next(&mut client, &mut rest)?;
+            let full = |_| postcard::Error::DeserializeBadEncoding;
+            self.clients.push(client).map_err(full)?;
+        }
+        next(&mut self.testing, &mut rest)?;
+        next(&mut self.role, &mut rest)?;
+        if rest.is_empty() {
+            Ok(())
+        } else {
+            Err(postcard::Error::DeserializeBadEncoding)
+        }
+    }
+}
+
+/// Decodes the next value. A frame of its own each, so that their stacks do not add up.
+#[inline(never)]
+fn next<T: DeserializeOwned>(into: &mut T, rest: &mut &[u8]) -> Result<(), postcard::Error> {
+    (*into, *rest) = postcard::take_from_bytes(rest)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::MAX_ARGS;
+
+    fn text<const N: usize>(text: &str) -> String<N> {
+        text.try_into().unwrap()
+    }
+
+    fn samples() -> [PdInfo; 3] {
+        let client = |window| ClientEntry {
+            name: text("net"),
+            window,
+            window_bits: 12,
+            events: 99,
+            devices: [
+                DeviceMatch::Address(0x18),
+                DeviceMatch::Class {
+                    class: 0x01_08_02,
+                    mask: u32::MAX,
+                },
+            ]
+            .into_iter()
+            .collect(),
+            dma_quota: 1 << 33,
+            vectors: 300,
+        };
+        let piece = |slot| UntypedPiece {
+            slot,
+            base: u64::MAX,
+            bits: 47,
+        };
+        let server = PdInfo {
+            format: 1,
+            abi_fingerprint: u64::MAX,
+            name: text("pci-server-0"),
+            pd: 5,
+            cnode_bits: 14,
+            free_slots: Slots {
+                first: 900,
+                count: 15_000,
+            },
+            tsc_mhz: 2100,
+            clients: (0..MAX_CLIENTS as u32).map(client).collect(),
+            testing: true,
+            role: Role::Pci(PciInfo {
+                shard: 1,
+                ecam: [EcamWindow {
+                    vaddr: 0x4000_0000,
+                    paddr: 0xb000_0000,
+                    segment: 0,
+                    first_bus: 0,
+                    last_bus: 255,
+                }]
+                .into_iter()
+                .collect(),
+                mmio: (0..MAX_UNTYPED as u32).map(piece).collect(),
+                withheld: Vec::new(),
+                iommu_present: true,
+                iommu_shard: 0,
+                msi_shard: 0,
+                unprotected: false,
+                done: 70,
+            }),
+        };
+        let client = PdInfo {
+            clients: Vec::new(),
+            role: Role::Client(ClientInfo {
+                client: 3,
+                window_bits: 10,
+                untyped_bits: 16,
+                pci: [(0, 0, 0, 255)].into_iter().collect(),
+                iommu: Some(0),
+                args: text::<MAX_ARGS>("--fast"),
+                pds: [(text("net"), 7)].into_iter().collect(),
+            }),
+            ..server.clone()
+        };
+        [server, client, PdInfo::empty()]
+    }
+
+    #[test]
+    fn reading_in_place_is_decoding() {
+        let mut buffer = [0; 0x4000];
+        // Over each other: nothing of what was there before is left.
+        let mut read = PdInfo::empty();
+        for info in samples() {
+            let bytes = postcard::to_slice(&info, &mut buffer).unwrap();
+            read.read(bytes).unwrap();
+            assert_eq!(read, info);
+        }
+    }
+
+    #[test]
+    fn too_few_and_too_many_bytes_are_refused() {
+        let mut buffer = [0; 0x4000];
+        for info in samples() {
+            let length = postcard::to_slice(&info, &mut buffer).unwrap().len();
+            for cut in 0..length {
+                assert!(PdInfo::empty().read(&buffer[..cut]).is_err(), "{cut}");
+            }
+            assert!(PdInfo::empty().read(&buffer[..=length]).is_err());
+        }
+    }
 }

@@ -275,6 +275,13 @@ pub fn stop(why: &str) -> ! {
 fn decode<'p>(region: &[u8], place: &'p mut MaybeUninit<Pd>) -> Option<&'p mut Pd> {
     let (length, bytes) = region.split_first_chunk::<4>()?;
     let bytes = bytes.get(..u32::from_le_bytes(*length) as usize)?;
-    let info = postcard::from_bytes(bytes).ok()?;
-    Some(place.write(Pd { info }))
+    let pd = place.write(
+        const {
+            Pd {
+                info: PdInfo::empty(),
+            }
+        },
+    );
+    pd.info.read(bytes).ok()?;
+    Some(pd)
 }
