@@ -225,17 +225,24 @@ macro_rules! interface {
             /// `None` when the request was parked.
             #[inline(always)]
             pub fn dispatch<S: Service>(service: &mut S, badge: u64, message: &Message) -> Option<Message> {
-                let answer = match Request::decode(badge, message) {
-                    Err(refusal) => Err(refusal),
+                serve(service, badge, message, |answer| *answer)
+            }
+
+            /// As [`dispatch`], but hands the answer to `send` where its length is known to the compiler, so that a
+            /// transport can take it apart without moving a whole message.
+            #[inline(always)]
+            pub fn serve<S: Service, R>(service: &mut S, badge: u64, message: &Message, send: impl Fn(&Message) -> R) -> Option<R> {
+                let refusal = match Request::decode(badge, message) {
+                    Err(refusal) => refusal,
                     Ok((call, request)) => match request { $(
                         Request::$Name { $($arg),* } => match service.$method(call $(, $arg)*) {
-                            Ok(Reply::Now(reply)) => Ok(reply.encode()),
+                            Ok(Reply::Now(reply)) => return Some(send(&reply.encode())),
                             Ok(Reply::Later) => return None,
-                            Err(refusal) => Err(refusal),
+                            Err(refusal) => refusal,
                         },
                     )+ },
                 };
-                Some(answer.unwrap_or_else(Refusal::to_message))
+                Some(send(&refusal.to_message()))
             }
         }
     };

@@ -12,7 +12,7 @@ use ipc_proto::{ClientId, Refusal, Rule, msi};
 use msi_core::{Env, Shard};
 use sel4::irq::{MsiSource, Vector};
 use sel4::{IrqControl, Rights};
-use sel4_glue::{CSpace, Incoming, Pd, Server, log, start};
+use sel4_glue::{Answer, CSpace, Incoming, Pd, Server, log, start};
 use system::info::ClientEntry;
 use system::layout::slot;
 
@@ -46,7 +46,9 @@ fn main(_argument: u64) -> ! {
     let mut incoming = server.receive();
     loop {
         let reply = match incoming {
-            Incoming::Request { badge, message } => msi::dispatch(&mut shard, badge, &message),
+            Incoming::Request { badge, message } => {
+                msi::serve(&mut shard, badge, &message, Answer::new)
+            }
             // Nobody signals this server.
             Incoming::Events(_) => None,
         };

@@ -41,7 +41,7 @@ pub use memory::{SharedMemory, TablePages};
 pub use mmio::{EcamSpace, MmioRegion};
 pub use parking::{Parking, Ticket};
 pub use port::Port;
-pub use server::{Incoming, Server};
+pub use server::{Answer, Incoming, Server};
 pub use start::Pd;
 
 /// What the macros and the users' binaries name.

@@ -50,13 +50,13 @@ impl Transport for Port {
 /// The tag and registers that send `message`; what does not fit registers goes into the IPC buffer.
 #[inline(always)]
 pub(crate) fn outgoing(message: &Message, caps: usize) -> (MessageInfo, [u64; REGISTER_WORDS]) {
-    let length = message.words().len();
-    let block = message.block();
+    let words = message.words();
+    let length = words.len();
     let registers = if length <= REGISTER_WORDS {
-        [block[0], block[1], block[2], block[3]]
+        let [first, second, third, fourth, ..] = *message.block();
+        [first, second, third, fourth]
     } else {
-        // The whole block: its size is known to the compiler, and the kernel copies only `length` words.
-        ipc::store_message(block)
+        ipc::store_message(words)
     };
     (MessageInfo::new(message.label, caps, length), registers)
 }

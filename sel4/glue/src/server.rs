@@ -16,7 +16,7 @@
 //! `None` replies to nobody: after an event, or after a request that was parked ([`crate::Parking`]).
 
 use ipc_proto::{Badge, MAX_WORDS, Message, Refusal, Rule};
-use sel4::ipc::{self, Received};
+use sel4::ipc::{self, MessageInfo, REGISTER_WORDS, Received};
 use sel4::{CNode, Endpoint, Reply, Slot};
 use system::layout::slot;
 
@@ -35,6 +35,24 @@ pub enum Incoming {
     },
     /// Flags that were signalled on the PD's event notification (`system::layout::event`).
     Events(u64),
+}
+
+/// An answer on its way: what travels in registers. What does not is in the IPC buffer already, so an
+/// answer is to be sent before anything else is called.
+#[derive(Clone, Copy, Debug)]
+#[must_use = "the caller waits"]
+pub struct Answer {
+    info: MessageInfo,
+    registers: [u64; REGISTER_WORDS],
+}
+
+impl Answer {
+    /// The answer that this message is.
+    #[inline(always)]
+    pub fn new(message: &Message) -> Self {
+        let (info, registers) = outgoing(message, 0);
+        Self { info, registers }
+    }
 }
 
 /// A PD's endpoint, to be received from.
@@ -68,9 +86,9 @@ impl Server {
     /// Answers the last request with `reply`, then waits as [`Self::receive`].
     /// With `None` nobody is answered.
     #[inline(always)]
-    pub fn reply_and_receive(&mut self, reply: Option<Message>) -> Incoming {
+    pub fn reply_and_receive(&mut self, reply: Option<Answer>) -> Incoming {
         let received = match reply {
-            Some(message) => self.answer(&message),
+            Some(answer) => self.send(answer),
             None => self.endpoint.recv(&mut self.reply),
         };
         self.accept(received)
@@ -83,16 +101,15 @@ impl Server {
         (received.badge != 0).then(|| self.accept(received))
     }
 
-    /// Answers the last request with `reply`.
-    pub fn reply(&mut self, reply: &Message) {
-        let (info, registers) = outgoing(reply, 0);
-        self.reply.send(info, registers);
+    /// Answers the last request.
+    pub fn reply(&mut self, answer: Answer) {
+        self.reply.send(answer.info, answer.registers);
     }
 
     #[inline(always)]
-    fn answer(&mut self, message: &Message) -> Received {
-        let (info, registers) = outgoing(message, 0);
-        self.endpoint.reply_recv(&mut self.reply, info, registers)
+    fn send(&mut self, answer: Answer) -> Received {
+        self.endpoint
+            .reply_recv(&mut self.reply, answer.info, answer.registers)
     }
 
     /// Turns what was received into a request or an event; refuses by itself what is too long for a [`Message`].
@@ -122,7 +139,9 @@ impl Server {
     #[cold]
     #[inline(never)]
     fn refuse_length(&mut self) -> Received {
-        self.answer(&Refusal::new(Rule::BadLength, MAX_WORDS as u64).to_message())
+        self.send(Answer::new(
+            &Refusal::new(Rule::BadLength, MAX_WORDS as u64).to_message(),
+        ))
     }
 
     /// What came along: the badge of the first capability if it is one of this PD's own endpoint (the kernel

@@ -8,7 +8,7 @@
 
 use ipc_proto::console;
 use sel4::IoPort;
-use sel4_glue::{Incoming, Pd, Server};
+use sel4_glue::{Answer, Incoming, Pd, Server};
 use services_core::console::{Console, Ports, Uart};
 use system::layout::slot;
 
@@ -38,9 +38,9 @@ fn main(_argument: u64) -> ! {
             Some(server.receive())
         };
         if let Some(Incoming::Request { badge, message }) = incoming
-            && let Some(reply) = console::dispatch(&mut console, badge, &message)
+            && let Some(reply) = console::serve(&mut console, badge, &message, Answer::new)
         {
-            server.reply(&reply);
+            server.reply(reply);
         }
         // An event says that there is text: the next turn looks.
     }

@@ -8,7 +8,7 @@
 
 use ipc_proto::timer;
 use sel4::{IrqHandler, Notification};
-use sel4_glue::{Incoming, Pd, Server, log, start};
+use sel4_glue::{Answer, Incoming, Pd, Server, log, start};
 use services_core::timer::{Hpet, Signals, Timer};
 use system::layout::{event, slot};
 
@@ -37,7 +37,9 @@ fn main(_argument: u64) -> ! {
     let mut incoming = server.receive();
     loop {
         let reply = match incoming {
-            Incoming::Request { badge, message } => timer::dispatch(&mut timer, badge, &message),
+            Incoming::Request { badge, message } => {
+                timer::serve(&mut timer, badge, &message, Answer::new)
+            }
             Incoming::Events(flags) => {
                 if flags & event::INTERRUPT != 0 {
                     // First: the kernel masked the pin, and an edge on a masked pin is lost.
