@@ -2,13 +2,12 @@
 //! broken one, and the promise that nothing is left changed.
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
-use portcullis_hw as hw;
-
 use std::cell::{Cell, RefCell};
 
 use hw::bar::{self, BarError, ProbeError, ROM_INDEX, Slot, Space};
 use hw::header::Layout;
 use hw::{Bars, ConfigSpace, Header, Sbdf};
+use portcullis_hw as hw;
 use proptest::prelude::*;
 use sim::config::{BarShape, Bridge, Endpoint, Machine, Misbehaviour};
 

@@ -2,14 +2,13 @@
 //! which host bridge, at what cost, and what hostile bridges cannot do.
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
-use portcullis_hw as hw;
-
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use hw::enumeration::{Fault, Found, HostBridge, Inventory, InventoryError, enumerate};
 use hw::header::{Bridge as BridgeRegisters, HeaderError, Layout, Window};
 use hw::{BusRange, Sbdf};
+use portcullis_hw as hw;
 use proptest::prelude::*;
 use sim::config::{Bridge, Endpoint, Machine, Misbehaviour};
 

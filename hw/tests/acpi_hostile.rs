@@ -1,0 +1,148 @@
+//! ACPI tables cut at every byte, changed at every byte, or of any bytes: what is
+//! wrong gives an error, and nothing panics or goes on for ever.
+#![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
+mod tables;
+
+use hw::acpi::{
+    Dmar, Hpet, InterruptPlan, Madt, Mcfg, Remapping, RemappingPlan, RootTable, Rsdp, Rule,
+    Signature,
+};
+use portcullis_hw as hw;
+use proptest::prelude::*;
+use tables::{full_dmar, full_madt, hpet, mcfg, rsdp, seal, table};
+
+#[test]
+fn broken_root_pointers_are_refused() {
+    for revision in [0, 2] {
+        let good = rsdp(revision, 0x1000, 0x2000);
+        for length in 0..good.len() {
+            let refused = Rsdp::parse(&good[..length]).unwrap_err();
+            assert!(matches!(refused.rule, Rule::Truncated { .. }), "{refused}");
+        }
+        for index in 0..good.len() {
+            let mut bad = good.clone();
+            bad[index] ^= 0x10;
+            assert!(Rsdp::parse(&bad).is_err(), "byte {index} changed");
+        }
+    }
+}
+
+/// Reads everything that there is in a table, whatever it is.
+fn read_all(bytes: &[u8]) -> usize {
+    let mut records = 0;
+    if let Ok(mcfg) = Mcfg::parse(bytes) {
+        records += mcfg.windows().count();
+    }
+    if let Ok(madt) = Madt::parse(bytes) {
+        records += madt.entries().count();
+    }
+    if let Ok(dmar) = Dmar::parse(bytes) {
+        for structure in dmar.structures() {
+            records += 1 + match structure {
+                Ok(Remapping::Drhd(unit)) => unit.scopes().count(),
+                Ok(Remapping::Rmrr(region)) => region.scopes().count(),
+                Ok(Remapping::Atsr(ports)) => ports.scopes().count(),
+                _ => 0,
+            };
+        }
+    }
+    let _ = Hpet::parse(bytes);
+    let _ = RemappingPlan::from_bytes(bytes);
+    let _ = InterruptPlan::from_bytes(bytes);
+    for kind in [Signature::RSDT, Signature::XSDT] {
+        if let Ok(root) = RootTable::parse(bytes, kind) {
+            records += root.addresses().count();
+        }
+    }
+    records
+}
+
+fn all_tables() -> Vec<Vec<u8>> {
+    vec![
+        mcfg(&[(0xb000_0000, 0, 0, 255), (0xc000_0000, 1, 0, 63)]),
+        full_dmar(),
+        full_madt(),
+        hpet(0, 0xfed0_0000),
+        table(b"XSDT", &[0x10; 64]),
+    ]
+}
+
+#[test]
+fn a_table_cut_anywhere_is_refused_as_truncated() {
+    for good in all_tables() {
+        let signature = Signature([good[0], good[1], good[2], good[3]]);
+        for length in 0..good.len() {
+            let cut = &good[..length];
+            let refused = match &signature.0 {
+                b"MCFG" => Mcfg::parse(cut).map(|_| ()),
+                b"DMAR" => Dmar::parse(cut).map(|_| ()),
+                b"APIC" => Madt::parse(cut).map(|_| ()),
+                b"HPET" => Hpet::parse(cut).map(|_| ()),
+                _ => RootTable::parse(cut, signature).map(|_| ()),
+            };
+            let refused = refused.unwrap_err();
+            assert_eq!(refused.table, signature);
+            assert!(matches!(refused.rule, Rule::Truncated { .. }), "{refused}");
+        }
+    }
+}
+
+#[test]
+fn a_table_that_says_it_is_shorter_is_read_to_there_or_refused() {
+    for good in all_tables() {
+        for length in 0..good.len() {
+            let mut short = good.clone();
+            short[4..8].copy_from_slice(&(length as u32).to_le_bytes());
+            if length > 9 {
+                seal(&mut short[..length], 9);
+            }
+            assert!(read_all(&short) <= good.len());
+        }
+    }
+}
+
+#[test]
+fn every_changed_byte_is_noticed_by_the_checksum() {
+    for good in all_tables() {
+        assert!(read_all(&good) > 0 || good.starts_with(b"HPET"));
+        for index in 0..good.len() {
+            let mut bad = good.clone();
+            bad[index] ^= 0x40;
+            assert_eq!(read_all(&bad), 0, "byte {index} changed");
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn resealed_changes_never_panic(
+        which in 0usize..5,
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..12),
+    ) {
+        let mut bytes = all_tables().swap_remove(which);
+        for (index, value) in changes {
+            // Signature and length stay: behind them it gets interesting.
+            let index = 8 + index.index(bytes.len() - 8);
+            bytes[index] = value;
+        }
+        seal(&mut bytes, 9);
+        prop_assert!(read_all(&bytes) <= bytes.len());
+    }
+
+    #[test]
+    fn any_bytes_behind_a_valid_header_never_panic(
+        signature in prop::sample::select(vec![*b"MCFG", *b"DMAR", *b"APIC", *b"HPET", *b"XSDT", *b"RSDT"]),
+        body in prop::collection::vec(prop_oneof![any::<u8>(), 0u8..20], 0..400),
+    ) {
+        let bytes = table(&signature, &body);
+        prop_assert!(read_all(&bytes) <= bytes.len());
+    }
+
+    #[test]
+    fn any_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        prop_assert_eq!(read_all(&bytes), 0);
+        let _ = Rsdp::parse(&bytes);
+        let _ = Rsdp::find(&bytes);
+    }
+}
