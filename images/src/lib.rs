@@ -1,6 +1,18 @@
 //! The user's tool behind `./x`: from a system description to a judged run.
 //!
+//! In the order of a run:
+//!
 //! - [`description`]: reads and checks the TOML file, compiles it.
+//! - [`kernel`]: builds seL4. [`programs`]: builds root task, servers and clients for it.
+//! - [`pack`] (with [`elf`]): bundle and image. [`disk`]: the machine's disks. [`build`]: all of these.
+//! - [`qemu`]: boots it. [`transcript`]: the lines that it prints.
+//! - [`judge`]: from those lines and the description's demands to a verdict.
+//! - [`report`] (with [`symbols`]): the verdict for machines and for people.
+//! - [`commands`]: what the command line offers, made of the above.
+//! - [`workspace`], [`ui`], [`error`]: where things are, progress, what can go wrong.
+//!
+//! It knows the description's compiled form (`portcullis-system`) and the
+//! kernel's generators (`sel4-gen`), never seL4's bindings or a server's core.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(
@@ -12,4 +24,19 @@
     )
 )]
 
+pub mod build;
+pub mod commands;
 pub mod description;
+pub mod disk;
+pub mod elf;
+pub mod error;
+pub mod judge;
+pub mod kernel;
+pub mod pack;
+pub mod programs;
+pub mod qemu;
+pub mod report;
+pub mod symbols;
+pub mod transcript;
+pub mod ui;
+pub mod workspace;

@@ -1,2 +1,92 @@
-//! images: to be written.
-fn main() {}
+//! The program behind `./x`: reads the command line and calls [`images::commands`].
+
+#![forbid(unsafe_code)]
+
+use clap::{Parser, Subcommand};
+use images::commands::run::Lines;
+use images::commands::{Success, check, lint, run, show_error, test};
+use images::error::Error;
+use images::workspace::Workspace;
+use std::process::ExitCode;
+
+/// Builds, boots and judges systems made with Portcullis.
+#[derive(Parser)]
+#[command(name = "./x", bin_name = "./x", disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Action,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Build a system, boot it in QEMU and judge the run
+    Run {
+        /// Description: a file, or a name in systems/
+        #[arg(default_value = "systems/demo.toml")]
+        system: String,
+        /// Show the lines that are for the judge, too
+        #[arg(short, long)]
+        verbose: bool,
+        /// Show only the account at the end
+        #[arg(short, long, conflicts_with = "verbose")]
+        quiet: bool,
+    },
+    /// Run the host's tests and every scenario in systems/
+    Test {
+        /// Run only the scenarios whose names contain this
+        filter: Option<String>,
+    },
+    /// Build a system's kernel and image
+    Build {
+        /// Description: a file, or a name in systems/
+        #[arg(default_value = "systems/demo.toml")]
+        system: String,
+    },
+    /// Say whether a description is valid, and what is wrong with it
+    Check {
+        /// Description: a file, or a name in systems/
+        system: String,
+    },
+    /// Check formatting, and run clippy on everything
+    Lint,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let workspace = match Workspace::find() {
+        Ok(workspace) => workspace,
+        Err(error) => {
+            show_error(None, &error);
+            return ExitCode::FAILURE;
+        }
+    };
+    match perform(&workspace, cli.command) {
+        Ok(Success::Yes) => ExitCode::SUCCESS,
+        Ok(Success::No) => ExitCode::FAILURE,
+        Err(error) => {
+            show_error(Some(&workspace), &error);
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn perform(workspace: &Workspace, action: Action) -> Result<Success, Error> {
+    match action {
+        Action::Run {
+            system,
+            verbose,
+            quiet,
+        } => {
+            let lines = match (verbose, quiet) {
+                (true, _) => Lines::All,
+                (_, true) => Lines::None,
+                _ => Lines::ForPeople,
+            };
+            run::run(workspace, &system, lines)
+        }
+        Action::Test { filter } => test::test(workspace, filter.as_deref()),
+        Action::Build { system } => run::build(workspace, &system),
+        Action::Check { system } => check::check(workspace, &system),
+        Action::Lint => lint::lint(workspace),
+    }
+}

@@ -33,6 +33,8 @@ pub enum ExpectedResult {
     Pass,
     /// It fails: the run shows that the check can see what it is for.
     Fail,
+    /// It never comes: the system hangs or crashes before. Such a run is not expected to end.
+    Never,
 }
 
 /// `disk:<id>:sha256`: the digest of a disk's contents, which the check's
@@ -43,7 +45,7 @@ pub struct DiskDigest {
     pub disk: String,
 }
 
-/// A metric with bounds.
+/// A metric that has to come, with bounds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExpectedMetric {
     /// Its name.
@@ -63,49 +65,62 @@ pub struct Scenario {
     pub best_of: u8,
 }
 
-/// Reads one `[[expect]]`.
-pub fn read_expect(mut section: Section<'_, '_>) -> Option<Expect> {
+/// Reads one `[[expect]]`, which may name several checks or metrics.
+pub fn read_expect(mut section: Section<'_, '_>) -> Vec<Expect> {
     let pd = section.text("pd");
-    let check = section.text("check");
+    let mut checks = section.texts("checks");
+    checks.extend(section.text("check"));
     let result = section.choice(
         "result",
         &[
             ("pass", ExpectedResult::Pass),
             ("fail", ExpectedResult::Fail),
+            ("never", ExpectedResult::Never),
         ],
     );
     let equals = section.parsed("equals", digest);
-    let metric = section.text("metric");
+    let mut metrics = section.texts("metrics");
+    metrics.extend(section.text("metric"));
     let below = section.figure("below");
     let above = section.figure("above");
     let span = section.span();
-    let for_check = pd.is_some() || check.is_some() || result.is_some() || equals.is_some();
-    let for_metric = metric.is_some() || below.is_some() || above.is_some();
-    let expect = match (pd, check, metric) {
-        (Some(pd), Some(check), None) if !for_metric => Some(Expect::Check(ExpectedCheck {
-            pd: pd.map(str::to_owned),
-            check: check.map(str::to_owned),
-            result: result.map_or(ExpectedResult::Pass, |result| result.value),
-            equals,
-        })),
-        (None, None, Some(metric)) if !for_check && (below.is_some() || above.is_some()) => {
-            Some(Expect::Metric(ExpectedMetric {
-                metric: metric.value.to_owned(),
-                below: below.map(|bound| bound.value),
-                above: above.map(|bound| bound.value),
-            }))
-        }
+    let with_result = result.is_some() || equals.is_some();
+    let with_bound = below.is_some() || above.is_some();
+    let expects = match pd {
+        Some(pd) if !checks.is_empty() && metrics.is_empty() && !with_bound => checks
+            .into_iter()
+            .map(|check| {
+                Expect::Check(ExpectedCheck {
+                    pd: pd.clone().map(str::to_owned),
+                    check: check.map(str::to_owned),
+                    result: result
+                        .as_ref()
+                        .map_or(ExpectedResult::Pass, |result| result.value),
+                    equals: equals.clone(),
+                })
+            })
+            .collect(),
+        None if checks.is_empty() && !metrics.is_empty() && !with_result => metrics
+            .into_iter()
+            .map(|metric| {
+                Expect::Metric(ExpectedMetric {
+                    metric: metric.value.to_owned(),
+                    below: below.as_ref().map(|bound| bound.value),
+                    above: above.as_ref().map(|bound| bound.value),
+                })
+            })
+            .collect(),
         _ => {
             section.findings().add(
                 Rule::BadExpect,
                 span,
-                "an expectation has `pd` and `check`, or `metric` and a bound (`below`, `above`)",
+                "an expectation has `pd` with `check` or `checks`, or it has `metric` or `metrics`",
             );
-            None
+            Vec::new()
         }
     };
     section.finish();
-    expect
+    expects
 }
 
 fn digest(text: &str) -> Result<DiskDigest, Wrong> {

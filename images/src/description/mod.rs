@@ -22,7 +22,7 @@ pub use self::cross::{ROOT, placeholders};
 pub use self::diagnostic::{Diagnostic, position, render};
 pub use self::rule::{Rule, Severity};
 pub use self::section::Placed;
-pub use self::system::KernelBuild;
+pub use self::system::Kernel;
 pub use self::values::bytes;
 
 use self::client::Client;
@@ -31,6 +31,7 @@ use self::diagnostic::Findings;
 use self::machine::{Content, Machine};
 use self::section::Section;
 use self::system::SystemSection;
+use crate::kernel::KernelSpec;
 use ::system::model::{self, MAX_CLIENTS};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -46,7 +47,7 @@ pub struct Description {
     /// The machine to run it on.
     pub machine: Machine,
     /// How the kernel is built.
-    pub kernel: KernelBuild,
+    pub kernel: Kernel,
     /// What a run has to show.
     pub expects: Vec<Expect>,
     /// Is it one of the scenarios of `./x test`?
@@ -212,7 +213,7 @@ fn read_table(
 fn assemble(
     name: &str,
     about: Option<String>,
-    kernel: KernelBuild,
+    kernel: Kernel,
     scenario: Option<Scenario>,
     parts: Parts,
 ) -> Option<Description> {
@@ -273,6 +274,19 @@ impl Description {
     /// Postcard's, which bounded lists cannot cause.
     pub fn compile(&self) -> Result<Vec<u8>, postcard::Error> {
         postcard::to_stdvec(&self.system)
+    }
+
+    /// The kernel that it runs on: for one core, or for as many as any machine may have.
+    #[must_use]
+    pub fn kernel_spec(&self) -> KernelSpec {
+        let cores = match self.machine.cores {
+            1 => 1,
+            _ => machine::MAX_CORES as u32,
+        };
+        KernelSpec {
+            without_patches: self.kernel.without_patches.clone(),
+            ..KernelSpec::new(self.kernel.build, cores)
+        }
     }
 
     /// The names of the programs its clients run, each once.

@@ -67,7 +67,7 @@ rules! {
     UnknownProgram "E020" "unknown-program" "A client's program is a package under drivers/.";
     UnknownClient "E021" "unknown-client" "An expectation speaks of a client of the description, or of root.";
     DuplicateExpect "E022" "duplicate-expect" "A check is expected once.";
-    BadExpect "E023" "bad-expect" "An expectation names either a check of a PD or a metric with a bound.";
+    BadExpect "E023" "bad-expect" "An expectation names either checks of a PD or metrics.";
     BadEquals "E024" "bad-equals" "What a check's detail must equal reads disk:<id>:sha256.";
     UnknownDisk "E025" "unknown-disk" "A disk that is spoken of is declared.";
     BadContent "E026" "bad-content" "A disk has a file if, and only if, its content is \"file\"; the file exists.";

@@ -2,6 +2,7 @@
 
 use super::client::{self, DeviceRule, Sharing};
 use super::section::Section;
+use crate::kernel::Build;
 use std::ops::Range;
 use system::layout::MAX_SHARDS;
 use system::model::{End, IommuChoice, Shards};
@@ -12,13 +13,21 @@ const DEFAULT_DMA_POOL: u64 = 32 << 20;
 const DEFAULT_TABLES: u64 = 4 << 20;
 
 /// How the kernel is built.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum KernelBuild {
-    /// Without debugging: fast, and silent when it stops.
-    #[default]
-    Release,
-    /// Prints what it objects to.
-    Debug,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kernel {
+    /// What it checks and says.
+    pub build: Build,
+    /// Patches to leave out, to show what they are for.
+    pub without_patches: Vec<String>,
+}
+
+impl Default for Kernel {
+    fn default() -> Self {
+        Self {
+            build: Build::Release,
+            without_patches: Vec::new(),
+        }
+    }
 }
 
 /// What `[system]` says.
@@ -67,16 +76,20 @@ impl Default for SystemSection {
 }
 
 /// Reads `[kernel]`.
-pub fn read_kernel(mut section: Section<'_, '_>) -> KernelBuild {
+pub fn read_kernel(mut section: Section<'_, '_>) -> Kernel {
     let build = section.choice(
         "build",
-        &[
-            ("release", KernelBuild::Release),
-            ("debug", KernelBuild::Debug),
-        ],
+        &[("release", Build::Release), ("debug", Build::Debug)],
     );
+    let without = section.texts("without_patches");
     section.finish();
-    build.map_or_else(KernelBuild::default, |build| build.value)
+    Kernel {
+        build: build.map_or(Build::Release, |build| build.value),
+        without_patches: without
+            .into_iter()
+            .map(|name| name.value.to_owned())
+            .collect(),
+    }
 }
 
 /// Reads `[system]`.

@@ -30,6 +30,7 @@ size = 4096
 content = "zero"
 [kernel]
 build = "debug"
+without_patches = ["B1"]
 [system]
 unprotected = true
 testing = true
@@ -60,7 +61,7 @@ program = "edu-driver"
 devices = [{ address = "0000:00:03.0", shared = true }]
 [[expect]]
 pd = "edu-one"
-check = "dma_round_trip"
+checks = ["dma_round_trip", "identified"]
 [[expect]]
 pd = "root"
 check = "digest"
@@ -105,7 +106,7 @@ fn everything_that_can_be_said_is_compiled() {
             seed: 7
         }
     );
-    assert_eq!(description.kernel, KernelBuild::Debug);
+    assert_eq!(description.kernel_spec().variant(), "debug-4-without-B1");
     assert_eq!(
         description.scenario,
         Some(Scenario {
@@ -162,6 +163,7 @@ fn everything_that_can_be_said_is_compiled() {
 
     let [
         Expect::Check(first),
+        Expect::Check(_),
         Expect::Check(second),
         Expect::Metric(third),
     ] = description.expects.as_slice()
@@ -186,7 +188,7 @@ fn the_compiled_form_reads_back_as_it_was() {
 fn a_name_alone_is_a_description_with_defaults() {
     let description = accept("name = \"bare\"").description;
     assert_eq!(description.machine, Machine::default());
-    assert_eq!(description.kernel, KernelBuild::Release);
+    assert_eq!(description.kernel_spec().variant(), "release-1");
     assert_eq!(
         (description.system.end, description.system.shards.msi),
         (End::Never, 1)

@@ -1,0 +1,98 @@
+//! From a description to what QEMU loads: kernel, programs, image, disks.
+
+use crate::description::Description;
+use crate::disk::{self, Image};
+use crate::error::Error;
+use crate::kernel::{self, BuiltKernel, Freshness};
+use crate::pack;
+use crate::programs::{self, Programs, Recipe, SERVERS};
+use crate::ui::Ui;
+use crate::workspace::Workspace;
+use std::path::{Path, PathBuf};
+
+/// Everything that a run needs.
+#[derive(Clone, Debug)]
+pub struct Bootable {
+    /// The kernel.
+    pub kernel: BuiltKernel,
+    /// The programs, with symbols.
+    pub programs: Programs,
+    /// The image: root task and bundle.
+    pub image: PathBuf,
+    /// Disks of the machine.
+    pub disks: Vec<Image>,
+}
+
+/// Builds the kernel that a description asks for, and says how to build programs for it.
+///
+/// # Errors
+/// The kernel cannot be built.
+pub fn kernel(
+    workspace: &Workspace,
+    spec: &kernel::KernelSpec,
+    ui: Ui,
+) -> Result<(BuiltKernel, Recipe), Error> {
+    let folder = workspace.output("kernel")?;
+    let step = ui.step(format!("kernel {}", spec.variant()));
+    let built = kernel::build(spec, &folder, &|what| step.say(what));
+    match &built {
+        Ok(built) => step.done((built.freshness == Freshness::Built).then(|| "built".into())),
+        Err(_) => step.abandon(),
+    }
+    let built = built?;
+    let recipe = Recipe::new(workspace, &built)?;
+    Ok((built, recipe))
+}
+
+/// Makes everything that a description's run needs. What is there already is not made again.
+///
+/// # Errors
+/// Kernel, programs, image or disks cannot be made.
+pub fn bootable(
+    workspace: &Workspace,
+    description: &Description,
+    ui: Ui,
+) -> Result<Bootable, Error> {
+    let (kernel, recipe) = kernel(workspace, &description.kernel_spec(), ui)?;
+    let programs = programs::build(workspace, &recipe, &ui)?;
+    let image = image(workspace, description, &programs)?;
+    let folder = workspace.output("disks")?;
+    let disks = description
+        .machine
+        .disks
+        .iter()
+        .map(|disk| disk::prepare(&description.name, disk, &folder))
+        .collect::<Result<_, _>>()?;
+    Ok(Bootable {
+        kernel,
+        programs,
+        image,
+        disks,
+    })
+}
+
+fn image(
+    workspace: &Workspace,
+    description: &Description,
+    programs: &Programs,
+) -> Result<PathBuf, Error> {
+    let name = &description.name;
+    let compiled = description.compile().map_err(|error| Error::Pack {
+        system: name.clone(),
+        why: error.to_string(),
+    })?;
+    let names: Vec<&str> = SERVERS.into_iter().chain(description.programs()).collect();
+    let paths: Vec<PathBuf> = names.iter().map(|name| programs.path(name)).collect();
+    let entries: Vec<(&str, &Path)> = names
+        .iter()
+        .copied()
+        .zip(paths.iter().map(PathBuf::as_path))
+        .collect();
+    let bytes = pack::image(name, &programs.root_task(), &compiled, &entries)?;
+    let path = workspace.output("images")?.join(format!("{name}.elf"));
+    // Packing takes milliseconds; an image that is the same keeps its time stamp.
+    if std::fs::read(&path).ok().as_ref() != Some(&bytes) {
+        std::fs::write(&path, &bytes).map_err(Error::file("write", &path))?;
+    }
+    Ok(path)
+}

@@ -1,0 +1,345 @@
+//! Runs an image in QEMU and gathers what it prints.
+//!
+//! The machine ends by itself (the root task writes to `isa-debug-exit`), or
+//! when everything expected has come, or when its time is over. Only the
+//! process started here is ever stopped.
+
+use crate::build::Bootable;
+use crate::description::machine::Machine;
+use crate::description::{Description, placeholders};
+use crate::disk::Image;
+use crate::error::Error;
+use crate::judge::{Ending, is_settled};
+use crate::transcript::{Line, Transcript};
+use std::io::Read;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+use system::model::End;
+
+const PROGRAM: &str = "qemu-system-x86_64";
+/// After its last word the machine may take this long to power off.
+const POWER_OFF: Duration = Duration::from_secs(5);
+/// Longest piece of a line that is kept together.
+const MAX_LINE: usize = 8192;
+/// Most that is kept of QEMU's own words.
+const MAX_STDERR: u64 = 64 << 10;
+
+/// A run that is over.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// What was printed.
+    pub transcript: Transcript,
+    /// How it stopped.
+    pub ending: Ending,
+    /// From start to end.
+    pub took: Duration,
+    /// QEMU's own words.
+    pub stderr: String,
+}
+
+/// QEMU's arguments for a machine with this kernel, image and disks.
+#[must_use]
+pub fn arguments(machine: &Machine, kernel: &str, image: &str, disks: &[Image]) -> Vec<String> {
+    let mut arguments: Vec<String> = Vec::new();
+    let mut add = |words: &[&str]| arguments.extend(words.iter().map(ToString::to_string));
+    add(&["-machine", "q35,kernel-irqchip=off"]);
+    // One thread for all cores: with several, the emulated IOMMU and APICs are not reliable.
+    add(&["-accel", "tcg,thread=single"]);
+    add(&["-cpu", &machine.cpu]);
+    add(&["-smp", &machine.cores.to_string()]);
+    add(&["-m", &format!("{}M", machine.memory >> 20)]);
+    if machine.icount {
+        add(&["-icount", "shift=0,sleep=off"]);
+    }
+    add(&["-vga", "none", "-nic", "none", "-display", "none"]);
+    add(&["-monitor", "none", "-serial", "stdio", "-no-reboot"]);
+    add(&["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]);
+    for global in &machine.globals {
+        add(&["-global", &global.value]);
+    }
+    for object in &machine.objects {
+        add(&["-object", &with_disks(&object.value, disks)]);
+    }
+    for disk in disks {
+        // Writes go to a temporary file: the next run finds the disk as it was made.
+        let path = escape(&disk.path.to_string_lossy());
+        add(&[
+            "-drive",
+            &format!("if=none,id={},format=raw,snapshot=on,file={path}", disk.id),
+        ]);
+    }
+    // Before the devices that it is to serve.
+    if let Some(iommu) = iommu(machine) {
+        add(&["-device", &iommu]);
+    }
+    for device in &machine.devices {
+        add(&["-device", &with_disks(&device.value, disks)]);
+    }
+    add(&[
+        "-kernel",
+        kernel,
+        "-initrd",
+        image,
+        "-append",
+        "disable_iommu",
+    ]);
+    arguments
+}
+
+fn iommu(machine: &Machine) -> Option<String> {
+    let iommu = machine.iommu;
+    let on = |flag| if flag { "on" } else { "off" };
+    iommu.present.then(|| {
+        format!(
+            "intel-iommu,intremap={},aw-bits={},caching-mode={},device-iotlb={}",
+            on(iommu.interrupt_remapping),
+            iommu.address_bits,
+            on(iommu.caching_mode),
+            on(iommu.device_iotlb)
+        )
+    })
+}
+
+/// QEMU takes `,,` in a value for a comma.
+fn escape(text: &str) -> String {
+    text.replace(',', ",,")
+}
+
+/// The text with the paths of disks in place of `{disk:<id>}`.
+fn with_disks(text: &str, disks: &[Image]) -> String {
+    let mut replaced = text.to_owned();
+    for id in placeholders(text) {
+        if let Some(disk) = disks.iter().find(|disk| disk.id == id) {
+            let path = escape(&disk.path.to_string_lossy());
+            replaced = replaced.replace(&format!("{{disk:{id}}}"), &path);
+        }
+    }
+    replaced
+}
+
+/// A process that is stopped when it is dropped.
+struct Owned(Child);
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        // Both fail only if it has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Runs a description and shows each line to `on_line` as it comes.
+///
+/// # Errors
+/// QEMU cannot be started, or refuses its arguments.
+pub fn run(
+    description: &Description,
+    bootable: &Bootable,
+    on_line: &mut dyn FnMut(&Line),
+) -> Result<Run, Error> {
+    let arguments = arguments(
+        &description.machine,
+        &bootable.kernel.multiboot.to_string_lossy(),
+        &bootable.image.to_string_lossy(),
+        &bootable.disks,
+    );
+    let start = Instant::now();
+    let mut child = Owned(
+        Command::new(PROGRAM)
+            .args(&arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(Error::spawn(PROGRAM))?,
+    );
+    let (sender, lines) = channel();
+    if let Some(stdout) = child.0.stdout.take() {
+        std::thread::spawn(move || forward(stdout, start, &sender));
+    }
+    let stderr = child.0.stderr.take().map(|stderr| {
+        std::thread::spawn(move || {
+            let mut text = Vec::new();
+            // What was read before an error is all there is to show.
+            let _ = stderr.take(MAX_STDERR).read_to_end(&mut text);
+            String::from_utf8_lossy(&text).into_owned()
+        })
+    });
+    let mut transcript = Transcript::default();
+    let ending = follow(description, &lines, start, &mut transcript, on_line);
+    let took = start.elapsed();
+    let status = match ending {
+        Ending::Exited => child.0.wait().ok(),
+        _ => None,
+    };
+    drop(child);
+    let stderr = stderr
+        .and_then(|thread| thread.join().ok())
+        .unwrap_or_default();
+    refused(status, &transcript, &stderr)?;
+    Ok(Run {
+        transcript,
+        ending,
+        took,
+        stderr,
+    })
+}
+
+/// A machine that printed nothing while QEMU said something never ran.
+fn refused(status: Option<ExitStatus>, transcript: &Transcript, stderr: &str) -> Result<(), Error> {
+    match status {
+        Some(status) if transcript.lines.is_empty() && !stderr.trim().is_empty() => {
+            Err(Error::Qemu {
+                status,
+                said: stderr.trim().to_owned(),
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Takes lines in until the run is over.
+fn follow(
+    description: &Description,
+    lines: &Receiver<(Duration, String)>,
+    start: Instant,
+    transcript: &mut Transcript,
+    on_line: &mut dyn FnMut(&Line),
+) -> Ending {
+    let mut deadline = start + description.machine.timeout;
+    let mut over = false;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match lines.recv_timeout(left) {
+            Ok((at, text)) => {
+                if let Some(line) = transcript.push(at, &text) {
+                    on_line(line);
+                }
+                if !over && transcript.ended() {
+                    over = true;
+                    deadline = deadline.min(Instant::now() + POWER_OFF);
+                }
+                if description.system.end == End::Never && is_settled(description, transcript) {
+                    return Ending::Stopped;
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => return Ending::Exited,
+            // The last word has been said: a machine that does not power off is stopped.
+            Err(RecvTimeoutError::Timeout) if over => return Ending::Stopped,
+            Err(RecvTimeoutError::Timeout) => return Ending::TimedOut,
+        }
+    }
+}
+
+/// Sends each line with its time, until the other end closes.
+fn forward(mut from: impl Read, start: Instant, to: &Sender<(Duration, String)>) {
+    let mut chunk = [0; 4096];
+    let mut line: Vec<u8> = Vec::new();
+    let send = |line: &mut Vec<u8>| {
+        let text = String::from_utf8_lossy(line).into_owned();
+        line.clear();
+        to.send((start.elapsed(), text)).is_ok()
+    };
+    while let Ok(count @ 1..) = from.read(&mut chunk) {
+        for &byte in chunk.iter().take(count) {
+            if byte != b'\n' {
+                line.push(byte);
+            }
+            let full = byte == b'\n' || line.len() >= MAX_LINE;
+            if full && !send(&mut line) {
+                return;
+            }
+        }
+    }
+    if !line.is_empty() {
+        send(&mut line);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::{Path, PathBuf};
+
+    fn describe(text: &str) -> Description {
+        crate::description::read(text, Path::new("."), &["p".into()])
+            .unwrap_or_else(|found| panic!("{found:?}"))
+            .description
+    }
+
+    #[test]
+    fn the_machine_is_as_described() {
+        let description = describe(
+            "name = \"t\"\n[machine]\nmemory = \"1G\"\ncores = 4\nicount = true\ncpu = \"Nehalem\"\n\
+             devices = [\"edu,addr=03.0\", \"virtio-blk-pci,drive=d\"]\n\
+             objects = [\"rng-random,id=r,filename={disk:d}\"]\n\
+             iommu = { address_bits = 48, caching_mode = true }\n\
+             [[machine.disk]]\nid = \"d\"\nsize = 512\ncontent = \"zero\"\n",
+        );
+        let disk = Image {
+            id: "d".into(),
+            path: PathBuf::from("/a,b.img"),
+            sha256: String::new(),
+        };
+        let arguments = arguments(&description.machine, "K", "I", &[disk]).join(" ");
+        for words in [
+            "-smp 4 -m 1024M -icount shift=0,sleep=off",
+            "-cpu Nehalem",
+            "-object rng-random,id=r,filename=/a,,b.img",
+            "-drive if=none,id=d,format=raw,snapshot=on,file=/a,,b.img -device intel-iommu,intremap=on,aw-bits=48,caching-mode=on,device-iotlb=off -device edu,addr=03.0 -device virtio-blk-pci,drive=d -kernel K -initrd I -append disable_iommu",
+        ] {
+            assert!(arguments.contains(words), "{words}: {arguments}");
+        }
+        let without = describe("name = \"t\"\n[machine]\niommu = { present = false }\n");
+        let arguments = super::arguments(&without.machine, "K", "I", &[]).join(" ");
+        assert!(!arguments.contains("intel-iommu") && !arguments.contains("icount"));
+    }
+
+    fn ending(text: &str, lines: &[&str], closed: bool) -> (Ending, Transcript) {
+        let description = describe(text);
+        let (sender, receiver) = channel();
+        for line in lines {
+            sender.send((Duration::ZERO, (*line).to_owned())).unwrap();
+        }
+        let kept = (!closed).then_some(sender);
+        let mut transcript = Transcript::default();
+        let ending = follow(
+            &description,
+            &receiver,
+            Instant::now(),
+            &mut transcript,
+            &mut |_| (),
+        );
+        drop(kept);
+        (ending, transcript)
+    }
+
+    #[test]
+    fn a_hung_guest_ends_by_the_clock() {
+        let text = "name = \"t\"\n[machine]\ntimeout = \"50ms\"\n";
+        assert_eq!(ending(text, &["root| hello"], false).0, Ending::TimedOut);
+        assert_eq!(ending(text, &["root| hello"], true).0, Ending::Exited);
+        // The end was said, but the machine stays on.
+        assert_eq!(ending(text, &["root| @end pass"], false).0, Ending::Stopped);
+    }
+
+    #[test]
+    fn a_system_without_end_is_stopped_when_all_has_come() {
+        let text = "name = \"t\"\n[machine]\ntimeout = \"1m\"\n[[client]]\nname = \"a\"\nprogram = \"p\"\n[[expect]]\npd = \"a\"\ncheck = \"c\"\n";
+        let (ending, transcript) = ending(text, &["a| @check c pass", "a| more"], false);
+        assert_eq!(ending, Ending::Stopped);
+        assert_eq!(transcript.lines.len(), 1);
+    }
+
+    #[test]
+    fn lines_are_cut_where_they_end_or_grow_too_long() {
+        let (sender, lines) = channel();
+        let mut text = b"one\r\ntwo\n".to_vec();
+        text.extend([b'x'; MAX_LINE + 10]);
+        forward(text.as_slice(), Instant::now(), &sender);
+        drop(sender);
+        let lengths: Vec<usize> = lines.iter().map(|(_, line)| line.len()).collect();
+        assert_eq!(lengths, [4, 3, MAX_LINE, 10]);
+    }
+}

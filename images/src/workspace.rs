@@ -1,0 +1,98 @@
+//! [`Workspace`]: where the project lies, what packages it has, where output goes.
+
+use crate::error::Error;
+use cargo_metadata::{Metadata, MetadataCommand, TargetKind};
+use std::path::{Path, PathBuf};
+
+/// Folder of the clients' programs, below the root.
+const DRIVERS: &str = "drivers";
+
+/// The project.
+#[derive(Clone, Debug)]
+pub struct Workspace {
+    /// Folder of the root `Cargo.toml`.
+    pub root: PathBuf,
+    /// Cargo's target folder; everything that the tool makes is below it.
+    pub target: PathBuf,
+    /// Clients' programs: the binary packages under `drivers/`.
+    pub programs: Vec<String>,
+    /// Packages that do not build on the host as they are, because they need a kernel's constants.
+    pub on_kernel: Vec<String>,
+}
+
+impl Workspace {
+    /// Finds the project around this program.
+    ///
+    /// # Errors
+    /// `cargo metadata` does not succeed.
+    pub fn find() -> Result<Self, Error> {
+        let mut command = MetadataCommand::new();
+        // Set by `cargo run`; without it the current folder has to be in the project.
+        if let Some(folder) = std::env::var_os("CARGO_MANIFEST_DIR") {
+            command.current_dir(PathBuf::from(folder));
+        }
+        Ok(Self::from_metadata(&command.no_deps().exec()?))
+    }
+
+    fn from_metadata(metadata: &Metadata) -> Self {
+        let root = metadata.workspace_root.as_std_path();
+        let mut programs = Vec::new();
+        for package in metadata.workspace_packages() {
+            let below = package
+                .manifest_path
+                .as_std_path()
+                .starts_with(root.join(DRIVERS));
+            for target in &package.targets {
+                if below && target.kind.contains(&TargetKind::Bin) {
+                    programs.push(target.name.clone());
+                }
+            }
+        }
+        programs.sort_unstable();
+        let on_host: Vec<_> = metadata
+            .workspace_default_packages()
+            .iter()
+            .map(|package| package.id.clone())
+            .collect();
+        let on_kernel = metadata
+            .workspace_packages()
+            .iter()
+            .filter(|package| !on_host.contains(&package.id))
+            .map(|package| package.name.to_string())
+            .collect();
+        Self {
+            root: root.to_owned(),
+            target: metadata.target_directory.as_std_path().to_owned(),
+            programs,
+            on_kernel,
+        }
+    }
+
+    /// A folder below the target folder, made if need be.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn output(&self, name: impl AsRef<Path>) -> Result<PathBuf, Error> {
+        let folder = self.target.join(name);
+        std::fs::create_dir_all(&folder).map_err(Error::file("create", &folder))?;
+        Ok(folder)
+    }
+
+    /// The path as people write it: relative to the project where it is inside.
+    #[must_use]
+    pub fn shown<'p>(&self, path: &'p Path) -> std::path::Display<'p> {
+        path.strip_prefix(&self.root).unwrap_or(path).display()
+    }
+
+    /// The description that is meant by `system`: a file, or the name of one in `systems/`.
+    #[must_use]
+    pub fn description(&self, system: &str) -> PathBuf {
+        let given = PathBuf::from(system);
+        let known = self.root.join("systems").join(format!("{system}.toml"));
+        if !given.exists() && known.exists() {
+            known
+        } else {
+            given
+        }
+    }
+}
