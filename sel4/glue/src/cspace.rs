@@ -192,15 +192,31 @@ impl CSpace {
             return Err(crate::refused(Error::RangeError));
         }
         let first = self.take_run(count)?;
-        let window = Window::of(self.cnode, u64::from(first), count);
-        match Untyped::at(u64::from(untyped)).retype(kind, window) {
+        match self.retype_into(untyped, kind, first, count) {
             Ok(()) => Ok(first),
-            Err(error) => {
+            Err(refusal) => {
                 // All or nothing in the kernel: the slots are still empty.
                 let _ = self.free.give_run(first, count);
-                Err(crate::refused(error))
+                Err(refusal)
             }
         }
+    }
+
+    /// As [`Self::retype`], in slots that the caller keeps account of: `first`... , which are empty.
+    ///
+    /// # Errors
+    /// `KernelRefused`: what the untyped cannot become, or has no room for.
+    pub fn retype_into(
+        &self,
+        untyped: u32,
+        kind: ObjectType,
+        first: u32,
+        count: u32,
+    ) -> Result<(), Refusal> {
+        let window = Window::of(self.cnode, first.into(), count);
+        Untyped::at(untyped.into())
+            .retype(kind, window)
+            .map_err(crate::refused)
     }
 
     /// Copies the capability in `source` into a client's window.

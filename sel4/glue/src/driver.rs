@@ -6,24 +6,17 @@
 use core::cell::RefCell;
 
 use ipc_proto::{Badge, Refusal, Rule};
-use sel4::{CNode, Caching, Frame, FrameSize, IrqHandler, Notification, Rights, VSpace};
-use system::layout::{self, slot, va};
-use system::pool::NumberPool;
+use sel4::{CNode, Caching, FrameSize, IrqHandler, Notification};
+use system::layout::{self, slot};
 
-use crate::{CSpace, MmioRegion, Pd, refused};
-
-/// Pages of 4 KiB in `va::SMALL`.
-const SMALL_PAGES: u32 = (va::SMALL_BYTES >> 12) as u32;
-/// Pages of 2 MiB in `va::LARGE`.
-const LARGE_PAGES: u32 = (va::LARGE_BYTES >> 21) as u32;
+use crate::{AddressSpace, CSpace, MmioRegion, Pd, refused};
 
 /// What the kernel does for a driver. One a PD.
 #[derive(Debug)]
 pub struct Driver {
     window_bits: u8,
     cspace: RefCell<&'static mut CSpace>,
-    small: RefCell<NumberPool<{ SMALL_PAGES as usize / 64 }>>,
-    large: RefCell<NumberPool<{ LARGE_PAGES as usize / 64 }>>,
+    addresses: RefCell<&'static mut AddressSpace>,
     /// Notification capabilities that carry flags of interrupts: slot and flags.
     signals: RefCell<heapless::Vec<(u32, u64), MAX_SIGNALS>>,
 }
@@ -38,8 +31,7 @@ impl Driver {
         Self {
             window_bits: pd.client_info().window_bits,
             cspace: RefCell::new(pd.cspace()),
-            small: RefCell::new(NumberPool::new(0, SMALL_PAGES).unwrap_or(NumberPool::empty())),
-            large: RefCell::new(NumberPool::new(0, LARGE_PAGES).unwrap_or(NumberPool::empty())),
+            addresses: RefCell::new(pd.address_space()),
             signals: RefCell::new(heapless::Vec::new()),
         }
     }
@@ -64,40 +56,7 @@ impl Driver {
         Ok(signal)
     }
 
-    /// Takes addresses for `pages` pages; the address of the first.
-    fn take_addresses(&self, size: FrameSize, pages: u16) -> Option<u64> {
-        match size {
-            FrameSize::Small => self
-                .small
-                .borrow_mut()
-                .take_run(pages.into(), 1)
-                .map(|page| va::SMALL + (u64::from(page) << 12)),
-            FrameSize::Large => self
-                .large
-                .borrow_mut()
-                .take_run(pages.into(), 1)
-                .map(|page| va::LARGE + (u64::from(page) << 21)),
-            FrameSize::Huge => None,
-        }
-    }
-
-    /// Gives such addresses back.
-    fn give_addresses(&self, size: FrameSize, address: u64, pages: u16) {
-        // An address that was never taken is told by `false`, and nothing changes.
-        let _ = match size {
-            FrameSize::Small => self
-                .small
-                .borrow_mut()
-                .give_run((address.wrapping_sub(va::SMALL) >> 12) as u32, pages.into()),
-            FrameSize::Large => self
-                .large
-                .borrow_mut()
-                .give_run((address.wrapping_sub(va::LARGE) >> 21) as u32, pages.into()),
-            FrameSize::Huge => false,
-        };
-    }
-
-    /// Maps `pages` frames of the window slots `first`... in a row, readable and writable.
+    /// Maps `pages` frames of the window slots `first`... in a row: [`AddressSpace::map`].
     ///
     /// # Errors
     /// `SlotsExhausted` when the address range is used up, `KernelRefused`; nothing stays mapped then.
@@ -108,33 +67,16 @@ impl Driver {
         size: FrameSize,
         caching: Caching,
     ) -> Result<MmioRegion, Refusal> {
-        let start = self
-            .take_addresses(size, pages)
-            .ok_or(Refusal::new(Rule::SlotsExhausted, pages.into()))?;
-        for page in 0..pages {
-            let address = start + u64::from(page) * size.bytes();
-            let frame = window_frame(first.saturating_add(page));
-            if let Err(error) = frame.map(
-                VSpace::at(slot::VSPACE),
-                address,
-                Rights::READ_WRITE,
-                caching,
-            ) {
-                unmap(first, page);
-                self.give_addresses(size, start, pages);
-                return Err(refused(error));
-            }
-        }
-        // SAFETY: page-aligned, and only mappings of this type lie in the two ranges of `va`, at addresses taken
-        // from the pools and not given back before they are unmapped.
-        Ok(unsafe { MmioRegion::new(start, usize::from(pages) * size.bytes() as usize) })
+        self.addresses
+            .borrow_mut()
+            .map(layout::window(first), pages, size, caching)
     }
 
-    /// Takes such a mapping away. `region` and its copies must not be used after that: an access is a page
-    /// fault, or reaches what is mapped there next.
+    /// Takes such a mapping away: [`AddressSpace::unmap`].
     pub fn unmap(&self, region: &MmioRegion, first: u16, pages: u16, size: FrameSize) {
-        unmap(first, pages);
-        self.give_addresses(size, region.address() as u64, pages);
+        self.addresses
+            .borrow_mut()
+            .unmap(region, layout::window(first), pages, size);
     }
 
     /// Empties a window slot. One that a server emptied already is fine.
@@ -177,15 +119,4 @@ pub fn frame_size(bits: u8) -> Option<FrameSize> {
     [FrameSize::Small, FrameSize::Large]
         .into_iter()
         .find(|size| size.bits() == bits)
-}
-
-/// Unmaps frames of window slots. One that a server revoked is unmapped already, and its slot empty.
-fn unmap(first: u16, pages: u16) {
-    for page in 0..pages {
-        let _ = window_frame(first.saturating_add(page)).unmap();
-    }
-}
-
-fn window_frame(slot: u16) -> Frame {
-    Frame::at(layout::window(slot))
 }

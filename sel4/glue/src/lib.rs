@@ -11,8 +11,10 @@
 //! | [`cspace`] | [`CSpace`]: own slots, the clients' grant windows, retype, revoke |
 //! | [`mmio`] | [`EcamSpace`], [`MmioRegion`]: the seams of `hw` over mapped registers |
 //! | [`memory`] | [`TablePages`], [`SharedMemory`]: memory that devices read and write |
+//! | [`mapping`] | [`AddressSpace`]: where a PD maps frames itself |
 //! | [`clock`] | [`TscClock`] |
-//! | [`driver`] | [`Driver`]: mappings, interrupts and waiting for clients |
+//! | [`driver`] | [`Driver`]: windows, interrupts and waiting for clients |
+//! | [`root`] | what the root task needs: heap, bundle, its own address space |
 //!
 //! Neighbours: `sel4` and `sel4-rt` below; `hw` and `ipc-proto`, whose traits are implemented here; `system` for the layout.
 //! Cores are not known here. One thread a PD is assumed throughout.
@@ -27,16 +29,19 @@ pub mod clock;
 pub mod cspace;
 pub mod driver;
 pub mod log;
+pub mod mapping;
 pub mod memory;
 pub mod mmio;
 pub mod parking;
 pub mod port;
+pub mod root;
 pub mod server;
 pub mod start;
 
 pub use clock::TscClock;
 pub use cspace::CSpace;
 pub use driver::Driver;
+pub use mapping::AddressSpace;
 pub use memory::{SharedMemory, TablePages};
 pub use mmio::{EcamSpace, MmioRegion};
 pub use parking::{Parking, Ticket};

@@ -18,7 +18,7 @@ use system::info::{ConsoleInfo, IommuInfo, MsiInfo, PciInfo, PdInfo, Role, Timer
 use system::layout::{slot, va};
 use system::model::FORMAT;
 
-use crate::{CSpace, EcamSpace, MmioRegion, Port, TablePages, TscClock, log};
+use crate::{AddressSpace, CSpace, EcamSpace, MmioRegion, Port, TablePages, TscClock, log};
 
 /// Bytes of HPET registers (IA-PC HPET 1.0a, 2.3.1).
 const HPET_BYTES: usize = 1024;
@@ -65,6 +65,7 @@ impl<T> Once<T> {
 
 static PD: Once<Pd> = Once::new();
 static CSPACE: Once<CSpace> = Once::new();
+static ADDRESSES: Once<AddressSpace> = Once::new();
 
 impl Pd {
     /// Finds the PD's log and information, and checks that the information is for this program and kernel.
@@ -106,6 +107,16 @@ impl Pd {
         match CSPACE.make(|place| Some(place.write(CSpace::new(&self.info)))) {
             Some(cspace) => cspace,
             None => stop("the capability slots were asked for twice"),
+        }
+    }
+
+    /// The ranges where the PD maps frames itself, once; stops when asked again. Only clients and pci-server
+    /// shards have the page tables for it.
+    #[must_use]
+    pub fn address_space(&self) -> &'static mut AddressSpace {
+        match ADDRESSES.make(|place| Some(place.write(AddressSpace::new()))) {
+            Some(addresses) => addresses,
+            None => stop("the address space was asked for twice"),
         }
     }
 
