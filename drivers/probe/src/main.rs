@@ -1,14 +1,16 @@
-//! Shows bugs of the unpatched kernel, and that the patched one has them not.
-//! Needs an edu device.
+//! Shows what the system promises where only a special program can: bugs of
+//! the unpatched kernel, and shards that do not wait for each other.
+//! Needs edu devices.
 //!
 //! Arguments: `b0`, ten thousand interrupts in real time (an unpatched kernel
-//! crashes or hangs); `b1`, a mapping that outlives the revocation of its frame.
+//! crashes or hangs); `b1`, a mapping that outlives the revocation of its
+//! frame; `shards`, work in one pci-server shard while another is stopped.
 
 #![no_std]
 #![no_main]
 
 use client::report::check;
-use client::{Client, Error, Mechanism, Memory, PagePreference, Platform, Switch};
+use client::{Client, Error, Mechanism, Memory, PagePreference, Switch, Width};
 use edu_driver::{DEVICE, Edu, IDENTIFICATION, VENDOR};
 use sel4_client::SeL4Platform;
 use system::info::ClientInfo;
@@ -22,6 +24,7 @@ fn main(platform: &'static SeL4Platform, info: &'static ClientInfo) -> u32 {
     let outcome = match info.args.as_str() {
         "b0" => interrupt_loop(platform, info),
         "b1" => stale_mapping(platform, info),
+        "shards" => stalled_shard(platform, info),
         other => {
             check(
                 platform,
@@ -86,4 +89,64 @@ fn stale_mapping(platform: &'static SeL4Platform, info: &'static ClientInfo) -> 
         ),
     );
     Ok(())
+}
+
+/// Rounds of assign, read, release in the shard that runs.
+const ROUNDS: u32 = 100;
+
+/// Stops the shard of one device, works with a device of another shard, lets the first go on.
+fn stalled_shard(platform: &'static SeL4Platform, info: &'static ClientInfo) -> Result<(), Error> {
+    let client = Client::connect(platform, info)?;
+    let mut found = client
+        .devices()
+        .filter_map(Result::ok)
+        .map(|found| found.device);
+    let near = found.next().ok_or(Error::NotFound)?;
+    let near_shard = client.shard_of(near)?;
+    let far = found
+        .find(|&far| client.shard_of(far) != Ok(near_shard))
+        .ok_or(Error::NotFound)?;
+    let far_shard = client.shard_of(far)?;
+    check(
+        platform,
+        "two_shards",
+        near_shard != far_shard,
+        format_args!("{near} in shard {near_shard}, {far} in shard {far_shard}"),
+    );
+
+    let mut name = heapless::String::<24>::new();
+    // A shard's number has two digits at the most.
+    let _ = core::fmt::write(&mut name, format_args!("pci-server-{far_shard}"));
+    let pd = info
+        .pds
+        .iter()
+        .find(|(found, _)| *found == name)
+        .map(|&(_, pd)| pd)
+        .ok_or(Error::NotFound)?;
+    client.supervisor().suspend(pd, Switch::On)?;
+    let mut done = 0;
+    for _ in 0..ROUNDS {
+        let device = client.assign(near)?;
+        device.config_read(0, Width::Dword)?;
+        device.release()?;
+        done += 1;
+    }
+    client.supervisor().suspend(pd, Switch::Off)?;
+    check(
+        platform,
+        "works_beside_a_stalled_shard",
+        done == ROUNDS,
+        format_args!(
+            "{done} of {ROUNDS} rounds of assign, read and release while {name} was stopped"
+        ),
+    );
+    let device = client.assign(far)?;
+    let ids = device.config_read(0, Width::Dword)?;
+    check(
+        platform,
+        "the_stalled_shard_goes_on",
+        ids == u32::from(DEVICE) << 16 | u32::from(VENDOR),
+        format_args!("{far} reads {ids:#010x}"),
+    );
+    device.release()
 }
