@@ -47,27 +47,15 @@ pub fn fill<E: ConfigSpace + BarMemory + Host>(
     let look_at_mastering = !info.iommu_present && !info.unprotected;
     for device in devices.iter_mut() {
         device.granted = granted(clients, device);
-        let layout = Header::read(env, device.at).map(|header| header.layout);
-        match (device.withheld, layout) {
-            (None, Ok(Layout::Endpoint)) => {
-                classify(info, device);
-                if device.withheld.is_some() {
-                    glance(env, device, Layout::Endpoint);
-                } else if let Err(fault) = examine(env, device, look_at_mastering) {
-                    device.withhold(Withheld::Malformed(fault));
-                }
-            }
-            (None, Ok(layout)) => {
-                let class = ClassCode::from_bits(device.class);
-                device.withhold(if class.is_host_bridge() {
-                    Withheld::HostBridge
-                } else {
-                    Withheld::Bridge
-                });
-                glance(env, device, layout);
-            }
-            (None, Err(error)) => device.withhold(Withheld::Malformed(Malformed::Header(error))),
-            (Some(_), _) => {}
+        // Without a header it is withheld already.
+        let Some(header) = device.header else {
+            continue;
+        };
+        classify(info, device, &header);
+        if device.withheld.is_some() {
+            glance(env, device, &header);
+        } else if let Err(fault) = examine(env, device, &header, look_at_mastering) {
+            device.withhold(Withheld::Malformed(fault));
         }
     }
     compare_bars(devices, order);
@@ -83,16 +71,14 @@ fn find<E: ConfigSpace + Host>(env: &mut E, segment: u16, buses: BusRange, devic
     let _ = enumerate(env, segment, buses, |found| {
         match found {
             Found::Function(function) => {
-                let ids = function.ids();
-                let ids = u32::from(ids.device) << 16 | u32::from(ids.vendor);
-                let device = Device::new(function.at, ids, function.class().to_bits());
+                let device = Device::new(function.at, Some(function.header));
                 lost += u32::from(devices.push(device).is_err());
             }
             Found::Fault {
                 at,
                 fault: Fault::Header(error),
             } => {
-                let mut device = Device::new(at, u32::MAX, 0);
+                let mut device = Device::new(at, None);
                 device.withhold(Withheld::Malformed(Malformed::Header(error)));
                 lost += u32::from(devices.push(device).is_err());
             }
@@ -129,11 +115,12 @@ fn granted(clients: &[ClientEntry], device: &Device) -> u32 {
 }
 
 /// The built-in rules, then the description's.
-fn classify(info: &PciInfo, device: &mut Device) {
-    let ClassCode { base, sub, .. } = ClassCode::from_bits(device.class);
+fn classify(info: &PciInfo, device: &mut Device, header: &Header) {
+    let ClassCode { base, sub, .. } = header.class;
     let why = match (base, sub) {
         (0x06, 0x00) => Some(Withheld::HostBridge),
         (0x06, _) => Some(Withheld::Bridge),
+        _ if header.layout != Layout::Endpoint => Some(Withheld::Bridge),
         (0x08, 0x06) => Some(Withheld::Iommu),
         // Interrupt controller, DMA controller, timer, clock; system management bus.
         (0x08, 0x00..=0x03) | (0x0c, 0x05) => Some(Withheld::Chipset),

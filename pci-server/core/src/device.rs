@@ -9,7 +9,7 @@ use hw::capability::{
     AdvancedFeatures, CapabilityError, Entry, Express, MAX_CAPABILITIES, Msi, Msix, MsixError,
     PowerManagement, WalkFault,
 };
-use hw::header::HeaderError;
+use hw::header::{Header, HeaderError};
 use hw::{Bar, Sbdf};
 use ipc_proto::{BarKind, DeviceState, Refusal, ResetKind, Rule};
 use thiserror::Error;
@@ -207,6 +207,8 @@ pub struct Device {
     pub ids: u32,
     /// Class << 16 | subclass << 8 | interface.
     pub class: u32,
+    /// Its header as it was found; `None` for one that makes no sense.
+    pub header: Option<Header>,
     /// Where it is in its life.
     pub state: DeviceState,
     /// Why nobody gets it, in state `Withheld`.
@@ -246,13 +248,21 @@ pub struct Device {
 }
 
 impl Device {
-    /// A function of which nothing but the address and what the header says is known.
+    /// A function of which nothing but the address and the header is known.
     #[must_use]
-    pub const fn new(at: Sbdf, ids: u32, class: u32) -> Self {
+    pub const fn new(at: Sbdf, header: Option<Header>) -> Self {
+        let (ids, class) = match header {
+            Some(Header { ids, class, .. }) => (
+                (ids.device as u32) << 16 | ids.vendor as u32,
+                class.to_bits(),
+            ),
+            None => (u32::MAX, 0),
+        };
         Self {
             at,
             ids,
             class,
+            header,
             state: DeviceState::Quarantined,
             withheld: None,
             granted: 0,

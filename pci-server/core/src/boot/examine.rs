@@ -4,7 +4,7 @@
 use hw::ConfigSpace;
 use hw::bar::{ProbeError, Slot, Space};
 use hw::capability::{AdvancedFeatures, CapabilityList, Express, Msi, Msix, PowerManagement, id};
-use hw::header::{Command, Header, Layout, register};
+use hw::header::{Command, Header, register};
 use ipc_proto::{BarKind, ResetKind};
 
 use crate::device::{Baseline, Region, SecretPages};
@@ -12,9 +12,12 @@ use crate::reset::{DEVICE_CONTROL2, LINK_CONTROL};
 use crate::{Device, MAX_BAR_BYTES, Malformed, interrupts, registers};
 
 /// Notes where the memory BARs of a function begin that is left alone. Their sizes stay unknown (0).
-pub(super) fn glance<C: ConfigSpace>(cfg: &C, device: &mut Device, layout: Layout) {
+pub(super) fn glance<C: ConfigSpace>(cfg: &C, device: &mut Device, header: &Header) {
     let mut upper_half = false;
-    let bars = device.bars.iter_mut().take(usize::from(layout.bar_count()));
+    let bars = device
+        .bars
+        .iter_mut()
+        .take(usize::from(header.layout.bar_count()));
     for (offset, region) in (register::BAR0..).step_by(4).zip(bars) {
         let low = cfg.read32(device.at, offset);
         if upper_half || low & 1 != 0 || low & !0xf == 0 && low & 0x6 != 0x4 || low == u32::MAX {
@@ -43,10 +46,10 @@ pub(super) fn glance<C: ConfigSpace>(cfg: &C, device: &mut Device, layout: Layou
 pub(super) fn examine<C: ConfigSpace>(
     cfg: &mut C,
     device: &mut Device,
+    header: &Header,
     look_at_mastering: bool,
 ) -> Result<(), Malformed> {
     let at = device.at;
-    let header = Header::read(cfg, at).map_err(Malformed::Header)?;
     quiet(cfg, device, look_at_mastering)?;
     let list = CapabilityList::read(cfg, at, header.layout);
     // Interrupts off before anything is judged: a later fault must not leave them on.
@@ -86,7 +89,7 @@ pub(super) fn examine<C: ConfigSpace>(
         } if !power.no_soft_reset => Some(ResetKind::PowerCycle),
         _ => None,
     };
-    examine_bars(cfg, device, &header)?;
+    examine_bars(cfg, device, header)?;
     remember(cfg, device);
     match cfg.read32(at, register::VENDOR_ID) {
         ids if ids == device.ids => Ok(()),
