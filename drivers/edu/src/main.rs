@@ -1,15 +1,17 @@
 //! Driver of QEMU's teaching device: moves bytes out of a DMA buffer and back
 //! through the IOMMU, with completion by MSI, and compares them.
 //!
-//! Arguments: nothing, or `die` to fault in the middle of a transfer into
-//! memory (for the test that a dead client's device is taken back whole).
+//! Arguments: nothing; `die` to fault in the middle of a transfer into memory
+//! (for the test that a dead client's device is taken back whole); `refused`
+//! on a machine without an IOMMU, where the device must be refused;
+//! `unprotected` there, where the description gives it all the same.
 
 #![no_std]
 #![no_main]
 
 use client::report::check;
 use client::{
-    ANY_IOVA, Access, Client, Error, Mechanism, Memory, PagePreference, Platform, Switch,
+    ANY_IOVA, Access, Client, Error, Mechanism, Memory, PagePreference, Platform, Rule, Switch,
 };
 use edu_driver::{COMPLETED, Completion, DEVICE, Edu, IDENTIFICATION, MOST, VENDOR};
 use sel4_client::SeL4Platform;
@@ -25,6 +27,15 @@ const SENTINEL: u8 = 0x5a;
 fn main(platform: &'static SeL4Platform, info: &'static ClientInfo) -> u32 {
     match drive(platform, info) {
         Ok(()) => 0,
+        Err(error) if info.args == "refused" => {
+            check(
+                platform,
+                "refused_without_iommu",
+                error.rule() == Some(Rule::NoIommu),
+                format_args!("{error}"),
+            );
+            0
+        }
         Err(error) => {
             check(platform, "dma_round_trip", false, format_args!("{error}"));
             1
@@ -41,10 +52,11 @@ fn drive(platform: &'static SeL4Platform, info: &'static ClientInfo) -> Result<(
     let device = client.assign_ids(VENDOR, DEVICE)?;
     platform.log(format_args!("@assigned {}", device.address()));
     let promises = device.properties();
+    let isolated = info.args != "unprotected";
     check(
         platform,
-        "dma_isolated",
-        promises.dma_isolated,
+        "promise_is_true",
+        promises.dma_isolated == isolated,
         format_args!("{promises:?}"),
     );
     let mut edu = Edu(device.map_bar(0)?);
