@@ -370,15 +370,17 @@ fn end(description: &Description, transcript: &Transcript, ending: &Ending) -> C
             _ => None,
         });
     match (said, ending) {
-        (None, Ending::TimedOut) if stops_short(description) => {
-            host("end", true, "hung, as it should here")
-        }
-        (None, Ending::Exited) if stops_short(description) => {
-            host("end", true, "crashed, as it should here")
-        }
         (Some(_), _) if stops_short(description) => {
             host("end", false, "came to its end, and should not here")
         }
+        // A system that never came up shows nothing about what it was to stop at.
+        (None, _) if stops_short(description) && !booted(transcript) => {
+            host("end", false, "stopped before the servers were ready")
+        }
+        (None, Ending::TimedOut) if stops_short(description) => {
+            host("end", true, "hung, as it should here")
+        }
+        (None, _) if stops_short(description) => host("end", true, "crashed, as it should here"),
         (_, Ending::TimedOut) => host("end", false, last_words(transcript)),
         (Some((passed, detail)), _) => host("end", passed, format!("{ROOT} said: {detail}")),
         (None, Ending::Stopped) => host("end", true, "stopped when all that was expected had come"),
@@ -387,6 +389,13 @@ fn end(description: &Description, transcript: &Transcript, ending: &Ending) -> C
         }
         (None, Ending::Exited) => host("end", false, "the machine stopped without @end"),
     }
+}
+
+fn booted(transcript: &Transcript) -> bool {
+    transcript
+        .events
+        .iter()
+        .any(|(_, _, event)| matches!(event, Event::Booted { .. }))
 }
 
 fn last_words(transcript: &Transcript) -> String {

@@ -68,8 +68,8 @@ fn clients(parts: &Parts, programs: &[String], findings: &mut Findings) {
                 Rule::NoSuchCore,
                 span.clone(),
                 format!(
-                    "the machine has {} (`cores` in [machine]), counted from 0",
-                    parts.machine.cores
+                    "the machine's cores (`cores` in [machine]) are 0 to {}",
+                    parts.machine.cores - 1
                 ),
             );
         }
@@ -81,7 +81,7 @@ fn clients(parts: &Parts, programs: &[String], findings: &mut Findings) {
             Rule::QuotaAbovePool,
             span.clone(),
             format!(
-                "the pool takes at most half of the machine's memory, {}",
+                "the pool takes at most half of the machine's memory, which has {}",
                 bytes(parts.machine.memory)
             ),
         );

@@ -111,9 +111,11 @@ pub enum Content {
     File(PathBuf),
 }
 
-/// Reads `[machine]`.
-pub fn read(mut section: Section<'_, '_>) -> Machine {
+/// Reads `[machine]`: the machine, and the name of every disk, whether the rest of it is right or not.
+pub fn read(mut section: Section<'_, '_>) -> (Machine, Vec<Placed<String>>) {
     let default = Machine::default();
+    let disks = section.tables("disk", "[[machine.disk]]", read_disk);
+    let ids = disks.iter().filter_map(|(id, _)| id.clone()).collect();
     let timeout = section.text_or_number("timeout");
     let machine = Machine {
         memory: section
@@ -135,14 +137,18 @@ pub fn read(mut section: Section<'_, '_>) -> Machine {
         devices: notation(&mut section, "devices", QemuItem::parse),
         objects: notation(&mut section, "objects", QemuItem::parse),
         globals: notation(&mut section, "globals", parse_global),
-        disks: section
-            .tables("disk", "[[machine.disk]]", read_disk)
+        disks: disks
             .into_iter()
-            .flatten()
+            .filter_map(|(id, content)| {
+                Some(Disk {
+                    id: id?,
+                    content: content?,
+                })
+            })
             .collect(),
     };
     section.finish();
-    machine
+    (machine, ids)
 }
 
 fn read_iommu(mut section: Section<'_, '_>) -> Iommu {
@@ -183,7 +189,7 @@ enum ContentKind {
     File,
 }
 
-fn read_disk(mut section: Section<'_, '_>) -> Option<Disk> {
+fn read_disk(mut section: Section<'_, '_>) -> (Option<Placed<String>>, Option<Content>) {
     let id = section.parsed("id", values::name);
     if id.is_none() {
         section.missing_unless_wrong("id");
@@ -199,12 +205,9 @@ fn read_disk(mut section: Section<'_, '_>) -> Option<Disk> {
             ("file", ContentKind::File),
         ],
     );
-    let disk = content(&mut section, kind, size, seed, file);
+    let content = content(&mut section, kind, size, seed, file);
     section.finish();
-    Some(Disk {
-        id: id?.map(str::to_owned),
-        content: disk?,
-    })
+    (id.map(|id| id.map(str::to_owned)), content)
 }
 
 fn content(

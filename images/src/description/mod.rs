@@ -187,11 +187,11 @@ fn read_table(
     let scenario = section.table("scenario", "[scenario]", demand::read_scenario);
     section.finish();
 
-    let mut machine = machine.unwrap_or_default();
+    let (mut machine, disk_ids) = machine.unwrap_or_default();
     locate_files(&mut machine, folder, findings);
     let parts = Parts {
         has_machine,
-        disk_ids: machine.disks.iter().map(|disk| disk.id.clone()).collect(),
+        disk_ids,
         machine,
         system: system.unwrap_or_default(),
         clients: clients

@@ -233,8 +233,12 @@ fn a_system_can_be_expected_to_hang_or_crash() {
     let end = short.clone() + "root| @end pass\n";
     assert_eq!(outcome(&end, Ending::Exited), Outcome::Fail);
     assert_eq!(
-        outcome(&(short + "blk| @check digest pass x\n"), Ending::TimedOut),
+        outcome(
+            &(short.clone() + "blk| @check digest pass x\n"),
+            Ending::TimedOut
+        ),
         Outcome::Fail
     );
-    assert_eq!(outcome("", Ending::TimedOut), Outcome::Fail);
+    let unbooted = short.replace("root| @booted tsc_mhz=1000\n", "");
+    assert_eq!(outcome(&unbooted, Ending::TimedOut), Outcome::Fail);
 }
