@@ -60,8 +60,11 @@ const LONGEST_PERIOD: u32 = 100_000_000;
 const FS_PER_US: u128 = 1_000_000_000;
 /// Furthest that the comparator is set ahead, in ticks (over an hour at any allowed period). Later alarms are set in steps.
 const HORIZON: u64 = 1 << 40;
-/// Least that it is set ahead, in ticks: writes take a moment to arrive.
-const AHEAD: u64 = 64;
+/// Ticks that a new comparator value may take to be in force: an earlier match is missed. The specification
+/// says nothing; what Linux allows for (`HPET_MIN_CYCLES`).
+const LATENCY: u64 = 128;
+/// Least that the comparator is set ahead, in ticks.
+pub(super) const LEAD: u64 = LATENCY + 64;
 
 /// Why the HPET cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -163,12 +166,12 @@ impl<M: Mmio> Hpet<M> {
         u64::try_from(ticks).unwrap_or(u64::MAX)
     }
 
-    /// Sets the alarm to `tick`, or a little after when that is too near; to an earlier tick when that is too far.
-    /// `false` when the counter has passed it meanwhile: then the interrupt may not come.
+    /// Sets the alarm to `tick`, or to `lead` ticks from now when that is nearer; to an earlier tick when that is too
+    /// far. `false` when too little of the lead was left in the end: then the interrupt may not come.
     #[must_use]
-    pub fn set_alarm(&mut self, tick: u64) -> bool {
+    pub fn set_alarm(&mut self, tick: u64, lead: u64) -> bool {
         let now = self.now();
-        let tick = tick.clamp(now.saturating_add(AHEAD), now.saturating_add(HORIZON));
+        let tick = tick.clamp(now.saturating_add(lead), now.saturating_add(HORIZON));
         // Off while the halves do not belong together.
         self.registers.write32(register::TIMER_CONFIG, self.config);
         self.registers.write32(register::COMPARATOR, tick as u32);
@@ -176,7 +179,7 @@ impl<M: Mmio> Hpet<M> {
             .write32(register::COMPARATOR_HIGH, (tick >> 32) as u32);
         self.registers
             .write32(register::TIMER_CONFIG, self.config | INTERRUPT);
-        self.now() < tick
+        self.now().saturating_add(LATENCY) <= tick
     }
 
     /// Takes the alarm away.

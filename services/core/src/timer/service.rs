@@ -4,8 +4,11 @@ use hw::Mmio;
 use ipc_proto::timer::{ArmReply, NowReply, Service};
 use ipc_proto::{Call, Refusal, Reply, Rule};
 
+use super::hpet::LEAD;
 use super::{Deadlines, Hpet};
-use crate::MAX_PDS;
+
+/// Most attempts to set the alarm.
+const ROUNDS: u32 = 17;
 
 /// How the service wakes PDs.
 pub trait Signals {
@@ -42,17 +45,16 @@ impl<M: Mmio, S: Signals> Timer<M, S> {
 
     /// Wakes every PD whose time has come, and sets the alarm for the next.
     fn settle(&mut self) {
-        // A round that goes on has seen the counter pass somebody's time, whom the next round wakes: so there
-        // are no more rounds than PDs, and one.
-        for _ in 0..=MAX_PDS {
+        // Each round leaves more time to set the alarm; the last leaves 65,536 times the first.
+        for round in 0..ROUNDS {
             let now = self.hpet.now();
             while let Some(pd) = self.deadlines.expire(now) {
                 self.signals.signal(pd);
             }
             match self.deadlines.next() {
                 None => return self.hpet.clear_alarm(),
-                Some(next) if self.hpet.set_alarm(next) => return,
-                // The counter has passed it while it was being set: look again.
+                Some(next) if self.hpet.set_alarm(next, LEAD << round) => return,
+                // The counter has come too near while it was being set: look again.
                 Some(_) => {}
             }
         }

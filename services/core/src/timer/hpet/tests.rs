@@ -23,6 +23,8 @@ struct Machine {
     counter: u64,
     config: u64,
     comparator: u64,
+    /// When the comparator's value comes into force.
+    in_force: u64,
     pending: bool,
     /// Ticks that each access takes; used round robin.
     delays: Vec<u64>,
@@ -40,6 +42,7 @@ impl Machine {
             // As firmware may leave it: periodic, 32-bit mode, level, enabled, routed elsewhere. Pins 2 and 8.
             config: 0x104 << 32 | 1 << 5 | 1 << 4 | 1 << 8 | 1 << 3 | 1 << 1 | 1 << 2 | 8 << 9,
             comparator: u64::MAX,
+            in_force: 0,
             pending: false,
             delays,
             accesses: 0,
@@ -54,7 +57,8 @@ impl Machine {
         let before = self.counter;
         self.counter += ticks;
         let armed = self.config & 1 << 2 != 0;
-        if armed && before < self.comparator && self.comparator <= self.counter {
+        let over = before.max(self.in_force) < self.comparator && self.comparator <= self.counter;
+        if armed && over {
             self.pending = true;
         }
     }
@@ -110,6 +114,7 @@ impl Machine {
             0x108 => {
                 assert_eq!(self.config & 1 << 2, 0, "half a comparator is armed");
                 set(&mut self.comparator);
+                self.in_force = self.counter + 100;
             }
             other => panic!("write of {other:#x}"),
         }
@@ -197,7 +202,7 @@ proptest! {
         delays in prop::collection::vec(prop_oneof![5 => 0u64..4, 1 => 0u64..400], 1..20),
         steps in prop::collection::vec((0u16..5, prop_oneof![Just(0u64), 1u64..3, 1u64..200], 0u64..6000), 1..30),
     ) {
-        let slowest: u64 = 40 * delays.iter().max().unwrap() + 200;
+        let slowest: u64 = 80 * delays.iter().max().unwrap() + 400;
         let mut bench = Bench::new(delays);
         let mut waiting = [None; 5];
         for (pd, micros, pause) in steps {
@@ -216,16 +221,51 @@ proptest! {
                 prop_assert!(now <= latest + slowest, "{} passed {} and nobody was woken", now, latest);
             }
         }
+        // Left alone, everybody is woken: no time is lost for want of a later request.
+        bench.woken.borrow_mut().clear();
+        bench.pass(100_000);
+        let mut woken: Vec<u16> = bench.woken.borrow().iter().map(|(pd, _)| *pd).collect();
+        woken.sort_unstable();
+        let wanted: Vec<u16> = (0..5).filter(|pd| waiting[usize::from(*pd)].is_some()).collect();
+        prop_assert_eq!(woken, wanted);
+        prop_assert_eq!(bench.machine.borrow().config & 1 << 2, 0, "nobody waits, but the alarm is on");
     }
 }
 
 #[test]
 fn a_time_that_passes_while_it_is_set_is_not_lost() {
-    // Every access takes 2 us, so that 1 us has always passed before the comparator is armed.
-    let mut bench = Bench::new(vec![200]);
-    bench.ask(3, Request::Arm { micros: 1 });
-    bench.pass(20_000);
-    assert_eq!(bench.woken.borrow().len(), 1);
+    // All ways for the time to fall between the accesses of the set-up.
+    for delay in (0..120).chain([1000, 50_000]) {
+        for micros in 1..12 {
+            let mut bench = Bench::new(vec![delay]);
+            bench.ask(3, Request::Arm { micros });
+            bench.pass(20_000 + 40 * delay);
+            assert_eq!(
+                bench.woken.borrow().len(),
+                1,
+                "{micros} us, {delay} ticks an access"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_wait_is_never_shorter_than_asked_for() {
+    let machine = Machine::new(vec![0]);
+    // The common 14.318 MHz.
+    machine.borrow_mut().capabilities = 69_841_279 << 32 | 1 << 13;
+    let hpet = Hpet::start(Registers(machine), 2).unwrap();
+    for micros in (1..1000).chain([1 << 40]) {
+        let ticks = hpet.ticks(micros);
+        assert!(
+            u128::from(ticks) * 69_841_279 >= u128::from(micros) * 1_000_000_000,
+            "{micros}"
+        );
+        assert!(
+            u128::from(ticks - 1) * 69_841_279 < u128::from(micros) * 1_000_000_000,
+            "{micros}"
+        );
+    }
 }
 
 #[test]
@@ -239,6 +279,10 @@ fn the_newest_request_counts_and_zero_takes_it_back() {
     assert!(bench.woken.borrow().is_empty());
     bench.pass(60_000);
     assert_eq!(bench.woken.borrow().len(), 1);
+    bench.ask(1, Request::Arm { micros: 10 });
+    assert_ne!(bench.machine.borrow().config & 1 << 2, 0);
+    bench.ask(1, Request::Arm { micros: 0 });
+    assert_eq!(bench.machine.borrow().config & 1 << 2, 0);
 }
 
 #[test]
@@ -263,7 +307,7 @@ fn a_wait_beyond_the_horizon_is_set_in_steps() {
     );
     for _ in 0..10 {
         let comparator = bench.machine.borrow().comparator;
-        bench.machine.borrow_mut().counter = comparator - 32;
+        bench.machine.borrow_mut().counter = comparator - 8;
         bench.pass(64);
     }
     let woken = bench.woken.borrow();
