@@ -250,6 +250,20 @@ fn a_time_that_passes_while_it_is_set_is_not_lost() {
 }
 
 #[test]
+fn many_times_close_together_are_not_lost() {
+    let mut bench = Bench::new(vec![25]);
+    let pds = (0..64).filter(|pd| *pd != 9);
+    for pd in pds.clone() {
+        let passed = bench.machine.borrow().counter / 100;
+        let micros = 1000 + u64::from(pd) - passed;
+        bench.ask(pd, Request::Arm { micros });
+    }
+    assert!(bench.woken.borrow().is_empty());
+    bench.pass(150_000);
+    assert_eq!(bench.woken.borrow().len(), pds.count());
+}
+
+#[test]
 fn a_wait_is_never_shorter_than_asked_for() {
     let machine = Machine::new(vec![0]);
     // The common 14.318 MHz.
