@@ -77,11 +77,12 @@ pub trait Env {
     /// The kernel's.
     fn revoke(&mut self, slot: Slot) -> Result<(), EffectError>;
 
-    /// Deletes the capability in `slot`.
+    /// Takes a capability that [`Self::mint`] made away: every copy in every PD, calls that wait with
+    /// its badge, and itself.
     ///
     /// # Errors
-    /// The kernel's.
-    fn delete(&mut self, slot: Slot) -> Result<(), EffectError>;
+    /// The kernel's; then it may be half gone, and its slot is not used again.
+    fn retire(&mut self, slot: Slot) -> Result<(), EffectError>;
 
     /// Makes a capability of the server's endpoint with `badge` in `into`.
     ///

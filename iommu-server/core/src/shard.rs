@@ -10,6 +10,8 @@ mod mapping;
 mod memory;
 mod service;
 
+use core::cell::Cell;
+
 use heapless::Vec;
 use hw::Sbdf;
 use ipc_proto::{BadgeKind, Call, ClientId, Message, Refusal, Rule, iommu};
@@ -185,15 +187,23 @@ impl<'a, E: Env, B: Backend> Shard<'a, E, B> {
         })
     }
 
-    /// Serves one request and returns the reply.
-    #[inline]
-    pub fn serve(&mut self, badge: u64, request: &Message) -> Option<Message> {
-        let reply = iommu::dispatch(self, badge, request)?;
-        self.operations += 1;
-        if reply.label != 0 {
-            self.refused += 1;
-        }
-        Some(reply)
+    /// Serves one request that came over a capability with `badge`; `send` gets the reply, and what
+    /// it makes of it is returned (see `ipc_proto::iommu::serve`).
+    #[inline(always)]
+    pub fn serve<R>(
+        &mut self,
+        badge: u64,
+        request: &Message,
+        send: impl Fn(&Message) -> R,
+    ) -> Option<R> {
+        let refused = Cell::new(false);
+        let sent = iommu::serve(self, badge, request, |reply| {
+            refused.set(reply.label != 0);
+            send(reply)
+        });
+        self.operations = self.operations.wrapping_add(1);
+        self.refused = self.refused.wrapping_add(refused.get().into());
+        sent
     }
 
     /// The world, for tests and for the loop around the shard.

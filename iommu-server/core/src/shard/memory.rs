@@ -226,11 +226,7 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
         };
         let mut outcome = Ok(());
         if let Some(master) = buffer.master {
-            let gone = self
-                .env
-                .revoke(master)
-                .and_then(|()| self.env.delete(master));
-            match gone {
+            match self.env.retire(master) {
                 Ok(()) => {
                     let _ = self.slots.give(master);
                 }

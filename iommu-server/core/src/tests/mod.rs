@@ -1,1 +1,15 @@
-//! Tests.
+//! Tests of the whole core against models: [`kernel`] of the kernel's
+//! capabilities, `sim::vtd` of an IOMMU unit that caches all it may.
+
+mod kernel;
+mod machine;
+
+mod faults;
+mod hot_path;
+mod pool_random;
+mod shard_failures;
+mod shard_random;
+mod shard_requests;
+mod vtd_domains;
+mod vtd_random;
+mod vtd_start;

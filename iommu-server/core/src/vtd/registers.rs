@@ -132,4 +132,4 @@ impl<M: Mmio> Registers<M> {
 
 /// Most reads of a register or status word for one answer. A register read takes at least some
 /// hundred nanoseconds on real hardware, so this is well over 10 ms; units answer in microseconds.
-pub const POLL_LIMIT: u32 = 100_000;
+pub const POLL_LIMIT: u32 = if cfg!(test) { 10_000 } else { 100_000 };

@@ -1,0 +1,107 @@
+//! [`Memory`]: the machine's memory as a processor and an IOMMU see it. What
+//! the processor writes sits in its cache until it is written back, and then,
+//! on machines with such a chipset, in a write buffer until that is flushed: a
+//! driver that forgets either step makes the unit read old data here too.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+const LINE: u64 = 64;
+
+#[derive(Debug, Default)]
+struct State {
+    /// What a unit that does not snoop reads; by address of a word.
+    memory: BTreeMap<u64, u64>,
+    /// Words in the chipset's write buffer.
+    buffered: BTreeMap<u64, u64>,
+    /// Words that only the processor's cache has.
+    cached: BTreeMap<u64, u64>,
+    write_buffer: bool,
+}
+
+/// Sparse memory of 64-bit words; zero where nothing was written. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Memory(Rc<RefCell<State>>);
+
+impl Memory {
+    /// Memory of zeros.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Puts a write buffer between cache and memory.
+    pub fn with_write_buffer(&self) {
+        self.0.borrow_mut().write_buffer = true;
+    }
+
+    /// What the processor reads: its cache, the buffer, memory.
+    #[must_use]
+    pub fn read(&self, address: u64) -> u64 {
+        let state = self.0.borrow();
+        let found = state.cached.get(&address).or(state.buffered.get(&address));
+        found.or(state.memory.get(&address)).copied().unwrap_or(0)
+    }
+
+    /// The processor writes a word.
+    pub fn write(&self, address: u64, value: u64) {
+        self.0.borrow_mut().cached.insert(address, value);
+    }
+
+    /// The processor writes the cache lines of `bytes` from `address` on back.
+    pub fn write_back(&self, address: u64, bytes: u64) {
+        let state = &mut *self.0.borrow_mut();
+        let first = address - address % LINE;
+        let end = (address + bytes).next_multiple_of(LINE);
+        let words: Vec<u64> = state.cached.range(first..end).map(|(at, _)| *at).collect();
+        for at in words {
+            if let Some(value) = state.cached.remove(&at) {
+                let below = if state.write_buffer {
+                    &mut state.buffered
+                } else {
+                    &mut state.memory
+                };
+                below.insert(at, value);
+            }
+        }
+    }
+
+    /// Flushes the chipset's write buffer.
+    pub fn flush_write_buffer(&self) {
+        let state = &mut *self.0.borrow_mut();
+        state.memory.append(&mut state.buffered);
+    }
+
+    /// What a unit reads: snooping the processor's cache or not. The write buffer is seen by nobody
+    /// but the processor.
+    #[must_use]
+    pub fn unit_read(&self, address: u64, snoop: Snoop) -> u64 {
+        let state = self.0.borrow();
+        let cached = match snoop {
+            Snoop::Yes => state.cached.get(&address),
+            Snoop::No => None,
+        };
+        cached.or(state.memory.get(&address)).copied().unwrap_or(0)
+    }
+
+    /// A unit writes the lower half of a word, coherently.
+    pub fn unit_write32(&self, address: u64, value: u32) {
+        let word = self.read(address & !7);
+        let shift = (address & 4) * 8;
+        let word = word & !(0xffff_ffff << shift) | u64::from(value) << shift;
+        let state = &mut *self.0.borrow_mut();
+        state.cached.remove(&(address & !7));
+        state.buffered.remove(&(address & !7));
+        state.memory.insert(address & !7, word);
+    }
+}
+
+/// Whether a unit looks into the processor's cache.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Snoop {
+    /// It does.
+    Yes,
+    /// It reads memory only.
+    No,
+}
