@@ -130,10 +130,10 @@ pub fn build(workspace: &Workspace, recipe: &Recipe, ui: &Ui) -> Result<Programs
     let mut command = recipe.cargo(workspace, "build");
     command.arg("--bins");
     for name in [ROOT_TASK].iter().chain(&SERVERS) {
-        command.args(["--package", name]);
+        command.args(["--package", workspace.id(name)]);
     }
     for name in &workspace.programs {
-        command.args(["--package", name]);
+        command.args(["--package", workspace.id(name)]);
     }
     let step = ui.step("programs");
     let mut child = command

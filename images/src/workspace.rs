@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use cargo_metadata::{Metadata, MetadataCommand, TargetKind};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Folder of the clients' programs, below the root.
@@ -18,6 +19,8 @@ pub struct Workspace {
     pub programs: Vec<String>,
     /// Packages that do not build on the host as they are, because they need a kernel's constants.
     pub on_kernel: Vec<String>,
+    /// What cargo calls each package, by its name and its programs': a name alone may be one on crates.io, too.
+    ids: BTreeMap<String, String>,
 }
 
 impl Workspace {
@@ -52,20 +55,36 @@ impl Workspace {
         let on_host: Vec<_> = metadata
             .workspace_default_packages()
             .iter()
-            .map(|package| package.id.clone())
-            .collect();
-        let on_kernel = metadata
-            .workspace_packages()
-            .iter()
-            .filter(|package| !on_host.contains(&package.id))
             .map(|package| package.name.to_string())
             .collect();
+        let mut ids = BTreeMap::new();
+        let mut on_kernel = Vec::new();
+        for package in metadata.workspace_packages() {
+            let name = package.name.to_string();
+            let programs = package
+                .targets
+                .iter()
+                .filter(|target| target.kind.contains(&TargetKind::Bin));
+            for name in programs.map(|target| &target.name).chain([&name]) {
+                ids.insert(name.clone(), package.id.repr.clone());
+            }
+            if !on_host.contains(&name) {
+                on_kernel.push(name);
+            }
+        }
         Self {
             root: root.to_owned(),
             target: metadata.target_directory.as_std_path().to_owned(),
             programs,
             on_kernel,
+            ids,
         }
+    }
+
+    /// What to tell cargo after `--package` for a package or program.
+    #[must_use]
+    pub fn id<'w>(&'w self, package: &'w str) -> &'w str {
+        self.ids.get(package).map_or(package, String::as_str)
     }
 
     /// A folder below the target folder, made if need be.

@@ -26,7 +26,7 @@ pub fn lint(workspace: &Workspace) -> Result<Success, Error> {
     let mut programs = recipe.cargo(workspace, "clippy");
     programs.arg("--quiet");
     for package in &workspace.on_kernel {
-        programs.args(["-p", package]);
+        programs.args(["--package", workspace.id(package)]);
     }
     programs.args(["--", "-D", "warnings"]);
 

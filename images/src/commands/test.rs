@@ -69,7 +69,7 @@ fn host_tests(workspace: &Workspace) -> Result<bool, Error> {
     let mut bindings = cargo(workspace, "test");
     bindings.env("SEL4_CONSTANTS", recipe.constants());
     for package in BINDINGS {
-        bindings.args(["-p", package]);
+        bindings.args(["--package", workspace.id(package)]);
     }
     Ok(succeeds(bindings)? && packages)
 }
