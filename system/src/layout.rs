@@ -82,8 +82,8 @@ pub mod va {
     pub const IMAGE: u64 = 0x40_0000;
     /// The PD's information (read-only), see [`crate::info::PdInfo`].
     pub const INFO: u64 = 0x1000_0000;
-    /// Bytes of the information region.
-    pub const INFO_BYTES: u64 = 0x1_0000;
+    /// Bytes of the information region, all of them mapped.
+    pub const INFO_BYTES: u64 = 0x4000;
     /// The IPC buffer.
     pub const IPC_BUFFER: u64 = 0x1010_0000;
     /// The log ring.

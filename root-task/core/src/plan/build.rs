@@ -23,10 +23,8 @@ use crate::shards;
 
 /// Stack of a server, in pages.
 const SERVER_STACK_PAGES: u16 = 32;
-/// Pages for a server's information.
-const SERVER_INFO_PAGES: u32 = 4;
-/// Pages for a client's information.
-const CLIENT_INFO_PAGES: u32 = 1;
+/// Pages for a PD's information.
+const INFO_PAGES: u32 = (va::INFO_BYTES / PAGE) as u32;
 /// Pages of a log ring.
 pub(super) const RING_PAGES: u32 = (RING_BYTES as u64 / PAGE) as u32;
 
@@ -367,13 +365,8 @@ fn draft(
         access,
         content,
     };
-    let info_pages = if kind.is_server() {
-        SERVER_INFO_PAGES
-    } else {
-        CLIENT_INFO_PAGES
-    };
     let stack = client.map_or(SERVER_STACK_PAGES, |client| client.stack_pages);
-    runs.push(own(va::INFO, info_pages, Access::Read, Content::Info));
+    runs.push(own(va::INFO, INFO_PAGES, Access::Read, Content::Info));
     runs.push(own(
         va::IPC_BUFFER,
         1,

@@ -440,8 +440,7 @@ fn information_fits_its_pages_in_the_largest_system() {
         client.args = core::iter::repeat_n('x', system::model::MAX_ARGS).collect();
         all.push(client);
     }
-    let mut system = system(&all);
-    system.shards.msi = 4;
+    let system = system(&all);
     let machine = q35((0..16).map(|n| host(n * 16, n * 16 + 15, &[])).collect());
     with(&machine, &system, |inputs| {
         let plan = Plan::make(inputs).unwrap();

@@ -1,0 +1,384 @@
+//! Finding out about the machine: boot information, firmware's tables,
+//! configuration space. The result is [`root_core::facts::Machine`].
+//!
+//! Device memory is looked at through frames that are cut for the moment; at the
+//! end everything is revoked, so that the plan begins with whole untypeds.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::ops::ControlFlow;
+
+use hw::acpi::{Hpet, PhysicalMemory, Platform, Rsdp};
+use hw::address::EcamWindow;
+use hw::enumeration::{Found, Function, HostBridge, enumerate};
+use hw::header::{Bridge, Layout};
+use hw::{Mmio, bar};
+use root_core::carve::{Cut, Form, Want, carve, pieces_of};
+use root_core::facts::{Host, Machine, Memory, Timer, Unit, Untyped};
+use root_core::region::{PAGE, Region, RegionSet};
+use sel4::bootinfo::{extra, extra_chunks};
+use sel4::{BootInfo, Frame, MemoryKind};
+use sel4_glue::root::{SHOWN_PAGES, Space};
+use sel4_glue::{EcamSpace, MmioRegion};
+
+use crate::cutting::{cut, frame_size};
+use crate::stock::{Stock, own};
+use crate::voice::Voice;
+use crate::{KERNEL, say};
+
+/// Where firmware leaves the RSDP (ACPI 6.5, 5.2.5.1).
+const BIOS_AREA: (u64, u64) = (0xe_0000, 0x10_0000);
+/// Most ECAM windows that are looked at.
+const MAX_WINDOWS: usize = system::info::MAX_ECAM;
+
+/// What the boot information says, as facts. The rest is found by [`discover`].
+pub fn facts(boot: &BootInfo<'_>, extra_information: &[u8]) -> Machine {
+    let untypeds = boot.untypeds().map(|untyped| Untyped {
+        slot: untyped.slot as u32,
+        base: untyped.physical,
+        bits: untyped.size_bits,
+        memory: match untyped.kind {
+            MemoryKind::Ram => Memory::Ram,
+            MemoryKind::Device => Memory::Device,
+        },
+    });
+    let later_tsc = || {
+        let chunk = extra_chunks(extra_information).find(|chunk| chunk.id == extra::X86_TSC_MHZ)?;
+        chunk
+            .content
+            .first_chunk()
+            .map(|bytes| u64::from(u32::from_le_bytes(*bytes)))
+    };
+    Machine {
+        untypeds: untypeds.collect(),
+        empty_slots: (boot.empty.start as u32, boot.empty.end as u32),
+        cores: boot.nodes as u8,
+        kernel_iommu_levels: boot.io_page_table_levels,
+        tsc_mhz: boot.tsc_mhz.or_else(later_tsc).unwrap_or(0) as u32,
+        ..Machine::default()
+    }
+}
+
+/// Completes the facts. Slots from the machine's empty ones are used, and empty again afterwards.
+pub fn discover(
+    machine: &mut Machine,
+    space: &mut Space<Stock>,
+    extra_information: &[u8],
+    voice: &mut Voice,
+) -> Result<(), String> {
+    let mut look = Look {
+        machine,
+        space,
+        opened: Vec::new(),
+        buffer: Vec::new(),
+        read: RegionSet::new(),
+    };
+    let platform = tables(&mut look, extra_information)?;
+    look.close()?;
+    let firmware = look.read.clone();
+    machine.firmware = firmware;
+    adopt(machine, &platform, voice);
+
+    let ecam = machine.ecam.clone();
+    let hpet = hpet(&platform, voice);
+    let mut look = Look {
+        machine,
+        space,
+        opened: Vec::new(),
+        buffer: Vec::new(),
+        read: RegionSet::new(),
+    };
+    let mut wants = Vec::new();
+    for window in &ecam {
+        wants.extend(
+            window
+                .start()
+                .and_then(|start| Region::sized(start, window.len())),
+        );
+    }
+    wants.extend(
+        hpet.and_then(|hpet| Region::sized(hpet.address, PAGE))
+            .map(Region::pages),
+    );
+    let regions = look.registers(&wants)?;
+    let windows = ecam.iter().zip(&regions);
+    let windows = windows.map(|(window, region)| {
+        (
+            (window.segment, window.buses.first(), window.buses.last()),
+            *region,
+        )
+    });
+    let mut space_of_all = Space::<Stock>::ecam(windows);
+    let mut hosts = Vec::new();
+    for window in &ecam {
+        hosts.extend(host_bridges(&mut space_of_all, window, voice));
+    }
+    if hosts.len() > 1 {
+        for host in &mut hosts {
+            host.0.windows = decoded(&mut space_of_all, &host.1);
+        }
+    }
+    let timer = match (hpet, regions.get(ecam.len())) {
+        (Some(hpet), Some(registers)) => timer(&hpet, registers, voice),
+        _ => None,
+    };
+    look.close()?;
+    machine.hosts = hosts.into_iter().map(|(host, _)| host).collect();
+    machine.timer = timer;
+    Ok(())
+}
+
+/// A look at device memory.
+struct Look<'a> {
+    machine: &'a Machine,
+    space: &'a mut Space<Stock>,
+    /// Slots of the untypeds that were cut.
+    opened: Vec<u32>,
+    buffer: Vec<u8>,
+    /// Pages that were read as firmware's.
+    read: RegionSet,
+}
+
+impl Look<'_> {
+    fn cut(&mut self, wants: &[Region]) -> Result<Vec<Cut>, String> {
+        let wants: Vec<Want> = wants
+            .iter()
+            .map(|region| Want {
+                region: *region,
+                form: Form::Frames,
+            })
+            .collect();
+        let (cuts, _) = carve(
+            &self.machine.untypeds,
+            &wants,
+            self.machine.empty_slots,
+            KERNEL.fan_out,
+        )
+        .map_err(|error| format!("device memory: {error}"))?;
+        for cut in &cuts {
+            if !self.opened.contains(&cut.from) {
+                self.opened.push(cut.from);
+            }
+        }
+        cut(&cuts).map_err(|error| format!("device memory: {error}"))?;
+        Ok(cuts)
+    }
+
+    /// Maps registers; one region a want.
+    fn registers(&mut self, wants: &[Region]) -> Result<Vec<MmioRegion>, String> {
+        let cuts = self.cut(wants)?;
+        let mut regions = Vec::new();
+        for (index, want) in wants.iter().enumerate() {
+            let frames = pieces_of(&cuts, index)
+                .filter_map(|(slot, _, piece)| Some((Frame::at(slot.into()), frame_size(piece)?)));
+            let frames: Vec<_> = frames.collect();
+            let region = self.space.registers(want.start(), frames.iter().copied());
+            regions.push(region.map_err(|error| format!("registers at {want}: {error}"))?);
+        }
+        Ok(regions)
+    }
+
+    /// Makes the untypeds whole again.
+    fn close(&mut self) -> Result<(), String> {
+        for slot in self.opened.drain(..) {
+            own(slot)
+                .revoke()
+                .map_err(|error| format!("device memory cannot be taken back: {error}"))?;
+        }
+        Ok(())
+    }
+
+    /// Copies pages of device memory.
+    fn copy(&mut self, pages: Region) -> Result<(), String> {
+        self.close()?;
+        let cuts = self.cut(&[pages])?;
+        self.buffer.clear();
+        for cut in cuts.iter().filter(|cut| cut.want.is_some()) {
+            let mut done = 0;
+            // Firmware's tables lie in small pieces; a large page is not expected and would not be shown.
+            while done < cut.count && cut.piece.bits() == 12 {
+                let some = (cut.count - done).min(SHOWN_PAGES);
+                let buffer = &mut self.buffer;
+                self.space
+                    .show(u64::from(cut.slot + done), some, |bytes| {
+                        buffer.extend_from_slice(bytes)
+                    })
+                    .map_err(|error| format!("firmware's memory at {pages}: {error}"))?;
+                done += some;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl PhysicalMemory for Look<'_> {
+    fn bytes(&mut self, address: u64, length: usize) -> Option<&[u8]> {
+        let wanted = Region::sized(address, length as u64)?;
+        let pages = wanted.pages();
+        self.copy(pages).ok()?;
+        self.read.insert(pages);
+        let first = usize::try_from(wanted.start() - pages.start()).ok()?;
+        self.buffer.get(first..first.checked_add(length)?)
+    }
+}
+
+/// Firmware's tables: from the RSDP that the kernel copied, or else by a search of the BIOS area.
+fn tables(look: &mut Look<'_>, extra_information: &[u8]) -> Result<Platform, String> {
+    let told = extra_chunks(extra_information)
+        .find(|chunk| chunk.id == extra::X86_ACPI_RSDP)
+        .and_then(|chunk| Rsdp::parse(chunk.content).ok());
+    let rsdp = match told {
+        Some(rsdp) => rsdp,
+        None => {
+            let area = Region::new(BIOS_AREA.0, BIOS_AREA.1).ok_or("no BIOS area")?;
+            look.copy(area)?;
+            let (_, rsdp) =
+                Rsdp::find(&look.buffer).ok_or("no ACPI root pointer in the BIOS area")?;
+            rsdp
+        }
+    };
+    Platform::discover(look, &rsdp).map_err(|error| format!("{error}"))
+}
+
+/// Takes over what the tables say. What is wrong with one is said; the rest counts.
+fn adopt(machine: &mut Machine, platform: &Platform, voice: &mut Voice) {
+    match &platform.ecam {
+        Ok(windows) => {
+            let all: &[EcamWindow] = windows.as_ref().map_or(&[], |windows| windows.as_slice());
+            machine.ecam = all.iter().take(MAX_WINDOWS).copied().collect();
+            if all.len() > MAX_WINDOWS {
+                say!(
+                    voice,
+                    "of {} ECAM windows only {MAX_WINDOWS} are used",
+                    all.len()
+                );
+            }
+        }
+        Err(error) => say!(voice, "{error}"),
+    }
+    match &platform.remapping {
+        Ok(Some(plan)) => {
+            machine.units = plan
+                .units
+                .iter()
+                .map(|unit| Unit {
+                    base: unit.base,
+                    // At most 4 KiB << 15.
+                    bytes: unit.size as u32,
+                    segment: unit.segment,
+                    include_all: unit.include_all,
+                })
+                .collect();
+        }
+        Ok(None) => say!(voice, "no DMAR table: no IOMMU that this system can use"),
+        Err(error) => say!(voice, "{error}: no IOMMU is used"),
+    }
+    match &platform.interrupts {
+        Ok(Some(plan)) => {
+            machine.apic_ids = plan
+                .processors
+                .iter()
+                .map(|processor| processor.id)
+                .collect()
+        }
+        Ok(None) => say!(voice, "no MADT table: interrupts go to APIC 0"),
+        Err(error) => say!(voice, "{error}: interrupts go to APIC 0"),
+    }
+}
+
+fn hpet(platform: &Platform, voice: &mut Voice) -> Option<Hpet> {
+    match &platform.hpet {
+        Ok(hpet) => *hpet,
+        Err(error) => {
+            say!(voice, "{error}");
+            None
+        }
+    }
+}
+
+/// The host bridges of a window, each with the functions on its root bus.
+fn host_bridges(
+    cfg: &mut EcamSpace,
+    window: &EcamWindow,
+    voice: &mut Voice,
+) -> Vec<(Host, Vec<Function>)> {
+    let mut hosts: Vec<(HostBridge, Vec<Function>)> = Vec::new();
+    let mut on_root: Vec<Function> = Vec::new();
+    let _ = enumerate(&*cfg, window.segment, window.buses, |found| {
+        match found {
+            Found::Function(function) if function.parent.is_none() => on_root.push(function),
+            Found::Function(_) => {}
+            Found::Host(host) => hosts.push((host, core::mem::take(&mut on_root))),
+            Found::Fault { at, fault } => say!(voice, "{at}: {fault}"),
+        }
+        ControlFlow::<()>::Continue(())
+    });
+    let host = |(host, functions): (HostBridge, _)| {
+        (
+            Host {
+                segment: host.segment,
+                buses: host.buses,
+                windows: Vec::new(),
+            },
+            functions,
+        )
+    };
+    hosts.into_iter().map(host).collect()
+}
+
+/// Memory that functions decode: BARs and windows of bridges, as programmed. Decoding is off for a moment, while
+/// BARs are sized: nothing uses the devices yet.
+fn decoded(cfg: &mut EcamSpace, functions: &[Function]) -> Vec<Region> {
+    let mut regions = Vec::new();
+    for function in functions {
+        if function.header.layout == Layout::Bridge {
+            let bridge = Bridge::read(&*cfg, function.at);
+            let windows = [bridge.memory, bridge.prefetchable].into_iter().flatten();
+            regions.extend(
+                windows.filter_map(|window| Region::new(window.base, window.limit.checked_add(1)?)),
+            );
+        }
+        // A function that vanishes decodes nothing; the pci-server reports it.
+        let Ok(bars) = bar::probe(cfg, function.at, &function.header) else {
+            continue;
+        };
+        let placed = bars
+            .iter()
+            .filter(|bar| bar.space.is_memory() && bar.address != 0);
+        regions.extend(placed.filter_map(|bar| Region::sized(bar.address, bar.size)));
+        let rom = bars.rom().filter(|rom| rom.address != 0);
+        regions.extend(rom.and_then(|rom| Region::sized(rom.address, rom.size)));
+    }
+    regions
+}
+
+/// Capabilities of comparator 0 (IA-PC HPET 1.0a, 2.3.8): the IOAPIC pins that it can be routed to.
+const COMPARATOR_ROUTES: usize = 0x104;
+/// Pins of the first IOAPIC.
+const PINS: u8 = 24;
+
+/// Chooses the pin of the timer's interrupt: one below 16, which no PCI line uses, if there is one.
+fn timer(hpet: &Hpet, registers: &MmioRegion, voice: &mut Voice) -> Option<Timer> {
+    let routes = registers.read32((hpet.address % PAGE) as usize + COMPARATOR_ROUTES);
+    // Pin 0 is the 8259's, pin 1 the keyboard's on every PC.
+    let pin = (2..PINS).find(|pin| routes >> pin & 1 != 0);
+    if pin.is_none() {
+        say!(
+            voice,
+            "the HPET's comparator 0 reaches no pin of the IOAPIC (routes {routes:#x})"
+        );
+    }
+    if !hpet.address.is_multiple_of(PAGE) {
+        say!(
+            voice,
+            "the HPET's registers at {:#x} share their page",
+            hpet.address
+        );
+        return None;
+    }
+    Some(Timer {
+        base: hpet.address,
+        pin: pin?,
+    })
+}

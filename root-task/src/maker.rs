@@ -1,0 +1,521 @@
+//! Carrying out the plan: [`Maker`] makes every object, fills every address
+//! space and CSpace, and starts threads. It decides nothing.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+
+use ipc_proto::Badge;
+use root_core::carve::pieces_of;
+use root_core::image::Access;
+use root_core::objects::{Kind as Object, Part};
+use root_core::plan::{Cap, Content, Foreign, Grant, Inputs, IrqSource, Pd, Plan, Run};
+use root_core::region::PAGE;
+use sel4::bootinfo::slot as boot_slot;
+use sel4::irq::{MsiSource, Polarity, Trigger, Vector};
+use sel4::tcb::Then;
+use sel4::{
+    AsidPool, CNode, Caching, CapData, Endpoint, Error, Frame, FrameSize, IrqControl, Notification,
+    ObjectType, PageDirectory, PageTable, Pdpt, Rights, Slot, Tcb, TcbConfiguration, UserContext,
+    VSpace,
+};
+use sel4_glue::root::{SHOWN_PAGES, Space};
+use system::layout::{INDEX_BITS, pd, slot, va};
+
+use crate::cutting::{cut, frame_size, make};
+use crate::stock::{CNODE, Stock, own};
+
+/// Pages of a log ring.
+pub const RING_PAGES: u32 = (ipc_proto::log::RING_BYTES / 4096) as u32;
+
+/// What the root task has that PDs get parts of.
+#[derive(Clone, Copy, Debug)]
+pub struct Own {
+    /// The supervisor's endpoint.
+    pub endpoint: Endpoint,
+    /// The supervisor's notification.
+    pub events: Notification,
+    /// Slot of the serial line's ports.
+    pub serial: u32,
+}
+
+/// Makes what the plan says.
+#[derive(Debug)]
+pub struct Maker<'a> {
+    plan: &'a Plan,
+    own: Own,
+}
+
+/// The kernel's object of a kind.
+pub const fn object(kind: Object) -> ObjectType {
+    match kind {
+        Object::Untyped(bits) => ObjectType::Untyped(bits),
+        Object::CNode(bits) => ObjectType::CNode(bits),
+        Object::Tcb => ObjectType::Tcb,
+        Object::Endpoint => ObjectType::Endpoint,
+        Object::Notification => ObjectType::Notification,
+        Object::VSpace => ObjectType::VSpace,
+        Object::Pdpt => ObjectType::Pdpt,
+        Object::PageDirectory => ObjectType::PageDirectory,
+        Object::PageTable => ObjectType::PageTable,
+        Object::Frame => ObjectType::Frame(FrameSize::Small),
+    }
+}
+
+/// Adds what was being done to a kernel error.
+fn doing<T>(result: sel4::Result<T>, what: &str) -> Result<T, String> {
+    result.map_err(|error| format!("{what}: {error}"))
+}
+
+impl<'a> Maker<'a> {
+    /// A maker of this plan.
+    pub const fn new(plan: &'a Plan, own: Own) -> Self {
+        Self { plan, own }
+    }
+
+    /// Cuts memory, makes what PDs share, and the objects of all servers.
+    pub fn begin(&self) -> Result<(), String> {
+        doing(cut(&self.plan.device_cuts), "cutting device memory")?;
+        doing(cut(&self.plan.ram_cuts), "cutting RAM")?;
+        let rings = self.plan.rings;
+        let pages = rings.count * RING_PAGES;
+        let frame = ObjectType::Frame(FrameSize::Small);
+        doing(
+            make(rings.block.slot.into(), frame, rings.frames, pages),
+            "log rings",
+        )?;
+        for page in 0..pages {
+            let copy =
+                own(rings.copies + page).copy_from(own(rings.frames + page), Rights::READ_WRITE);
+            doing(copy, "log rings for the console")?;
+        }
+        let tables = self.plan.iommu_tables;
+        let size = if tables.frame_bits == FrameSize::Large.bits() {
+            FrameSize::Large
+        } else {
+            FrameSize::Small
+        };
+        let made = make(
+            tables.block.slot.into(),
+            ObjectType::Frame(size),
+            tables.slot,
+            tables.frames,
+        );
+        doing(made, "memory for IOMMU tables")?;
+        for server in self.plan.of(|kind| kind.is_server()) {
+            self.objects(server)?;
+        }
+        self.interrupts()
+    }
+
+    /// Makes a PD's kernel objects from its block.
+    fn objects(&self, pd: &Pd) -> Result<(), String> {
+        for run in &pd.layout.runs {
+            let made = make(pd.block.slot.into(), object(run.kind), run.slot, run.count);
+            made.map_err(|error| format!("{}: {:?}: {error}", pd.name, run.part))?;
+        }
+        Ok(())
+    }
+
+    /// Sets up the interrupts of servers; each signals its PD's notification.
+    fn interrupts(&self) -> Result<(), String> {
+        let control = IrqControl::at(boot_slot::IRQ_CONTROL);
+        for irq in &self.plan.irqs {
+            let vector = Vector::new(irq.vector)
+                .ok_or("an interrupt vector that the kernel does not have")?;
+            let made = match irq.source {
+                IrqSource::Pin(pin) => control.get_ioapic(
+                    own(irq.slot),
+                    (0, pin.into()),
+                    Trigger::Edge,
+                    Polarity::ActiveHigh,
+                    vector,
+                ),
+                IrqSource::Message => {
+                    let source = MsiSource {
+                        bus: 0,
+                        device: 0,
+                        function: 0,
+                        handle: 0,
+                    };
+                    control.get_msi(own(irq.slot), source, vector)
+                }
+            };
+            doing(made, "interrupt of a server")?;
+        }
+        Ok(())
+    }
+
+    /// Makes a client's objects and gives servers what they have of it.
+    pub fn client_objects(&self, pd: &Pd) -> Result<(), String> {
+        self.objects(pd)?;
+        for server in self.plan.of(|kind| kind.is_server()) {
+            for grant in &server.grants {
+                let of = match grant.cap {
+                    Cap::Window { of } | Cap::Signal { of, .. } => of,
+                    _ => continue,
+                };
+                if of == pd.number {
+                    self.give(server, grant)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills a PD's address space and CSpace, and sets up its thread, which does not run yet.
+    pub fn furnish(
+        &self,
+        pd: &Pd,
+        inputs: &Inputs<'_>,
+        space: &mut Space<Stock>,
+    ) -> Result<(), String> {
+        self.address_space(pd, inputs, space)
+            .map_err(|error| format!("{}: {error}", pd.name))?;
+        self.cspace(pd)?;
+        self.thread(pd)
+            .map_err(|error| format!("{}: {error}", pd.name))
+    }
+
+    /// Lets a PD's thread run.
+    pub fn start(&self, pd: &Pd) -> Result<(), String> {
+        doing(self.tcb(pd)?.resume(), "start")
+    }
+
+    /// A PD's thread.
+    pub fn tcb(&self, pd: &Pd) -> Result<Tcb, String> {
+        self.slot_of(pd, Part::Tcb).map(|slot| Tcb::at(slot.into()))
+    }
+
+    fn slot_of(&self, pd: &Pd, part: Part) -> Result<u32, String> {
+        pd.layout
+            .slot(part)
+            .ok_or_else(|| format!("{}: the plan has no {part:?}", pd.name))
+    }
+
+    fn address_space(
+        &self,
+        pd: &Pd,
+        inputs: &Inputs<'_>,
+        space: &mut Space<Stock>,
+    ) -> Result<(), String> {
+        let vspace = VSpace::at(self.slot_of(pd, Part::VSpace)?.into());
+        doing(
+            AsidPool::at(boot_slot::ASID_POOL).assign(vspace),
+            "address space identifier",
+        )?;
+        let first = |part| pd.layout.slot(part).unwrap_or(0);
+        for (slot, address) in (first(Part::Pdpts)..).zip(&pd.tables.pdpts) {
+            doing(
+                Pdpt::at(slot.into()).map(vspace, *address),
+                "page directory pointer table",
+            )?;
+        }
+        for (slot, address) in (first(Part::Directories)..).zip(&pd.tables.directories) {
+            doing(
+                PageDirectory::at(slot.into()).map(vspace, *address),
+                "page directory",
+            )?;
+        }
+        for (slot, address) in (first(Part::Tables)..).zip(&pd.tables.tables) {
+            doing(
+                PageTable::at(slot.into()).map(vspace, *address),
+                "page table",
+            )?;
+        }
+        let mut frame = self.slot_of(pd, Part::Frames)?;
+        for run in &pd.runs {
+            self.fill(pd, run, frame, inputs, space)?;
+            let rights = match run.access {
+                Access::Read | Access::ReadExecute => Rights::READ,
+                Access::ReadWrite => Rights::READ_WRITE,
+            };
+            for page in 0..run.pages {
+                let address = run.vaddr + u64::from(page) * PAGE;
+                let mapped = Frame::at(u64::from(frame + page)).map(
+                    vspace,
+                    address,
+                    rights,
+                    Caching::WriteBack,
+                );
+                mapped.map_err(|error| format!("page at {address:#x}: {error}"))?;
+            }
+            frame += run.pages;
+        }
+        self.foreign(pd, vspace)
+    }
+
+    /// Writes what a run of pages holds at the start. New frames are zeros.
+    fn fill(
+        &self,
+        pd: &Pd,
+        run: &Run,
+        first: u32,
+        inputs: &Inputs<'_>,
+        space: &mut Space<Stock>,
+    ) -> Result<(), String> {
+        match run.content {
+            Content::Zero | Content::IpcBuffer => Ok(()),
+            Content::Info => {
+                let info = self
+                    .plan
+                    .info(inputs, pd)
+                    .map_err(|error| format!("{error}"))?;
+                let bytes = (u64::from(run.pages) * PAGE) as usize;
+                let mut page = vec![0; bytes];
+                let (length, rest) = page
+                    .split_first_chunk_mut::<4>()
+                    .ok_or("no room for information")?;
+                let written = postcard::to_slice(&*info, rest)
+                    .map_err(|error| format!("information: {error}"))?;
+                *length = (written.len() as u32).to_le_bytes();
+                doing(
+                    space.show(first.into(), run.pages, |to| to.copy_from_slice(&page)),
+                    "information",
+                )
+            }
+            Content::Segment(number) => {
+                let image = self.plan.image(pd).ok_or("no image")?;
+                let segment = image.segments.get(number).ok_or("no segment")?;
+                let name = self
+                    .plan
+                    .programs
+                    .get(pd.program)
+                    .map_or("", |(name, _)| name.as_str());
+                let file = inputs.programs.find(name).ok_or("no program")?;
+                let filled = (0..run.pages).take_while(|page| {
+                    segment
+                        .on_page(run.vaddr + u64::from(*page) * PAGE)
+                        .is_some()
+                });
+                let filled = filled.count() as u32;
+                let mut done = 0;
+                while done < filled {
+                    let some = (filled - done).min(SHOWN_PAGES);
+                    let shown = space.show(u64::from(first + done), some, |to| {
+                        for (page, to) in
+                            (u64::from(done)..).zip(to.chunks_exact_mut(PAGE as usize))
+                        {
+                            copy_page(segment, run.vaddr + page * PAGE, file, to);
+                        }
+                    });
+                    doing(shown, "image")?;
+                    done += some;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Maps frames that are not from the PD's own block.
+    fn foreign(&self, pd: &Pd, vspace: VSpace) -> Result<(), String> {
+        let map = |slot: u32, address: u64, caching| {
+            let mapped = Frame::at(slot.into()).map(vspace, address, Rights::READ_WRITE, caching);
+            mapped.map_err(|error| format!("frame at {address:#x}: {error}"))
+        };
+        for mapping in &pd.mappings {
+            match mapping.frames {
+                Foreign::Ring(of) => {
+                    let rings = self.plan.rings;
+                    // At its own fixed place the writer's frame, elsewhere the copy.
+                    let frames = if mapping.vaddr == va::LOG_RING {
+                        rings.frames
+                    } else {
+                        rings.copies
+                    };
+                    for page in 0..RING_PAGES {
+                        let slot = frames + u32::from(of) * RING_PAGES + page;
+                        map(
+                            slot,
+                            mapping.vaddr + u64::from(page) * PAGE,
+                            Caching::WriteBack,
+                        )?;
+                    }
+                }
+                Foreign::Device(want) => {
+                    let mut address = mapping.vaddr;
+                    for (slot, _, piece) in pieces_of(&self.plan.device_cuts, want) {
+                        let size =
+                            frame_size(piece).ok_or("an untyped where a frame was planned")?;
+                        map(slot, address, Caching::Uncacheable)?;
+                        address += size.bytes();
+                    }
+                }
+                Foreign::IommuTables => {
+                    let tables = self.plan.iommu_tables;
+                    for frame in 0..tables.frames {
+                        let address = mapping.vaddr + (u64::from(frame) << tables.frame_bits);
+                        map(tables.slot + frame, address, Caching::WriteBack)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a PD's CNodes together and fills its private one.
+    fn cspace(&self, pd: &Pd) -> Result<(), String> {
+        let top = CNode::at(self.slot_of(pd, Part::TopCNode)?.into());
+        let private = own(self.slot_of(pd, Part::PrivateCNode)?);
+        let below = |bits: u8| CapData::guard((INDEX_BITS as u8).saturating_sub(bits));
+        doing(
+            top.slot_at(0, 1)
+                .mint_from(private, Rights::ALL, below(pd.cnode_bits)),
+            "private CNode",
+        )?;
+        if let (Some(bits), Some(window)) = (pd.window_bits, pd.layout.slot(Part::Window)) {
+            doing(
+                top.slot_at(1, 1)
+                    .mint_from(own(window), Rights::ALL, below(bits)),
+                "grant window",
+            )?;
+        }
+        for grant in &pd.grants {
+            let later = match grant.cap {
+                Cap::Window { of } | Cap::Signal { of, .. } => {
+                    pd.kind.is_server() && self.plan.pd(of).is_some_and(|of| of.client().is_some())
+                }
+                _ => false,
+            };
+            if !later {
+                self.give(pd, grant)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts one capability into a PD's private CNode.
+    fn give(&self, pd: &Pd, grant: &Grant) -> Result<(), String> {
+        self.try_give(pd, grant)
+            .map_err(|error| format!("{}: slot {}: {error}", pd.name, grant.slot))
+    }
+
+    fn try_give(&self, pd: &Pd, grant: &Grant) -> Result<(), String> {
+        let private = CNode::at(self.slot_of(pd, Part::PrivateCNode)?.into());
+        let dest = private.slot_at(grant.slot.into(), pd.cnode_bits);
+        let of = |number: u16| self.plan.pd(number).ok_or("no such PD");
+        let copy = |part, rights| Ok::<_, String>((self.slot_of(pd, part)?, rights));
+        let (source, rights) = match grant.cap {
+            Cap::OwnCNode => copy(Part::PrivateCNode, Rights::ALL)?,
+            Cap::OwnVSpace => copy(Part::VSpace, Rights::ALL)?,
+            Cap::OwnEvents => copy(Part::Events, Rights::READ_WRITE)?,
+            Cap::OwnEndpoint => copy(Part::Endpoint, Rights::ALL)?,
+            Cap::OwnWindow => copy(Part::Window, Rights::ALL)?,
+            Cap::OwnUntyped => copy(Part::OwnUntyped, Rights::ALL)?,
+            Cap::Window { of: number } => (self.slot_of(of(number)?, Part::Window)?, Rights::ALL),
+            Cap::Untyped { slot, .. } => (slot, Rights::ALL),
+            Cap::Irq(index) => (
+                self.plan.irqs.get(index).ok_or("no such interrupt")?.slot,
+                Rights::ALL,
+            ),
+            Cap::Ports { .. } => (self.own.serial, Rights::ALL),
+            // The kernel does not copy interrupt control: there is one.
+            Cap::IrqControl => {
+                return doing(
+                    dest.move_from(own(boot_slot::IRQ_CONTROL as u32)),
+                    "interrupt control",
+                );
+            }
+            Cap::Call { of: number, badge } => {
+                let endpoint = match number {
+                    pd::ROOT => self.own.endpoint.cptr(),
+                    number => self.slot_of(of(number)?, Part::Endpoint)?.into(),
+                };
+                // Capabilities are sent along (buffers), so it is more than the right to be replied to.
+                let rights = Rights::CALL.and(Rights::GRANT);
+                return doing(mint(dest, endpoint, rights, badge), "badged endpoint");
+            }
+            Cap::Signal { of: number, flags } => {
+                let events = match number {
+                    pd::ROOT => self.own.events.cptr(),
+                    number => self.slot_of(of(number)?, Part::Events)?.into(),
+                };
+                let badge =
+                    Badge::from_word(Badge::event(flags)).ok_or("flags that no badge holds")?;
+                return doing(
+                    mint(dest, events, Rights::WRITE, badge),
+                    "badged notification",
+                );
+            }
+        };
+        doing(dest.copy_from(own(source), rights), "capability")
+    }
+
+    fn thread(&self, pd: &Pd) -> Result<(), String> {
+        let tcb = self.tcb(pd)?;
+        let frames = self.slot_of(pd, Part::Frames)?;
+        let before = pd
+            .runs
+            .iter()
+            .take_while(|run| run.content != Content::IpcBuffer)
+            .map(|run| run.pages);
+        let buffer = Frame::at(u64::from(frames + before.sum::<u32>()));
+        let image = self.plan.image(pd).ok_or("no image")?;
+        let configured = tcb.configure(&TcbConfiguration {
+            fault_endpoint: slot::FAULT,
+            cspace: CNode::at(self.slot_of(pd, Part::TopCNode)?.into()),
+            // Addresses are `entry << INDEX_BITS | index`: one bit picks the entry.
+            cspace_data: CapData::guard((u64::BITS - INDEX_BITS - 1) as u8),
+            vspace: VSpace::at(self.slot_of(pd, Part::VSpace)?.into()),
+            ipc_buffer: Some((va::IPC_BUFFER, buffer)),
+            authority: Tcb::at(boot_slot::TCB),
+            priority: pd.priority,
+            max_controlled_priority: pd.priority,
+        });
+        doing(configured, "thread")?;
+        if pd.kind.is_server() {
+            let events = Notification::at(self.slot_of(pd, Part::Events)?.into());
+            doing(tcb.bind_notification(events), "event notification")?;
+        }
+        doing(tcb.set_affinity(pd.core.into()), "core")?;
+        let registers = UserContext {
+            rip: image.entry,
+            rsp: va::STACK_TOP,
+            rsi: va::IPC_BUFFER,
+            ..UserContext::default()
+        };
+        doing(tcb.write_registers(&registers, Then::Leave), "registers")
+    }
+
+    /// Takes back all of a PD's objects. Says how many slots did not become empty.
+    pub fn unmake(&self, pd: &Pd) -> sel4::Result<u32> {
+        own(pd.block.slot).revoke()?;
+        Ok(occupied(pd, self.plan.slots_left.0))
+    }
+}
+
+/// Makes a badged capability of the root task's own.
+pub fn mint(dest: Slot, source: u64, rights: Rights, badge: Badge) -> sel4::Result {
+    // 28 bits by construction.
+    let badge = sel4::Badge::new(badge.to_word()).ok_or(Error::RangeError)?;
+    dest.mint_badged(CNODE.slot(source), rights, badge)
+}
+
+/// How many slots of a PD's objects hold a capability, found out by trying to copy it to `spare`, which is empty.
+pub fn occupied(pd: &Pd, spare: u32) -> u32 {
+    let slots = pd
+        .layout
+        .runs
+        .iter()
+        .flat_map(|run| run.slot..run.slot + run.count);
+    let held = slots.filter(|slot| {
+        let copied = own(spare).copy_from(own(*slot), Rights::ALL);
+        if copied.is_ok() {
+            // It was filled a moment ago.
+            let _ = own(spare).delete();
+        }
+        // An empty source is not found; any other refusal is about something that is there.
+        copied != Err(Error::FailedLookup)
+    });
+    held.count() as u32
+}
+
+/// Copies what a file has for one page.
+fn copy_page(segment: &root_core::image::Segment, page: u64, file: &[u8], to: &mut [u8]) {
+    if let Some((at, range)) = segment.on_page(page)
+        && let Some(from) = file.get(range)
+        && let Some(to) = to.get_mut(at..).and_then(|to| to.get_mut(..from.len()))
+    {
+        to.copy_from_slice(from);
+    }
+}
