@@ -1,6 +1,10 @@
 //! Anything that clients can send, in any order, with calls failing and time
 //! passing in between: the shard lives, and its invariants hold after every step.
-#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test may stop at the first surprise"
+)]
 
 mod common;
 

@@ -1,5 +1,9 @@
 //! Enumeration and what it makes of honest, malformed and overlapping functions.
-#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test may stop at the first surprise"
+)]
 
 mod common;
 
@@ -353,6 +357,11 @@ fn overlapping_memory_is_given_to_nobody() {
         "00:03.0",
         Endpoint::new(1, 3).bar(0, memory32(1 << 12, 0xe010_0000)),
     );
+    // Behind the second, still inside the first.
+    machine.add(
+        "00:05.0",
+        Endpoint::new(1, 5).bar(0, memory32(1 << 12, 0xe000_c000)),
+    );
     // A function of the platform, whose size nobody knows, inside another's BAR.
     machine.add(
         "00:04.0",
@@ -371,6 +380,7 @@ fn overlapping_memory_is_given_to_nobody() {
     };
     assert_eq!(withheld(&booted, "00:01.0"), overlap("00:02.0"));
     assert_eq!(withheld(&booted, "00:02.0"), overlap("00:01.0"));
+    assert_eq!(withheld(&booted, "00:05.0"), overlap("00:01.0"));
     assert_eq!(withheld(&booted, "00:03.0"), None);
     assert_eq!(withheld(&booted, "00:04.0"), overlap("00:1f.0"));
     assert_eq!(withheld(&booted, "00:1f.0"), Some(Withheld::Bridge));

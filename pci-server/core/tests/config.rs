@@ -1,6 +1,10 @@
 //! Mediated configuration space: what a holder may write, and that no sequence
 //! of writes changes anything else.
-#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test may stop at the first surprise"
+)]
 
 mod common;
 
@@ -191,7 +195,8 @@ fn clearing_status_bits_disturbs_no_neighbour() {
     // Writing Command clears nothing.
     check(0x04, Width::Word, 0x0446, &[(4, 0x46)]);
     check(0x04, Width::Dword, 0x0000_0406, &[(4, 0x06)]);
-    // PME status, and not the power state beside it.
+    // PME status, and not the power state beside it; nothing when it is not meant.
+    check(0x44, Width::Word, 0x0000, &[]);
     check(0x44, Width::Word, 0x8000, &[(0x45, 0x00)]);
     // Device Status: one bit; writing Device Control leaves the others.
     check(0x6a, Width::Word, 0x0001, &[(0x6a, 0x0e)]);
@@ -278,6 +283,19 @@ fn where_capabilities_overlap_the_stricter_one_holds() {
         );
     }
     assert_eq!(registers(&booted, at), before);
+}
+
+#[test]
+fn where_capabilities_overlap_the_order_of_the_list_does_not_matter() {
+    // MSI begins in the middle of power management.
+    let endpoint = Endpoint::new(1, 1)
+        .power_management(true)
+        .link_last_to(0x44)
+        .raw(0x44, &[5, 0, 0x80, 0]);
+    let (booted, at) = boot(endpoint.into());
+    let device = booted.assigned(0, at, 0);
+    let refusal = device.config_write(0x44, Width::Word, 0x8005).unwrap_err();
+    assert_eq!(refusal, Refusal::new(Rule::RegisterReadOnly, 0x44));
 }
 
 /// What no write of a holder may change: the header but its own bits, message registers, power state.

@@ -1,6 +1,10 @@
 //! Fault injection: every call to the surroundings fails once at every place
 //! where it is made, and what was half done is undone.
-#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test may stop at the first surprise"
+)]
 
 mod common;
 
@@ -50,7 +54,7 @@ fn each_failure_is_undone<P>(
             result.unwrap();
             return n;
         }
-        let refusal = result.expect_err("a failure is told");
+        let refusal = result.unwrap_err();
         assert!(
             matches!(refusal.rule, Rule::KernelRefused | Rule::Downstream),
             "{refusal:?}"
