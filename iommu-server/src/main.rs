@@ -1,3 +1,93 @@
-//! iommu-server: to be written.
+//! iommu-server: decides which device reaches which memory.
+//!
+//! The first thing it does is to enable every unit with all devices blocked;
+//! then it is a loop that receives requests and fault events and lets
+//! `iommu-core` decide. The kernel's part is [`kernel`], the units' is
+//! [`units`].
+//!
+//! It must not hand out memory that a unit has not confirmed to have forgotten,
+//! wait for a client, or call anybody but the timer service.
+
 #![no_std]
 #![no_main]
+
+mod kernel;
+mod units;
+
+use heapless::Vec;
+use iommu_core::{ClientLimits, Setup, Shard, Storage, vtd};
+use sel4_glue::{Answer, CSpace, Incoming, Pd, Server, log, start};
+use static_cell::ConstStaticCell;
+use system::info::Slots;
+use system::layout::event;
+use system::model::MAX_CLIENTS;
+
+use kernel::Kernel;
+
+sel4_rt::entry!(main);
+
+// Too large for a stack.
+static STORAGE: ConstStaticCell<Storage> = ConstStaticCell::new(Storage::new());
+static UNITS: ConstStaticCell<vtd::Storage> = ConstStaticCell::new(vtd::Storage::new());
+
+fn main(_argument: u64) -> ! {
+    let pd = Pd::start();
+    let info = pd.iommu_info();
+    let cspace = pd.cspace();
+    let backend = units::start(pd, cspace, UNITS.take());
+
+    let limits: Vec<ClientLimits, MAX_CLIENTS> = pd
+        .info()
+        .clients
+        .iter()
+        .map(|client| ClientLimits {
+            quota: client.dma_quota,
+            window_bits: client.window_bits,
+        })
+        .collect();
+    let setup = Setup {
+        clients: &limits,
+        buses: &info.shard_buses,
+        slots: unused(pd, cspace),
+        pool: &info.pool,
+    };
+    let kernel = Kernel::new(pd, cspace);
+    let mut shard = match Shard::new(STORAGE.take(), kernel, backend, &setup) {
+        Ok(shard) => shard,
+        Err(error) => {
+            log!("{error}");
+            start::stop("the shard's resources make no sense")
+        }
+    };
+
+    let mut server = Server::new(pd);
+    pd.ready();
+    let mut incoming = server.receive();
+    loop {
+        let reply = match incoming {
+            Incoming::Request { badge, message } => shard.serve(badge, &message, Answer::new),
+            Incoming::Events(flags) => {
+                for unit in 0..info.units.len() {
+                    if flags & event::INTERRUPT << unit != 0 {
+                        shard.on_interrupt(unit);
+                    }
+                }
+                if flags & event::TIMER != 0 {
+                    shard.on_timer();
+                }
+                None
+            }
+        };
+        incoming = server.reply_and_receive(reply);
+    }
+}
+
+/// The slots that nothing of the start has taken: the pool hands out the lowest first. From here on
+/// the shard keeps account of them.
+fn unused(pd: &Pd, cspace: &CSpace) -> Slots {
+    let all = pd.info().free_slots;
+    Slots {
+        first: all.first.saturating_add(cspace.used()),
+        count: cspace.free(),
+    }
+}

@@ -8,6 +8,7 @@ use system::pool::NumberPool;
 
 use crate::backend::Extent;
 use crate::env::Slot;
+use crate::place::Place;
 use crate::pool::Block;
 
 /// Most buffers and shares at a time.
@@ -111,43 +112,50 @@ impl Buffer {
 
 struct Entry {
     generation: u16,
-    buffer: Option<Buffer>,
+    buffer: Place<Buffer>,
 }
 
 /// The table.
 pub struct Buffers {
     entries: [Entry; MAX_BUFFERS],
-    places: Option<NumberPool<{ MAX_BUFFERS / 64 }>>,
+    places: NumberPool<{ MAX_BUFFERS / 64 }>,
 }
 
 impl Buffers {
-    /// An empty table.
+    /// An empty table, all zeros, without room for anything before [`Self::open`].
     pub const fn new() -> Self {
         Self {
             entries: [const {
                 Entry {
                     generation: 0,
-                    buffer: None,
+                    buffer: Place::Empty,
                 }
             }; MAX_BUFFERS],
-            places: NumberPool::new(0, MAX_BUFFERS as u32),
+            places: NumberPool::empty(),
+        }
+    }
+
+    /// Lets the table be filled.
+    pub fn open(&mut self) {
+        if let Some(places) = NumberPool::new(0, MAX_BUFFERS as u32) {
+            self.places = places;
         }
     }
 
     /// Puts a buffer into a free place, which begins a new life.
     pub fn insert(&mut self, buffer: Buffer) -> Option<u16> {
-        let index = self.places.as_mut()?.take()?;
+        let index = self.places.take()?;
         let entry = self.entries.get_mut(index as usize)?;
         // 0 is the generation of badges that have none.
         entry.generation = entry.generation % MAX_GENERATION + 1;
-        entry.buffer = Some(buffer);
+        entry.buffer = Place::Taken(buffer);
         Some(index as u16)
     }
 
     /// Takes a buffer out; its badge is stale from now on.
     pub fn remove(&mut self, index: u16) -> Option<Buffer> {
         let buffer = self.entries.get_mut(usize::from(index))?.buffer.take()?;
-        let _ = self.places.as_mut()?.give(index.into());
+        let _ = self.places.give(index.into());
         Some(buffer)
     }
 
@@ -164,7 +172,7 @@ impl Buffers {
     #[inline]
     pub fn find(&self, badge: Badge) -> Option<u16> {
         let entry = self.entries.get(usize::from(badge.index))?;
-        let current = entry.generation == badge.generation && entry.buffer.is_some();
+        let current = entry.generation == badge.generation && entry.buffer.as_ref().is_some();
         current.then_some(badge.index)
     }
 
@@ -189,7 +197,7 @@ impl Buffers {
 
     /// Buffers and shares.
     pub fn used(&self) -> u32 {
-        self.places.as_ref().map_or(0, NumberPool::used)
+        self.places.used()
     }
 
     /// Page size, pages and pieces of a buffer; of a share, those of the buffer behind it.

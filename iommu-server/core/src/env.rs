@@ -20,6 +20,15 @@ pub enum EffectError {
     Kernel(u64),
 }
 
+/// What goes into a grant window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placed {
+    /// A buffer capability: to call the server with, never to receive from its endpoint.
+    Buffer,
+    /// A frame: to read and write.
+    Frame,
+}
+
 /// Something worth a line in the log. Never on a path that a client repeats at will.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Note {
@@ -90,11 +99,18 @@ pub trait Env {
     /// The kernel's.
     fn mint(&mut self, badge: Badge, into: Slot) -> Result<(), EffectError>;
 
-    /// Copies the capability in `slot` to slot `window_slot` of the client's grant window.
+    /// Copies the capability in `slot` to slot `window_slot` of the client's grant window, with the
+    /// rights that a client may have of this kind.
     ///
     /// # Errors
     /// `Occupied`, or the kernel's.
-    fn place(&mut self, slot: Slot, client: ClientId, window_slot: u16) -> Result<(), EffectError>;
+    fn place(
+        &mut self,
+        what: Placed,
+        slot: Slot,
+        client: ClientId,
+        window_slot: u16,
+    ) -> Result<(), EffectError>;
 
     /// Empties slot `window_slot` of the client's grant window, which [`Self::place`] has just filled.
     fn take_back(&mut self, client: ClientId, window_slot: u16);

@@ -18,6 +18,7 @@ use ipc_proto::{BadgeKind, Call, ClientId, Message, Refusal, Rule, iommu};
 use system::info::{MAX_UNITS, Slots as SlotRange, UntypedPiece};
 use system::layout::MAX_SHARDS;
 use system::model::MAX_CLIENTS;
+use thiserror::Error;
 
 use crate::backend::{Backend, BackendError};
 use crate::buffers::{Buffers, Certainty, MAX_BUFFERS};
@@ -54,11 +55,13 @@ pub struct Setup<'s> {
 }
 
 /// Why a shard cannot start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum SetupError {
     /// More clients, shards or slots than there is room for.
+    #[error("there are more clients, shards or slots than there is room for")]
     TooMany,
     /// A piece of the pool is unusable (its number).
+    #[error("piece {0} of the pool of DMA memory is no aligned power of two of pages")]
     Piece(usize),
 }
 
@@ -114,7 +117,7 @@ impl Storage {
             buffers: Buffers::new(),
             clients: [const { Client::new() }; MAX_CLIENTS],
             devices: Vec::new(),
-            slots: Slots::new(0, 0),
+            slots: None,
         }
     }
 }
@@ -168,6 +171,7 @@ impl<'a, E: Env, B: Backend> Shard<'a, E, B> {
                 return Err(SetupError::Piece(number));
             }
         }
+        storage.buffers.open();
         let share = MAX_BUFFERS / setup.clients.len().max(1);
         Ok(Self {
             env,

@@ -26,6 +26,7 @@ use system::info::MAX_UNITS;
 
 use crate::TableMemory;
 use crate::backend::{Addressing, Backend, BackendError, DomainId, Drained, Extent, Fault};
+use crate::place::Place;
 use capability::{Capabilities, Geometry};
 use paging::AddressSpace;
 use queue::{Changed, Invalidate};
@@ -41,7 +42,7 @@ const MIN_TABLES_A_DOMAIN: u32 = 8;
 /// Memory of the back end, too large for a stack.
 pub struct Storage {
     meta: [Meta; MAX_TABLE_PAGES],
-    domains: [Option<Domain>; MAX_DOMAINS],
+    domains: [Place<Domain>; MAX_DOMAINS],
 }
 
 impl Storage {
@@ -50,7 +51,7 @@ impl Storage {
     pub const fn new() -> Self {
         Self {
             meta: [Meta::EMPTY; MAX_TABLE_PAGES],
-            domains: [const { None }; MAX_DOMAINS],
+            domains: [const { Place::Empty }; MAX_DOMAINS],
         }
     }
 }
@@ -112,7 +113,7 @@ pub struct Report {
 pub struct Vtd<'a, M, T> {
     units: Vec<Entry<M>, MAX_UNITS>,
     tables: Tables<'a, T>,
-    domains: &'a mut [Option<Domain>; MAX_DOMAINS],
+    domains: &'a mut [Place<Domain>; MAX_DOMAINS],
     geometry: Option<Geometry>,
     tables_a_domain: u32,
 }
@@ -299,7 +300,7 @@ enum Forget {
 }
 
 fn find_domain(
-    domains: &mut [Option<Domain>; MAX_DOMAINS],
+    domains: &mut [Place<Domain>; MAX_DOMAINS],
     domain: DomainId,
 ) -> Option<&mut Domain> {
     // Domain n is in place n - 1: there is no domain 0.
@@ -355,13 +356,13 @@ impl<M: Mmio, T: TableMemory> Backend for Vtd<'_, M, T> {
         let place = self
             .domains
             .iter()
-            .position(Option::is_none)
+            .position(|place| place.as_ref().is_none())
             .filter(|place| (*place as u32 + 1) < geometry.domains)
             .ok_or(BackendError::DomainsExhausted)?;
         let space = AddressSpace::new(&mut self.tables, &geometry, self.tables_a_domain)
             .map_err(|Exhausted| BackendError::TablesExhausted)?;
         if let Some(slot) = self.domains.get_mut(place) {
-            *slot = Some(Domain {
+            *slot = Place::Taken(Domain {
                 space,
                 attached: [0; MAX_UNITS],
                 fate: Fate::Usable,
@@ -379,7 +380,7 @@ impl<M: Mmio, T: TableMemory> Backend for Vtd<'_, M, T> {
         // The last detach on each unit made it forget all of the domain, and nothing can have been
         // cached since.
         let place = usize::from(domain.0).wrapping_sub(1);
-        if let Some(found) = self.domains.get_mut(place).and_then(Option::take) {
+        if let Some(found) = self.domains.get_mut(place).and_then(Place::take) {
             found.space.destroy(&mut self.tables);
         }
         Ok(())
@@ -545,11 +546,11 @@ impl<M: Mmio, T: TableMemory> Backend for Vtd<'_, M, T> {
     }
 
     fn tables_used(&self) -> u32 {
-        let domains = self.domains.iter().flatten();
+        let domains = self.domains.iter().filter_map(Place::as_ref);
         domains.map(|domain| domain.space.count()).sum()
     }
 
     fn domains_used(&self) -> u32 {
-        self.domains.iter().flatten().count() as u32
+        self.domains.iter().filter_map(Place::as_ref).count() as u32
     }
 }

@@ -8,7 +8,7 @@ use ipc_proto::{ClientId, PagePreference, Refusal, Rule};
 use super::{Shard, effect_refusal, pool_refusal};
 use crate::backend::{Addressing, Backend};
 use crate::buffers::{Buffer, Content, Fate, MAX_BLOCKS, MAX_PAGES, Piece};
-use crate::env::{EffectError, Env, Note, Slot};
+use crate::env::{EffectError, Env, Note, Placed, Slot};
 use crate::pool::{Block, PoolError};
 
 const SMALL_BITS: u8 = 12;
@@ -159,18 +159,19 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
         };
         buffer.master = Some(master);
         let holder = buffer.holder;
-        self.place(master, holder, window_slot)
+        self.place(Placed::Buffer, master, holder, window_slot)
     }
 
     /// Copies a capability into a window.
-    pub(super) fn place(
+    fn place(
         &mut self,
+        what: Placed,
         slot: Slot,
         client: ClientId,
         window_slot: u16,
     ) -> Result<(), Refusal> {
         self.env
-            .place(slot, client, window_slot)
+            .place(what, slot, client, window_slot)
             .map_err(|error| match error {
                 EffectError::Occupied => Refusal::new(Rule::WindowSlotOccupied, window_slot.into()),
                 EffectError::Kernel(number) => Refusal::new(Rule::KernelRefused, number),
@@ -202,7 +203,9 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
             for page in first.max(piece_first)..end.min(piece_end) {
                 let frame = frames + (page - piece_first);
                 // The sum is inside the window, which was checked.
-                if let Err(refusal) = self.place(frame, holder, slot.wrapping_add(placed)) {
+                if let Err(refusal) =
+                    self.place(Placed::Frame, frame, holder, slot.wrapping_add(placed))
+                {
                     for done in 0..placed {
                         self.env.take_back(holder, slot.wrapping_add(done));
                     }

@@ -11,7 +11,7 @@ use std::vec::Vec;
 
 use ipc_proto::{Badge, ClientId};
 
-use crate::{EffectError, Env, Note, Slot};
+use crate::{EffectError, Env, Note, Placed, Slot};
 
 /// The error that provoked refusals carry.
 pub const PROVOKED: u64 = 77;
@@ -261,7 +261,13 @@ impl Env for Kernel {
         Ok(())
     }
 
-    fn place(&mut self, slot: Slot, client: ClientId, window_slot: u16) -> Result<(), EffectError> {
+    fn place(
+        &mut self,
+        what: Placed,
+        slot: Slot,
+        client: ClientId,
+        window_slot: u16,
+    ) -> Result<(), EffectError> {
         let state = &mut *self.0.borrow_mut();
         state.step()?;
         let place = Place::Window(client.0, window_slot);
@@ -269,6 +275,8 @@ impl Env for Kernel {
             return Err(EffectError::Occupied);
         }
         let cap = state.cap(slot);
+        let endpoint = matches!(cap.object, Object::Endpoint { .. });
+        assert_eq!(endpoint, what == Placed::Buffer);
         state.insert(place, cap.id, cap.object);
         Ok(())
     }

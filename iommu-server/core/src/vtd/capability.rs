@@ -2,16 +2,22 @@
 //! checked once, and [`Geometry`]: what all units of a shard have in common,
 //! since one set of page tables serves them all.
 
+use thiserror::Error;
+
 /// Why a unit cannot be driven.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Unusable {
     /// The version register reads zero or all ones: nothing answers there.
+    #[error("nothing answers at its registers")]
     Absent,
     /// It has no queued invalidation.
+    #[error("it has no queued invalidation")]
     NoQueue,
     /// It has neither 3-level nor 4-level page tables (its SAGAW field).
+    #[error("it has neither 39-bit nor 48-bit addresses (SAGAW {0:#x})")]
     NoWidth(u8),
     /// Its fault records (offset in bytes) lie outside the mapped registers.
+    #[error("its fault records at {0:#x} lie outside its mapped registers")]
     FaultRecordsOutside(u32),
 }
 

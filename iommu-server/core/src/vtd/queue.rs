@@ -7,6 +7,7 @@
 //! (10.4.3, field C), so nothing here flushes caches.
 
 use hw::Mmio;
+use thiserror::Error;
 
 use super::registers::{Register, Registers, fault_status};
 use super::tables::{Page, Tables};
@@ -75,13 +76,16 @@ pub struct Drain {
 }
 
 /// Why a batch was not confirmed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum QueueError {
     /// The status was not written in [`STATUS_POLLS`] polls.
+    #[error("no confirmation in time")]
     Timeout,
     /// The unit stopped at a descriptor that it calls invalid (IQE).
+    #[error("it calls a descriptor invalid")]
     Rejected,
     /// A device answered wrongly (ICE) or not at all (ITE).
+    #[error("a device did not answer, twice")]
     Device,
 }
 

@@ -20,6 +20,7 @@
 //! refuses everything at once, without polling.
 
 use hw::Mmio;
+use thiserror::Error;
 
 use super::capability::{Capabilities, Unusable};
 use super::queue::{Drain, Invalidate, Queue, QueueError};
@@ -39,19 +40,25 @@ pub struct FaultMessage {
 }
 
 /// Why a unit does not work.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum UnitError {
     /// It cannot be driven.
+    #[error("it cannot be driven: {0}")]
     Unusable(Unusable),
     /// The units of the shard have no common number of table levels.
+    #[error("the units have no common number of page-table levels")]
     NoCommonLevels,
     /// No table is left for its root or queue.
+    #[error("no memory is left for its tables")]
     Tables,
     /// It did not carry out a command: the status bits that did not follow.
+    #[error("it did not carry out a command (status bits {0:#x})")]
     Command(u32),
     /// Firmware's invalidation queue did not drain.
+    #[error("the invalidation queue that firmware left does not drain")]
     OldQueue,
     /// It did not confirm an invalidation.
+    #[error("an invalidation failed: {0}")]
     Queue(QueueError),
 }
 
