@@ -14,6 +14,8 @@ use system::model::End;
 pub const BOOT_METRIC: &str = "boot_to_first_assign_ms";
 /// Name of the host's metric for the whole run.
 pub const RUN_METRIC: &str = "run_ms";
+/// Detail of an expected check that did not come.
+pub const NEVER_SAID: &str = "expected, and never said";
 /// Checks of figures are named so.
 const METRIC: &str = "metric.";
 /// Under this name the judge's own checks are reported.
@@ -219,7 +221,7 @@ fn demand_check(expect: &ExpectedCheck, digests: &Digests, checks: &mut Vec<Chec
             ok: never,
             detail: match never {
                 true => "never said, as it should be here".into(),
-                false => "expected, and never said".into(),
+                false => NEVER_SAID.into(),
             },
         });
         return;

@@ -3,7 +3,9 @@
 
 use super::Files;
 use crate::description::{Description, ROOT, bytes};
-use crate::judge::{BOOT_METRIC, Ending, Outcome, RUN_METRIC, Verdict, resources};
+use crate::judge::{
+    BOOT_METRIC, Check, Ending, NEVER_SAID, Outcome, RUN_METRIC, Verdict, resources,
+};
 use crate::qemu::Run;
 use crate::symbols::Fault;
 use crate::transcript::{Event, Held, Line};
@@ -13,6 +15,8 @@ use std::fmt;
 
 /// Lines shown of a run that did not come to its end.
 const LAST_LINES: usize = 20;
+/// Room for a check's name.
+const CHECK_WIDTH: usize = 24;
 
 /// All that there is to tell of a run. Displays as text with colours;
 /// `anstream` removes them where none belong.
@@ -112,39 +116,41 @@ impl Account<'_> {
     }
 
     fn checks(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut heading = "";
-        let width = self
-            .verdict
-            .checks
-            .iter()
-            .map(|check| short(&check.name).1.len())
-            .max();
-        let width = width.unwrap_or(0).min(40);
-        let mut checks: Vec<_> = self.verdict.checks.iter().collect();
-        // By PD, in the order in which they first spoke.
-        let order: Vec<&str> = checks.iter().map(|check| short(&check.name).0).collect();
-        checks.sort_by_key(|check| order.iter().position(|pd| *pd == short(&check.name).0));
+        let checks = &self.verdict.checks;
+        let mut pds: Vec<&str> = Vec::new();
+        for check in checks {
+            let pd = short(&check.name).0;
+            if !pds.contains(&pd) {
+                pds.push(pd);
+            }
+        }
         if !checks.is_empty() {
             title(f, "Checks")?;
         }
-        for check in checks {
-            let (pd, name) = short(&check.name);
-            if pd != heading {
-                writeln!(f, "  {} {}", pd.cyan(), self.about(pd).dimmed())?;
-                heading = pd;
+        for pd in pds {
+            writeln!(f, "  {} {}", pd.cyan(), self.about(pd).dimmed())?;
+            let of_pd = checks.iter().filter(|check| short(&check.name).0 == pd);
+            let (missing, said): (Vec<&Check>, Vec<&Check>) =
+                of_pd.partition(|check| !check.ok && check.detail == NEVER_SAID);
+            for check in &said {
+                self.check(f, check)?;
             }
-            let (mark, style) = match check.ok {
-                true => ("ok  ", Style::new().green()),
-                false => ("FAIL", Style::new().red().bold()),
-            };
-            writeln!(
-                f,
-                "    {} {name:width$}  {}",
-                mark.style(style),
-                check.detail
-            )?;
+            if !missing.is_empty() {
+                let names: Vec<&str> = missing.iter().map(|check| short(&check.name).1).collect();
+                let count = format!("{} {NEVER_SAID}:", missing.len());
+                writeln!(f, "    {} {count} {}", failed(), names.join(", "))?;
+            }
         }
         Ok(())
+    }
+
+    fn check(&self, f: &mut fmt::Formatter<'_>, check: &Check) -> fmt::Result {
+        let mark = match check.ok {
+            true => "ok  ".green().to_string(),
+            false => failed(),
+        };
+        let name = short(&check.name).1;
+        writeln!(f, "    {mark} {name:CHECK_WIDTH$}  {}", check.detail)
     }
 
     /// What the description says about a PD.
@@ -253,6 +259,10 @@ impl Account<'_> {
             self.workspace.shown(&self.files.log)
         )
     }
+}
+
+fn failed() -> String {
+    "FAIL".red().bold().to_string()
 }
 
 /// `<pd>.<check>`, apart.
