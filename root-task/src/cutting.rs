@@ -1,8 +1,11 @@
 //! Carrying out cuts: retypes of untypeds that `root-core` planned.
 
+use alloc::format;
+use alloc::string::String;
+
 use root_core::carve::{Cut, Piece};
 use sel4::object::RETYPE_MAX;
-use sel4::{FrameSize, ObjectType, Result, Untyped, Window};
+use sel4::{FrameSize, ObjectType, Untyped, Window};
 
 use crate::stock::CNODE;
 
@@ -24,16 +27,26 @@ pub const fn frame_size(piece: Piece) -> Option<FrameSize> {
     }
 }
 
-/// Carries out cuts in order.
-pub fn cut(cuts: &[Cut]) -> Result {
+/// Carries out cuts in order. An error names the piece that could not be cut.
+pub fn cut(cuts: &[Cut]) -> Result<(), String> {
     for cut in cuts {
-        make(cut.from.into(), object(cut.piece), cut.slot, cut.count)?;
+        let made = make(cut.from.into(), object(cut.piece), cut.slot, cut.count);
+        made.map_err(|error| {
+            let Cut {
+                from,
+                base,
+                piece,
+                count,
+                ..
+            } = cut;
+            format!("{count} x {piece:?} at {base:#x} of the untyped in slot {from}: {error}")
+        })?;
     }
     Ok(())
 }
 
 /// Makes any number of objects of one kind, in slots from `first` on.
-pub fn make(untyped: u64, kind: ObjectType, first: u32, count: u32) -> Result {
+pub fn make(untyped: u64, kind: ObjectType, first: u32, count: u32) -> sel4::Result {
     let mut done = 0;
     while done < count {
         let some = (count - done).min(RETYPE_MAX);

@@ -19,7 +19,7 @@ use root_core::facts::{Host, Machine, Memory, Timer, Unit, Untyped};
 use root_core::region::{PAGE, Region, RegionSet};
 use sel4::bootinfo::{extra, extra_chunks};
 use sel4::{BootInfo, Frame, MemoryKind};
-use sel4_glue::root::{SHOWN_PAGES, Space};
+use sel4_glue::root::{SHOWN_PAGES, Space, physical_address_bits};
 use sel4_glue::{EcamSpace, MmioRegion};
 
 use crate::cutting::{cut, frame_size};
@@ -54,6 +54,7 @@ pub fn facts(boot: &BootInfo<'_>, extra_information: &[u8]) -> Machine {
         untypeds: untypeds.collect(),
         empty_slots: (boot.empty.start as u32, boot.empty.end as u32),
         cores: boot.nodes as u8,
+        physical_bits: physical_address_bits(),
         kernel_iommu_levels: boot.io_page_table_levels,
         tsc_mhz: boot.tsc_mhz.or_else(later_tsc).unwrap_or(0) as u32,
         ..Machine::default()

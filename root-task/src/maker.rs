@@ -75,8 +75,8 @@ impl<'a> Maker<'a> {
 
     /// Cuts memory, makes what PDs share, and the objects of all servers.
     pub fn begin(&self) -> Result<(), String> {
-        doing(cut(&self.plan.device_cuts), "cutting device memory")?;
-        doing(cut(&self.plan.ram_cuts), "cutting RAM")?;
+        cut(&self.plan.device_cuts).map_err(|error| format!("cutting device memory: {error}"))?;
+        cut(&self.plan.ram_cuts).map_err(|error| format!("cutting RAM: {error}"))?;
         let rings = self.plan.rings;
         let pages = rings.count * RING_PAGES;
         let frame = ObjectType::Frame(FrameSize::Small);

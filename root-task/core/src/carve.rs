@@ -17,8 +17,9 @@ use crate::region::{LARGE_PAGE, PAGE, Region, RegionSet};
 const PAGE_BITS: u8 = 12;
 /// Log2 of a large page.
 const LARGE_BITS: u8 = 21;
-/// Log2 of the largest untyped (`seL4_MaxUntypedBits` on x86_64).
-const MOST_BITS: u8 = 47;
+/// Log2 of the largest piece. The kernel aligns memory as it sees it, at physical addresses shifted by 2^39
+/// (`PPTR_BASE` of 5.0.0): a larger piece would not lie where its physical address says.
+const MOST_BITS: u8 = 39;
 
 /// What a wanted range becomes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

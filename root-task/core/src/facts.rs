@@ -80,6 +80,8 @@ pub struct Machine {
     pub empty_slots: (u32, u32),
     /// Cores that the kernel runs.
     pub cores: u8,
+    /// Bits of a physical address that the processor has.
+    pub physical_bits: u8,
     /// Local APIC id of each core, as far as known.
     pub apic_ids: Vec<u32>,
     /// Levels of the page tables of the kernel's own IOMMU driver; 0 when it is off.

@@ -22,8 +22,9 @@ use crate::region::{PAGE, Region, RegionSet};
 const CHIPSET: u64 = 0xfec0_0000;
 /// Where memory above the 32-bit space begins.
 const FOUR_GIB: u64 = 1 << 32;
-/// Where addresses end that an untyped can cover.
-const TOP: u64 = 1 << 47;
+/// Most address bits that are handed on: with more, the pieces of a shard would be too many
+/// (`system::info::MAX_UNTYPED`, at most 2^39 bytes each).
+const MOST_ADDRESS_BITS: u8 = 45;
 /// Memory below this is firmware's and the BIOS area's, whatever else.
 const FIRST_MIB: u64 = 1 << 20;
 
@@ -234,7 +235,8 @@ pub fn pci_space(machine: &Machine) -> RegionSet {
     // What firmware reserves at the end of RAM is not told apart from device memory; it ends at a
     // multiple of this.
     let low = low.next_multiple_of(FIRST_MIB);
-    let wide: RegionSet = [Region::new(low, CHIPSET), Region::new(high, TOP)]
+    let top = 1 << machine.physical_bits.min(MOST_ADDRESS_BITS);
+    let wide: RegionSet = [Region::new(low, CHIPSET), Region::new(high, top)]
         .into_iter()
         .flatten()
         .collect();
@@ -301,6 +303,7 @@ pub(crate) mod tests {
             untypeds: list,
             empty_slots: (5000, 65536),
             cores: 1,
+            physical_bits: 40,
             apic_ids: vec![0],
             kernel_iommu_levels: 0,
             tsc_mhz: 2600,
@@ -349,7 +352,7 @@ pub(crate) mod tests {
             [
                 region(0x2000_0000, 0xb000_0000),
                 region(0xc000_0000, 0xfec0_0000),
-                region(1 << 32, 1 << 47)
+                region(1 << 32, 1 << 40)
             ]
         );
         assert_eq!(

@@ -120,6 +120,19 @@ pub fn use_ipc_buffer(boot: &BootInfo<'_>) {
     unsafe { sel4::init_ipc_buffer(ptr::with_exposed_provenance_mut(boot.ipc_buffer as usize)) }
 }
 
+/// Bits of a physical address that the processor has (Intel SDM volume 2A, CPUID leaf 80000008h); 36 where it
+/// does not say.
+#[must_use]
+pub fn physical_address_bits() -> u8 {
+    use core::arch::x86_64::__cpuid;
+    const LEAF: u32 = 0x8000_0008;
+    match __cpuid(0x8000_0000).eax {
+        // The lowest byte of the register.
+        highest if highest >= LEAF => __cpuid(LEAF).eax as u8,
+        _ => 36,
+    }
+}
+
 /// Where page tables for the root task come from.
 pub trait Tables {
     /// Makes a page table of some level; the address of its capability.
@@ -166,35 +179,37 @@ impl<T: Tables> Space<T> {
         &mut self.tables
     }
 
-    /// Maps a frame, and the tables that are missing.
-    fn map(&mut self, frame: Frame, address: u64, caching: Caching) -> Result {
-        // Three levels can be missing, each is found out by one attempt.
-        for _ in 0..4 {
-            match frame.map(self.vspace, address, Rights::READ_WRITE, caching) {
-                Err(Error::FailedLookup) => self.add_table(address)?,
-                done => return done,
-            }
-        }
-        Err(Error::FailedLookup)
-    }
-
-    /// Adds the highest table that is missing at `address`.
-    fn add_table(&mut self, address: u64) -> Result {
-        let table = PageTable::at(self.tables.make(ObjectType::PageTable)?);
-        match table.map(self.vspace, address) {
+    /// Maps a frame, and the tables that are missing above it.
+    fn map(&mut self, frame: Frame, size: FrameSize, address: u64, caching: Caching) -> Result {
+        match frame.map(self.vspace, address, Rights::READ_WRITE, caching) {
             Err(Error::FailedLookup) => {}
             done => return done,
         }
+        if size == FrameSize::Small {
+            let table = PageTable::at(self.tables.make(ObjectType::PageTable)?);
+            match table.map(self.vspace, address) {
+                Err(Error::FailedLookup) => {
+                    self.add_directory(address)?;
+                    table.map(self.vspace, address)?;
+                }
+                done => done?,
+            }
+        } else {
+            self.add_directory(address)?;
+        }
+        frame.map(self.vspace, address, Rights::READ_WRITE, caching)
+    }
+
+    /// Adds a page directory, and the table above it if that is missing too.
+    fn add_directory(&mut self, address: u64) -> Result {
         let directory = PageDirectory::at(self.tables.make(ObjectType::PageDirectory)?);
         match directory.map(self.vspace, address) {
-            Ok(()) => return table.map(self.vspace, address),
             Err(Error::FailedLookup) => {}
-            Err(error) => return Err(error),
+            done => return done,
         }
         let pdpt = Pdpt::at(self.tables.make(ObjectType::Pdpt)?);
         pdpt.map(self.vspace, address)?;
-        directory.map(self.vspace, address)?;
-        table.map(self.vspace, address)
+        directory.map(self.vspace, address)
     }
 
     /// Maps `pages` (at most [`SHOWN_PAGES`]) pages of RAM or firmware's tables, whose capabilities lie in slots from
@@ -217,6 +232,7 @@ impl<T: Tables> Space<T> {
             let address = SHOW + u64::from(mapped) * PAGE;
             result = self.map(
                 Frame::at(first + u64::from(mapped)),
+                FrameSize::Small,
                 address,
                 Caching::WriteBack,
             );
@@ -260,7 +276,7 @@ impl<T: Tables> Space<T> {
         let address = self.addresses(physical, bytes);
         let mut at = address;
         for (frame, size) in frames {
-            self.map(frame, at, Caching::Uncacheable)?;
+            self.map(frame, size, at, Caching::Uncacheable)?;
             at += size.bytes();
         }
         // SAFETY: the range was handed out once; if the mapping goes away an access is a page fault.
@@ -299,6 +315,7 @@ impl<T: Tables> Space<T> {
         for page in 0..u64::from(pages) {
             self.map(
                 Frame::at(first + page),
+                FrameSize::Small,
                 address + page * PAGE,
                 Caching::WriteBack,
             )?;

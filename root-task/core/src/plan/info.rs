@@ -11,6 +11,7 @@ use system::model::{self, Name};
 
 use super::grants::SERIAL_PORTS;
 use super::{Foreign, Inputs, Kind, Pd, Plan, PlanError};
+use crate::facts::Unit;
 use crate::plan::build::uses_units;
 
 /// Message address of a fixed interrupt to a local APIC (Intel SDM volume 3, 11.11.1), without the APIC's id.
@@ -128,7 +129,8 @@ impl Plan {
                 bytes: unit.bytes,
                 paddr: unit.base,
                 segment: unit.segment,
-                include_all: unit.include_all,
+                // QEMU names each device of its one unit instead; the unit takes them all.
+                include_all: unit.include_all || is_alone(&inputs.machine.units, unit),
                 irq_handler: *handler,
                 irq_address: MESSAGE_ADDRESS | u64::from(apic_id(inputs, 0)) << 12,
                 irq_data: u32::from(irq.vector) + u32::from(inputs.kernel.cpu_vector_base),
@@ -247,6 +249,15 @@ impl Plan {
             pds,
         })
     }
+}
+
+/// Is it the only unit of its segment?
+fn is_alone(units: &[Unit], unit: &Unit) -> bool {
+    units
+        .iter()
+        .filter(|other| other.segment == unit.segment)
+        .count()
+        == 1
 }
 
 /// Local APIC id of a core; of the first where the table says nothing of it.

@@ -347,6 +347,30 @@ fn the_iommu_server_gets_units_pool_and_contiguous_tables() {
 }
 
 #[test]
+fn the_only_unit_of_a_segment_takes_all_devices() {
+    let mut machine = q35(hosts());
+    let takes_all = |machine: &Machine| -> Vec<bool> {
+        with(machine, &system(&clients()), |inputs| {
+            let plan = Plan::make(inputs).unwrap();
+            let info = plan.info(inputs, plan.pd(3).unwrap()).unwrap();
+            let Role::Iommu(iommu) = &info.role else {
+                panic!()
+            };
+            iommu.units.iter().map(|unit| unit.include_all).collect()
+        })
+    };
+    machine.units[0].include_all = false;
+    assert_eq!(takes_all(&machine), [true]);
+    machine.units.push(crate::facts::Unit {
+        base: 0xfed9_1000,
+        ..machine.units[0]
+    });
+    assert_eq!(takes_all(&machine), [false, false]);
+    machine.units[1].segment = 1;
+    assert_eq!(takes_all(&machine), [true, true]);
+}
+
+#[test]
 fn vectors_are_shared_out_below_those_of_servers() {
     let plan = two_shards();
     assert_eq!((plan.irqs[1].vector, plan.irqs[1].pd), (106, pd::TIMER));
