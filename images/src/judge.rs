@@ -308,6 +308,8 @@ fn departures(description: &Description, transcript: &Transcript, checks: &mut V
         let (ok, detail) = match how {
             Some(Departure::Exit(code)) => (*code == 0, format!("exit code {code}")),
             Some(Departure::Fault(what)) => (client.may_fault, format!("fault: {what}")),
+            Some(Departure::Killed) => (client.may_fault, "killed".into()),
+            Some(Departure::Stopped) => (!client.must_finish, "stopped at the end".into()),
             None if stops_short(description) => continue,
             None if client.must_finish && description.system.end == End::Finished => {
                 (false, "never ended".into())

@@ -1,12 +1,12 @@
 //! Where in a program an address is: for faults that the root task prints.
 
-use crate::description::Description;
+use crate::description::{Description, ROOT};
 use crate::programs::{Programs, SERVERS};
 use crate::transcript::Transcript;
 use std::path::Path;
 
-/// What a line of the root task about a fault holds: `... fault ... ip=0x<hexadecimal>`.
-const MARK: &str = "ip=0x";
+/// How a line of the root task about a fault begins; the PD's name follows.
+const MARK: &str = "fault: ";
 
 /// A fault with its place in the source.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,47 +26,39 @@ pub fn faults(
 ) -> Vec<Fault> {
     let mut faults = Vec::new();
     for line in &transcript.lines {
-        let Some(address) = address(&line.text) else {
-            continue;
-        };
-        if line.pd.as_deref() != Some(crate::description::ROOT) {
+        if line.pd.as_deref() != Some(ROOT) {
             continue;
         }
-        let place = program(description, &line.text)
-            .and_then(|program| place(&programs.path(program), address));
+        // The lines with registers have no address of this form.
+        let Some((pd, address)) = parse(&line.text) else {
+            continue;
+        };
         faults.push(Fault {
             line: line.text.clone(),
-            place,
+            place: program(description, pd)
+                .and_then(|program| place(&programs.path(program), address)),
         });
     }
     faults
 }
 
-fn address(text: &str) -> Option<u64> {
-    if !text.contains("fault") {
-        return None;
-    }
-    let rest = text.split_once(MARK)?.1;
+/// Name and address of `fault: <pd>: ... at 0x<hexadecimal>...`.
+fn parse(text: &str) -> Option<(&str, u64)> {
+    let (pd, what) = text.strip_prefix(MARK)?.split_once(": ")?;
+    let (_, rest) = what.split_once(" at 0x")?;
     let digits = rest.split(|c: char| !c.is_ascii_hexdigit()).next()?;
-    u64::from_str_radix(digits, 16).ok()
+    Some((pd, u64::from_str_radix(digits, 16).ok()?))
 }
 
-/// The program of the PD that the line names.
-fn program<'d>(description: &'d Description, text: &str) -> Option<&'d str> {
-    let mut words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
-    words.find_map(|word| {
-        let client = description
-            .system
-            .clients
-            .iter()
-            .find(|client| client.name.as_str() == word)
-            .map(|client| client.program.as_str());
+/// The program of a PD.
+fn program<'d>(description: &'d Description, pd: &str) -> Option<&'d str> {
+    let clients = &description.system.clients;
+    let client = clients.iter().find(|client| client.name.as_str() == pd);
+    client.map(|client| client.program.as_str()).or_else(|| {
         // A shard's name is its program's, with a number behind it.
-        client.or_else(|| {
-            SERVERS.into_iter().find(|server| {
-                word.strip_prefix(server)
-                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
-            })
+        SERVERS.into_iter().find(|server| {
+            pd.strip_prefix(server)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
         })
     })
 }
@@ -102,23 +94,26 @@ mod tests {
 
     #[test]
     fn only_faults_have_addresses() {
-        assert_eq!(address("fault of a: ip=0x40123f sp=0x1"), Some(0x40_123f));
-        assert_eq!(address("started a: ip=0x40123f"), None);
-        assert_eq!(address("fault of a: sp=0x1"), None);
+        let page = "fault: a: page fault: write of 0x10 at 0x40123f (error code 0x6)";
+        assert_eq!(parse(page), Some(("a", 0x40_123f)));
+        assert_eq!(
+            parse("fault: a-1: panicked at 0x401000, see its log"),
+            Some(("a-1", 0x40_1000))
+        );
+        assert_eq!(parse("fault: a: rip 40123f rsp 1000 rbp 0 rflags 2"), None);
+        assert_eq!(parse("started: a: at 0x40123f"), None);
     }
 
     #[test]
-    fn the_line_says_which_program() {
+    fn the_name_says_which_program() {
         let text = "name = \"t\"\n[[client]]\nname = \"one\"\nprogram = \"p\"\n";
         let description = crate::description::read(text, Path::new("."), &["p".into()])
             .unwrap()
             .description;
-        assert_eq!(program(&description, "fault of one: ip=0x1"), Some("p"));
-        assert_eq!(
-            program(&description, "fault pd=pci-server-1 ip=0x1"),
-            Some("pci-server")
-        );
-        assert_eq!(program(&description, "fault of nobody: ip=0x1"), None);
+        assert_eq!(program(&description, "one"), Some("p"));
+        assert_eq!(program(&description, "pci-server-1"), Some("pci-server"));
+        assert_eq!(program(&description, "console"), Some("console"));
+        assert_eq!(program(&description, "nobody"), None);
     }
 
     #[test]

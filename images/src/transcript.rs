@@ -82,8 +82,12 @@ pub enum Event {
 pub enum Departure {
     /// By itself, with a code; 0 is success.
     Exit(u64),
-    /// By a fault, or stopped by the supervisor; the words say which.
+    /// By a fault; the words say which.
     Fault(String),
+    /// By the supervisor, because somebody who may had asked for it.
+    Killed,
+    /// By the supervisor, when the run was over: it did not have to end itself.
+    Stopped,
 }
 
 /// When a resource was counted.
@@ -303,6 +307,8 @@ fn gone(text: &str) -> Option<Event> {
         how: match how {
             "exit" => Departure::Exit(detail.parse().ok()?),
             "fault" => Departure::Fault(detail.to_owned()),
+            "killed" => Departure::Killed,
+            "stopped" => Departure::Stopped,
             _ => return None,
         },
     })
@@ -426,6 +432,7 @@ mod tests {
             "a| @metric x NaN",
             "root| @figure during.x.y 1",
             "root| @gone a",
+            "root| @gone a vanished",
             "root| @gone a exit zero",
             "root| @held a b c",
             "root| @held a b c class=1 bars=0:mem vectors=-",

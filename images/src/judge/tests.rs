@@ -130,6 +130,11 @@ fn whatever_is_missing_or_wrong_fails_the_run() {
         failures(&changed("@gone blk exit 0", "@gone blk fault x")),
         ["blk.exit"]
     );
+    assert_eq!(failures(&changed("blk exit 0", "blk killed")), ["blk.exit"]);
+    assert_eq!(
+        failures(&changed("blk exit 0", "blk stopped")),
+        ["blk.exit"]
+    );
     assert_eq!(failures(&changed("@end pass", "@end fail")), ["host.end"]);
     assert_eq!(failures(&changed("@booted", "@boted")), ["host.protocol"]);
     assert_eq!(
