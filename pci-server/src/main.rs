@@ -1,3 +1,62 @@
-//! pci-server: to be written.
+//! pci-server: owns the devices of one shard's buses.
+//!
+//! At its start it finds them and brings every one to rest; then it is a loop that receives requests and
+//! signals of its timer and lets `pci-core` decide. What the core needs of the kernel and of the servers
+//! below is in [`surroundings`], device memory in [`memory`].
+//!
+//! It must not wait for a client or a device, call a client or the supervisor once it is ready, or touch a
+//! bus of another shard.
+
 #![no_std]
 #![no_main]
+
+mod memory;
+mod surroundings;
+
+use pci_core::bank::Bank;
+use pci_core::{Shard, Tables};
+use sel4_glue::{Answer, Incoming, Pd, Server, Ticket, log, start};
+use static_cell::ConstStaticCell;
+use system::layout::event;
+
+use surroundings::Surroundings;
+
+sel4_rt::entry!(main);
+
+// Too large for a stack.
+static TABLES: ConstStaticCell<Tables<Ticket>> = ConstStaticCell::new(Tables::new());
+static BANK: ConstStaticCell<Bank> = ConstStaticCell::new(Bank::new());
+
+fn main(_argument: u64) -> ! {
+    let pd = Pd::start();
+    let surroundings = match Surroundings::new(pd, BANK.take()) {
+        Ok(surroundings) => surroundings,
+        Err(refusal) => {
+            log!("{refusal}");
+            start::stop("the shard's resources make no sense")
+        }
+    };
+    let mut shard = Shard::boot(
+        surroundings,
+        pd.pci_info(),
+        &pd.info().clients,
+        TABLES.take(),
+    );
+    shard.env_mut().end_start();
+
+    let mut server = Server::new(pd);
+    pd.ready();
+    let mut incoming = server.receive();
+    loop {
+        let reply = match incoming {
+            Incoming::Request { badge, message } => shard.serve(badge, &message, Answer::new),
+            Incoming::Events(flags) => {
+                if flags & event::TIMER != 0 {
+                    shard.on_timer();
+                }
+                None
+            }
+        };
+        incoming = server.reply_and_receive(reply);
+    }
+}

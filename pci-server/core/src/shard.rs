@@ -9,6 +9,8 @@ mod messages;
 mod revoke;
 mod service;
 
+use core::cell::Cell;
+
 use hw::Sbdf;
 use ipc_proto::pci;
 use ipc_proto::{Badge, Call, ClientId, DeviceState, Message, Properties, Refusal, Rule};
@@ -101,14 +103,21 @@ impl<'a, E: Env> Shard<'a, E> {
         }
     }
 
-    /// Serves one request; `None` when it was parked.
-    #[inline]
-    pub fn serve(&mut self, badge: u64, message: &Message) -> Option<Message> {
-        let reply = pci::dispatch(self, badge, message);
-        self.operations += 1;
-        if reply.is_some_and(|reply| reply.label != 0) {
-            self.refused += 1;
-        }
+    /// Serves one request: what `send` makes of the answer, `None` when the request was parked.
+    #[inline(always)]
+    pub fn serve<R>(
+        &mut self,
+        badge: u64,
+        message: &Message,
+        send: impl Fn(&Message) -> R,
+    ) -> Option<R> {
+        let refused = Cell::new(0);
+        let reply = pci::serve(self, badge, message, |reply| {
+            refused.set(u64::from(reply.label != 0));
+            send(reply)
+        });
+        self.operations = self.operations.wrapping_add(1);
+        self.refused = self.refused.wrapping_add(refused.get());
         reply
     }
 

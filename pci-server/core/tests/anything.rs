@@ -207,7 +207,7 @@ proptest! {
                     if !is_supervisor(badge) {
                         let mut message = Message::with_words(label, &words).unwrap();
                         message.cap = cap;
-                        booted.shard.borrow_mut().serve(badge, &message);
+                        booted.shard.borrow_mut().serve(badge, &message, |reply| *reply);
                     }
                 }
             }

@@ -483,7 +483,7 @@ impl Booted {
     pub fn send(&self, badge: Badge, request: pci::Request) -> Option<Message> {
         self.shard
             .borrow_mut()
-            .serve(badge.to_word(), &request.encode())
+            .serve(badge.to_word(), &request.encode(), |reply| *reply)
     }
 
     /// Lets the timer run out once, if it is armed.
@@ -576,7 +576,7 @@ impl Transport for Caller<'_> {
             .booted
             .shard
             .borrow_mut()
-            .serve(self.badge.to_word(), request);
+            .serve(self.badge.to_word(), request, |reply| *reply);
         if let Some(reply) = reply {
             return reply;
         }

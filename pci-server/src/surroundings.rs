@@ -1,0 +1,282 @@
+//! [`Surroundings`]: what the core needs, on seL4. One small implementation a trait of `pci_core::env`.
+
+use core::fmt;
+
+use hw::{Clock, ConfigSpace, Sbdf};
+use ipc_proto::{Badge, ClientId, Message, Properties, Refusal, Rule, iommu, msi, timer};
+use pci_core::MAX_ASSIGNMENTS;
+use pci_core::bank::Bank;
+use pci_core::env::{
+    Alarm, BarMemory, Grants, Host, Iommu, Parking, RegionId, Signals, Usage, VectorBlock, Vectors,
+};
+use sel4::{Notification, Rights};
+use sel4_glue::cspace::signal_client;
+use sel4_glue::{CSpace, EcamSpace, Pd, Port, Ticket, TscClock, log};
+use system::info::ClientEntry;
+use system::layout::slot;
+
+use crate::memory::Memory;
+
+/// No capability has this slot.
+const NO_SLOT: u32 = 0;
+
+/// Kernel, servers below, timer and log of a shard.
+pub struct Surroundings {
+    ecam: EcamSpace,
+    clock: TscClock,
+    iommu: iommu::Stub<Port>,
+    msi: msi::Stub<Port>,
+    timer: timer::Stub<Port>,
+    clients: &'static [ClientEntry],
+    cspace: &'static mut CSpace,
+    memory: Memory,
+    parking: sel4_glue::Parking,
+    /// Slots of the masters of device capabilities, by assignment slot.
+    masters: [u32; MAX_ASSIGNMENTS],
+    done: Notification,
+    starting: bool,
+}
+
+impl Surroundings {
+    /// Those of a pci-server shard's PD.
+    ///
+    /// # Errors
+    /// What the root task gave does not suffice.
+    pub fn new(pd: &'static Pd, bank: &'static mut Bank) -> Result<Self, Refusal> {
+        let info = pd.pci_info();
+        let cspace = pd.cspace();
+        // A device has one request at a time that waits.
+        let parking = sel4_glue::Parking::new(cspace, MAX_ASSIGNMENTS as u8)?;
+        let memory = Memory::new(pd, cspace, bank)?;
+        Ok(Self {
+            ecam: pd.ecam(),
+            clock: pd.clock(),
+            iommu: pd.iommu(info.iommu_shard),
+            msi: pd.msi(info.msi_shard),
+            timer: pd.timer(),
+            clients: &pd.info().clients,
+            cspace,
+            memory,
+            parking,
+            masters: [NO_SLOT; MAX_ASSIGNMENTS],
+            done: Notification::at(info.done.into()),
+            starting: true,
+        })
+    }
+
+    /// From now on nothing waits for the console.
+    pub const fn end_start(&mut self) {
+        self.starting = false;
+    }
+
+    fn client(&self, client: ClientId) -> Result<&'static ClientEntry, Refusal> {
+        Ok(self
+            .clients
+            .get(usize::from(client.0))
+            .ok_or(Rule::NoWindow)?)
+    }
+}
+
+impl ConfigSpace for Surroundings {
+    #[inline(always)]
+    fn read8(&self, at: Sbdf, offset: u16) -> u8 {
+        self.ecam.read8(at, offset)
+    }
+    #[inline(always)]
+    fn read16(&self, at: Sbdf, offset: u16) -> u16 {
+        self.ecam.read16(at, offset)
+    }
+    #[inline(always)]
+    fn read32(&self, at: Sbdf, offset: u16) -> u32 {
+        self.ecam.read32(at, offset)
+    }
+    #[inline(always)]
+    fn write8(&mut self, at: Sbdf, offset: u16, value: u8) {
+        self.ecam.write8(at, offset, value);
+    }
+    #[inline(always)]
+    fn write16(&mut self, at: Sbdf, offset: u16, value: u16) {
+        self.ecam.write16(at, offset, value);
+    }
+    #[inline(always)]
+    fn write32(&mut self, at: Sbdf, offset: u16, value: u32) {
+        self.ecam.write32(at, offset, value);
+    }
+}
+
+impl Clock for Surroundings {
+    fn now_us(&self) -> u64 {
+        self.clock.now_us()
+    }
+}
+
+impl Iommu for Surroundings {
+    fn attach(&mut self, device: Sbdf, client: ClientId) -> Result<Properties, Refusal> {
+        Ok(self.iommu.attach(device, client)?.properties)
+    }
+
+    fn detach(&mut self, device: Sbdf) -> Result<(), Refusal> {
+        self.iommu.detach(device)?;
+        Ok(())
+    }
+
+    fn promise(&mut self, device: Sbdf) -> Result<Properties, Refusal> {
+        Ok(self.iommu.promise(device)?.properties)
+    }
+}
+
+impl Vectors for Surroundings {
+    fn take(
+        &mut self,
+        device: Sbdf,
+        client: ClientId,
+        count: u16,
+        slot: u16,
+    ) -> Result<VectorBlock, Refusal> {
+        let reply = self.msi.alloc(device, client, count, slot)?;
+        Ok(VectorBlock {
+            address: reply.address,
+            data: reply.data,
+        })
+    }
+
+    fn give_back(&mut self, device: Sbdf) -> Result<(), Refusal> {
+        self.msi.free(device)?;
+        Ok(())
+    }
+}
+
+impl Grants for Surroundings {
+    fn place_device(
+        &mut self,
+        assignment: u16,
+        badge: Badge,
+        client: ClientId,
+        slot: u16,
+    ) -> Result<(), Refusal> {
+        let client = self.client(client)?;
+        let place = self
+            .masters
+            .get_mut(usize::from(assignment))
+            .ok_or(Rule::TooManyAssignments)?;
+        // All rights, without which the kernel does not break sends off; it never leaves this PD.
+        let master = self
+            .cspace
+            .mint(slot::ENDPOINT as u32, Rights::ALL, badge)?;
+        if let Err(refusal) = self
+            .cspace
+            .copy_to_window(client, slot, master, Rights::CALL)
+        {
+            // Minted a moment ago: deleting it cannot fail.
+            let _ = self.cspace.delete(master);
+            return Err(refusal);
+        }
+        *place = master;
+        Ok(())
+    }
+
+    fn revoke_device(&mut self, assignment: u16) -> Result<(), Refusal> {
+        let Some(place) = self.masters.get_mut(usize::from(assignment)) else {
+            return Ok(());
+        };
+        let master = core::mem::replace(place, NO_SLOT);
+        if master == NO_SLOT {
+            return Ok(());
+        }
+        self.cspace.revoke(master)?;
+        self.cspace.cancel_badged_sends(master)?;
+        self.cspace.delete(master)
+    }
+}
+
+impl BarMemory for Surroundings {
+    fn prepare(&mut self, base: u64, bits: u8) -> Result<RegionId, Refusal> {
+        self.memory.prepare(self.cspace, base, bits)
+    }
+
+    fn place_frames(
+        &mut self,
+        region: RegionId,
+        first: u32,
+        count: u16,
+        client: ClientId,
+        slot: u16,
+    ) -> Result<(), Refusal> {
+        self.memory
+            .place(self.cspace, region, first, count, client, slot)
+    }
+
+    fn map_table(
+        &mut self,
+        region: RegionId,
+        table: u16,
+        first: u32,
+        pages: u16,
+    ) -> Result<(), Refusal> {
+        self.memory
+            .map_table(self.cspace, region, table, first, pages)
+    }
+
+    fn read_table(&self, table: u16, offset: u32) -> u32 {
+        self.memory.read(table, offset)
+    }
+
+    fn write_table(&mut self, table: u16, offset: u32, value: u32) {
+        self.memory.write(table, offset, value);
+    }
+
+    fn revoke_frames(&mut self, region: RegionId, table: u16) -> Result<(), Refusal> {
+        self.memory.revoke(self.cspace, region, table)
+    }
+}
+
+impl Parking for Surroundings {
+    type Ticket = Ticket;
+
+    fn park(&mut self) -> Result<Ticket, Refusal> {
+        self.parking.park()
+    }
+
+    fn answer(&mut self, ticket: Ticket, reply: &Message) {
+        self.parking.answer(ticket, reply);
+    }
+}
+
+impl Alarm for Surroundings {
+    fn arm(&mut self, micros: u64) {
+        if let Err(refusal) = self.timer.arm(micros) {
+            log!("the timer service refused: {refusal}");
+        }
+    }
+}
+
+impl Signals for Surroundings {
+    fn tell_client(&mut self, client: ClientId) {
+        if let Ok(client) = self.client(client) {
+            signal_client(client);
+        }
+    }
+
+    fn tell_supervisor(&mut self) {
+        self.done.signal();
+    }
+}
+
+impl Host for Surroundings {
+    fn log(&mut self, line: fmt::Arguments<'_>) {
+        if self.starting {
+            // A line that is lost all the same is counted by the console.
+            let _ = log::reliably(line);
+        } else {
+            log::line(line);
+        }
+    }
+
+    fn usage(&self) -> Usage {
+        // The memory's share was taken as a whole: what of it is free is not in use.
+        Usage {
+            slots: self.cspace.used().saturating_sub(self.memory.free_slots()),
+            untyped_bytes: self.memory.split_bytes(),
+        }
+    }
+}
