@@ -102,7 +102,6 @@ impl<'a> RootHands<'a> {
     /// One line about a device that a client holds.
     fn tell_device(
         &mut self,
-        shard: u8,
         stub: &pci::Stub<Port>,
         index: u32,
         client: &Name,
@@ -144,7 +143,6 @@ impl<'a> RootHands<'a> {
             text.text(),
             vectors.text(),
         );
-        let _ = shard;
     }
 }
 
@@ -201,7 +199,7 @@ impl Hands for RootHands<'_> {
         for index in 0..MAX_DEVICES {
             match stub.holder(index) {
                 Ok(held) if held.holder == client.0 + 1 => {
-                    self.tell_device(shard, &stub, index, &name, &held)
+                    self.tell_device(&stub, index, &name, &held)
                 }
                 Ok(_) => {}
                 Err(_) => break,

@@ -358,7 +358,14 @@ impl Root<'_> {
                 self.supervisor.fault(pd.number, format_args!("panic"));
             }
             Some(fault) => {
-                say!(self.hands.voice, "fault: {name}: {fault}");
+                let overflow = match fault {
+                    sel4::Fault::Page { address, .. } => pd
+                        .stack_guard()
+                        .is_some_and(|guard| guard.start() <= address && address < guard.end()),
+                    _ => false,
+                };
+                let hint = if overflow { " (stack overflow)" } else { "" };
+                say!(self.hands.voice, "fault: {name}: {fault}{hint}");
                 self.supervisor.fault(pd.number, format_args!("{fault}"));
             }
             None => {

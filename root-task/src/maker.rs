@@ -1,29 +1,31 @@
 //! Carrying out the plan: [`Maker`] makes every object, fills every address
 //! space and CSpace, and starts threads. It decides nothing.
 
+mod cspace;
+
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 
-use ipc_proto::Badge;
 use root_core::carve::pieces_of;
 use root_core::image::Access;
 use root_core::objects::{Kind as Object, Part};
-use root_core::plan::{Cap, Content, Foreign, Grant, Inputs, IrqSource, Pd, Plan, Run};
+use root_core::plan::{Cap, Content, Foreign, Inputs, IrqSource, Pd, Plan, Run};
 use root_core::region::PAGE;
 use sel4::bootinfo::slot as boot_slot;
 use sel4::irq::{MsiSource, Polarity, Trigger, Vector};
 use sel4::tcb::Then;
 use sel4::{
     AsidPool, CNode, Caching, CapData, Endpoint, Error, Frame, FrameSize, IrqControl, Notification,
-    ObjectType, PageDirectory, PageTable, Pdpt, Rights, Slot, Tcb, TcbConfiguration, UserContext,
-    VSpace,
+    ObjectType, PageDirectory, PageTable, Pdpt, Rights, Tcb, TcbConfiguration, UserContext, VSpace,
 };
 use sel4_glue::root::{SHOWN_PAGES, Space};
-use system::layout::{INDEX_BITS, pd, slot, va};
+use system::layout::{INDEX_BITS, slot, va};
 
 use crate::cutting::{cut, frame_size, make};
-use crate::stock::{CNODE, Stock, own};
+use crate::stock::{Stock, own};
+
+pub use cspace::mint;
 
 /// Pages of a log ring.
 pub const RING_PAGES: u32 = (ipc_proto::log::RING_BYTES / 4096) as u32;
@@ -353,94 +355,6 @@ impl<'a> Maker<'a> {
         Ok(())
     }
 
-    /// Puts a PD's CNodes together and fills its private one.
-    fn cspace(&self, pd: &Pd) -> Result<(), String> {
-        let top = CNode::at(self.slot_of(pd, Part::TopCNode)?.into());
-        let private = own(self.slot_of(pd, Part::PrivateCNode)?);
-        let below = |bits: u8| CapData::guard((INDEX_BITS as u8).saturating_sub(bits));
-        doing(
-            top.slot_at(0, 1)
-                .mint_from(private, Rights::ALL, below(pd.cnode_bits)),
-            "private CNode",
-        )?;
-        if let (Some(bits), Some(window)) = (pd.window_bits, pd.layout.slot(Part::Window)) {
-            doing(
-                top.slot_at(1, 1)
-                    .mint_from(own(window), Rights::ALL, below(bits)),
-                "grant window",
-            )?;
-        }
-        for grant in &pd.grants {
-            let later = match grant.cap {
-                Cap::Window { of } | Cap::Signal { of, .. } => {
-                    pd.kind.is_server() && self.plan.pd(of).is_some_and(|of| of.client().is_some())
-                }
-                _ => false,
-            };
-            if !later {
-                self.give(pd, grant)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Puts one capability into a PD's private CNode.
-    fn give(&self, pd: &Pd, grant: &Grant) -> Result<(), String> {
-        self.try_give(pd, grant)
-            .map_err(|error| format!("{}: slot {}: {error}", pd.name, grant.slot))
-    }
-
-    fn try_give(&self, pd: &Pd, grant: &Grant) -> Result<(), String> {
-        let private = CNode::at(self.slot_of(pd, Part::PrivateCNode)?.into());
-        let dest = private.slot_at(grant.slot.into(), pd.cnode_bits);
-        let of = |number: u16| self.plan.pd(number).ok_or("no such PD");
-        let copy = |part, rights| Ok::<_, String>((self.slot_of(pd, part)?, rights));
-        let (source, rights) = match grant.cap {
-            Cap::OwnCNode => copy(Part::PrivateCNode, Rights::ALL)?,
-            Cap::OwnVSpace => copy(Part::VSpace, Rights::ALL)?,
-            Cap::OwnEvents => copy(Part::Events, Rights::READ_WRITE)?,
-            Cap::OwnEndpoint => copy(Part::Endpoint, Rights::ALL)?,
-            Cap::OwnWindow => copy(Part::Window, Rights::ALL)?,
-            Cap::OwnUntyped => copy(Part::OwnUntyped, Rights::ALL)?,
-            Cap::Window { of: number } => (self.slot_of(of(number)?, Part::Window)?, Rights::ALL),
-            Cap::Untyped { slot, .. } => (slot, Rights::ALL),
-            Cap::Irq(index) => (
-                self.plan.irqs.get(index).ok_or("no such interrupt")?.slot,
-                Rights::ALL,
-            ),
-            Cap::Ports { .. } => (self.own.serial, Rights::ALL),
-            // The kernel does not copy interrupt control: there is one.
-            Cap::IrqControl => {
-                return doing(
-                    dest.move_from(own(boot_slot::IRQ_CONTROL as u32)),
-                    "interrupt control",
-                );
-            }
-            Cap::Call { of: number, badge } => {
-                let endpoint = match number {
-                    pd::ROOT => self.own.endpoint.cptr(),
-                    number => self.slot_of(of(number)?, Part::Endpoint)?.into(),
-                };
-                // Capabilities are sent along (buffers), so it is more than the right to be replied to.
-                let rights = Rights::CALL.and(Rights::GRANT);
-                return doing(mint(dest, endpoint, rights, badge), "badged endpoint");
-            }
-            Cap::Signal { of: number, flags } => {
-                let events = match number {
-                    pd::ROOT => self.own.events.cptr(),
-                    number => self.slot_of(of(number)?, Part::Events)?.into(),
-                };
-                let badge =
-                    Badge::from_word(Badge::event(flags)).ok_or("flags that no badge holds")?;
-                return doing(
-                    mint(dest, events, Rights::WRITE, badge),
-                    "badged notification",
-                );
-            }
-        };
-        doing(dest.copy_from(own(source), rights), "capability")
-    }
-
     fn thread(&self, pd: &Pd) -> Result<(), String> {
         let tcb = self.tcb(pd)?;
         let frames = self.slot_of(pd, Part::Frames)?;
@@ -482,13 +396,6 @@ impl<'a> Maker<'a> {
         own(pd.block.slot).revoke()?;
         Ok(occupied(pd, self.plan.slots_left.0))
     }
-}
-
-/// Makes a badged capability of the root task's own.
-pub fn mint(dest: Slot, source: u64, rights: Rights, badge: Badge) -> sel4::Result {
-    // 28 bits by construction.
-    let badge = sel4::Badge::new(badge.to_word()).ok_or(Error::RangeError)?;
-    dest.mint_badged(CNODE.slot(source), rights, badge)
 }
 
 /// How many slots of a PD's objects hold a capability, found out by trying to copy it to `spare`, which is empty.

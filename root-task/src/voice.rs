@@ -75,6 +75,10 @@ pub struct Voice {
 impl Voice {
     /// From now on through the console, or (`None`: it died) directly again.
     pub fn use_console(&mut self, console: Option<Console>) {
+        if console.is_none() {
+            // It may have died in the middle of a line.
+            let _ = Serial.write_str("\n");
+        }
         self.console = console;
     }
 

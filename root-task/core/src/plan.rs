@@ -5,10 +5,12 @@
 //! - `build`: the steps from facts to plan.
 //! - `grants`: which capabilities each PD gets.
 //! - `info`: what each PD is told.
+//! - `space`: its address space.
 
 mod build;
 mod grants;
 mod info;
+mod space;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -26,7 +28,7 @@ use crate::image::{Access, Image, ImageError};
 use crate::memory::{Block, MemoryError};
 use crate::objects::{Layout, SizeOf, Tables};
 use crate::policy::PolicyError;
-use crate::region::Region;
+use crate::region::{PAGE, Region};
 use crate::shards::{Conflict, Shard, ShardError};
 
 /// What the plan is made from.
@@ -336,6 +338,13 @@ impl Pd {
     #[must_use]
     pub const fn slots_end(&self) -> u32 {
         1 << self.cnode_bits
+    }
+
+    /// The page below its stack, which is never mapped.
+    #[must_use]
+    pub fn stack_guard(&self) -> Option<Region> {
+        let stack = self.runs.iter().find(|run| run.content == Content::Zero)?;
+        Region::sized(stack.vaddr.checked_sub(PAGE)?, PAGE)
     }
 
     /// Its client id, if it is a client.

@@ -15,79 +15,24 @@
 //! A server that is suspended for a test is not called; the step waits for it. A
 //! server that died is never called again: what it served stays out of circulation.
 
+mod desk;
 pub mod figures;
+mod hands;
 #[cfg(test)]
 mod tests;
+
+pub use desk::Desk;
+pub use hands::{Hands, Power, Verdict};
 
 use core::fmt;
 
 use figures::{Figures, compare};
 use heapless::{String, Vec};
-use ipc_proto::supervisor::{ExitReply, KillReply, ReadyReply, Service, SuspendReply};
-use ipc_proto::{Call, ClientId, Refusal, Reply, Rule, Switch};
+use ipc_proto::{ClientId, Refusal, Switch};
 use system::layout::{MAX_PDS, MAX_SHARDS, event};
 use system::model::{End, Name};
 
 use crate::plan::Kind;
-
-/// What the supervisor can do to the world.
-pub trait Hands {
-    /// Stops a PD's thread.
-    fn stop(&mut self, pd: u16);
-    /// Lets a stopped thread go on.
-    fn resume(&mut self, pd: u16);
-    /// Prints what the client holds of a pci-server shard.
-    fn tell_held(&mut self, shard: u8, client: ClientId);
-    /// Calls `ClientGone` of a pci-server shard; returns the devices that it takes back.
-    ///
-    /// # Errors
-    /// The shard's refusal.
-    fn pci_gone(&mut self, shard: u8, client: ClientId) -> Result<u16, Refusal>;
-    /// Asks a pci-server shard how many revocations it owes.
-    ///
-    /// # Errors
-    /// The shard's refusal.
-    fn pci_pending(&mut self, shard: u8) -> Result<u16, Refusal>;
-    /// Calls `ClientGone` of an iommu-server shard.
-    ///
-    /// # Errors
-    /// The shard's refusal.
-    fn iommu_gone(&mut self, shard: u8, client: ClientId) -> Result<(), Refusal>;
-    /// Calls `ClientGone` of an msi-server shard; returns vectors that were still the client's.
-    ///
-    /// # Errors
-    /// The shard's refusal.
-    fn msi_gone(&mut self, shard: u8, client: ClientId) -> Result<u16, Refusal>;
-    /// Takes back the memory of a PD: all its objects are gone afterwards. Returns what went wrong.
-    ///
-    /// # Errors
-    /// A reason, for the log.
-    fn reclaim(&mut self, pd: u16) -> Result<(), &'static str>;
-    /// Resources in use now.
-    fn figures(&mut self) -> Figures;
-    /// Prints a line.
-    fn say(&mut self, line: fmt::Arguments<'_>);
-    /// The run is over: everything printed goes out; then the machine is switched off if `power` says so.
-    fn end(&mut self, verdict: Verdict<'_>, power: Power);
-}
-
-/// How a run went.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Verdict<'a> {
-    /// As described.
-    Pass,
-    /// Not so, for this reason.
-    Fail(&'a str),
-}
-
-/// What becomes of the machine at the end of a run.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Power {
-    /// It goes on.
-    On,
-    /// It is switched off.
-    Off,
-}
 
 /// A PD, as the supervisor needs to know it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -167,6 +112,47 @@ enum Over {
     /// Clients that need not finish are being taken down.
     Closing,
     Ended,
+}
+
+/// How a shard answered.
+enum Step {
+    Done,
+    /// It still owes something, or was not asked again.
+    Waits,
+}
+
+/// One round of steps with the servers, layer by layer: a layer is begun when the one before is done.
+#[derive(Default)]
+struct Round {
+    open: bool,
+    refused: Option<(&'static str, u8, Refusal)>,
+}
+
+impl Round {
+    /// Takes the step with every shard of a layer that is not in `done`; one that cannot be called now keeps the
+    /// round open.
+    fn go(
+        &mut self,
+        shards: &[(u8, bool)],
+        server: &'static str,
+        done: &mut u16,
+        mut step: impl FnMut(u8) -> Result<Step, Refusal>,
+    ) {
+        if self.open || self.refused.is_some() {
+            return;
+        }
+        for (shard, can_be_called) in shards {
+            let bit = 1 << shard;
+            if *done & bit != 0 {
+                continue;
+            }
+            match can_be_called.then(|| step(*shard)) {
+                Some(Ok(Step::Done)) => *done |= bit,
+                Some(Ok(Step::Waits)) | None => self.open = true,
+                Some(Err(refusal)) => self.refused = Some((server, *shard, refusal)),
+            }
+        }
+    }
 }
 
 impl Supervisor {
@@ -329,107 +315,80 @@ impl Supervisor {
 
     /// The next steps of taking one client down, as far as they go without waiting.
     fn take_down<H: Hands>(&mut self, index: usize, hands: &mut H) {
-        let Some((ward, life)) = self.wards.get_mut(index) else {
-            return;
+        let (client, mut dying) = match self.wards.get(index) {
+            Some((
+                Ward {
+                    kind: Kind::Client(id),
+                    ..
+                },
+                Life::Dying(dying),
+            )) => (ClientId(*id), dying.clone()),
+            _ => return,
         };
-        let (Kind::Client(id), Life::Dying(dying)) = (ward.kind, &mut *life) else {
-            return;
-        };
-        let (client, pd) = (ClientId(id), index as u16 + 1);
-        let mut dying = dying.clone();
         if !dying.stopped {
-            hands.stop(pd);
+            hands.stop(index as u16 + 1);
             dying.stopped = true;
         }
-        let mut refused = None;
-        let mut open = false;
-        for (shard, ready) in self.shards(|kind| {
+        let mut round = Round::default();
+        let pci = self.shards(|kind| {
             if let Kind::Pci(shard) = kind {
                 Some(shard)
             } else {
                 None
             }
-        }) {
-            let bit = 1 << shard;
-            if dying.pci_done & bit != 0 {
-                continue;
-            }
-            let asked_now = dying.pci_asked & bit == 0;
-            if !ready || !(asked_now || self.shards_signalled) {
-                open = true;
-                continue;
-            }
-            if asked_now {
+        });
+        let signalled = self.shards_signalled;
+        let asked = &mut dying.pci_asked;
+        round.go(&pci, "pci-server", &mut dying.pci_done, |shard| {
+            if *asked & 1 << shard == 0 {
                 hands.tell_held(shard, client);
-                match hands.pci_gone(shard, client) {
-                    Ok(_) => dying.pci_asked |= bit,
-                    Err(refusal) => refused = Some(("pci-server", shard, refusal)),
-                }
+                hands.pci_gone(shard, client)?;
+                *asked |= 1 << shard;
+            } else if !signalled {
+                return Ok(Step::Waits);
             }
-            match hands.pci_pending(shard) {
-                Ok(0) if dying.pci_asked & bit != 0 => dying.pci_done |= bit,
-                Ok(_) => open = true,
-                Err(refusal) => refused = Some(("pci-server", shard, refusal)),
+            Ok(if hands.pci_pending(shard)? == 0 {
+                Step::Done
+            } else {
+                Step::Waits
+            })
+        });
+        let iommu = self.shards(|kind| {
+            if let Kind::Iommu(shard) = kind {
+                Some(shard)
+            } else {
+                None
             }
-        }
-        if !open && refused.is_none() {
-            for (shard, ready) in self.shards(|kind| {
-                if let Kind::Iommu(shard) = kind {
-                    Some(shard)
-                } else {
-                    None
-                }
-            }) {
-                let bit = 1 << shard;
-                if dying.iommu_done & bit != 0 {
-                    continue;
-                }
-                if !ready {
-                    open = true;
-                    continue;
-                }
-                match hands.iommu_gone(shard, client) {
-                    Ok(()) => dying.iommu_done |= bit,
-                    Err(refusal) => refused = Some(("iommu-server", shard, refusal)),
-                }
+        });
+        round.go(&iommu, "iommu-server", &mut dying.iommu_done, |shard| {
+            hands.iommu_gone(shard, client).map(|()| Step::Done)
+        });
+        let msi = self.shards(|kind| {
+            if let Kind::Msi(shard) = kind {
+                Some(shard)
+            } else {
+                None
             }
-        }
-        if !open && refused.is_none() {
-            for (shard, ready) in self.shards(|kind| {
-                if let Kind::Msi(shard) = kind {
-                    Some(shard)
-                } else {
-                    None
-                }
-            }) {
-                let bit = 1 << shard;
-                if dying.msi_done & bit != 0 {
-                    continue;
-                }
-                if !ready {
-                    open = true;
-                    continue;
-                }
-                match hands.msi_gone(shard, client) {
-                    Ok(0) => dying.msi_done |= bit,
-                    Ok(left) => {
-                        dying.msi_done |= bit;
-                        self.fail(
-                            hands,
-                            format_args!("{left} vectors were left with client {id}"),
-                        );
-                    }
-                    Err(refusal) => refused = Some(("msi-server", shard, refusal)),
-                }
-            }
-        }
-        let next = if let Some((server, shard, refusal)) = refused {
+        });
+        let mut left = 0;
+        round.go(&msi, "msi-server", &mut dying.msi_done, |shard| {
+            left += hands.msi_gone(shard, client)?;
+            Ok(Step::Done)
+        });
+        if left > 0 {
             self.fail(
                 hands,
-                format_args!("{server}-{shard} does not let go of client {id}: {refusal}"),
+                format_args!("{left} vectors were left with client {}", client.0),
+            );
+        }
+        let next = if let Some((server, shard, refusal)) = round.refused {
+            let client = client.0;
+            self.fail(
+                hands,
+                format_args!("{server}-{shard} does not let go of client {client}: {refusal}"),
             );
             Life::Broken
-        } else if open {
+        } else if round.open {
             Life::Dying(dying)
         } else {
             self.gone(index, &dying.ending, hands)
@@ -532,79 +491,5 @@ impl<const N: usize> fmt::Write for Cut<'_, N> {
             }
         }
         Ok(())
-    }
-}
-
-/// What PDs can ask of the supervisor.
-#[derive(Debug)]
-pub struct Desk<'a>(&'a mut Supervisor);
-
-impl Desk<'_> {
-    /// Is `pd` a PD that a test may stop? Clients always, servers only if they are not called by all.
-    fn target(
-        &self,
-        call: Call,
-        pd: u16,
-        servers: impl Fn(Kind) -> bool,
-    ) -> Result<usize, Refusal> {
-        if !self.0.testing {
-            return Err(Rule::NotGranted.into());
-        }
-        let index = self.0.index(pd).ok_or(Refusal::new(Rule::BadArgument, 0))?;
-        let (ward, life) = self
-            .0
-            .wards
-            .get(index)
-            .ok_or(Refusal::new(Rule::BadArgument, 0))?;
-        if pd == call.badge.index || (ward.kind.is_server() && !servers(ward.kind)) {
-            return Err(Refusal::new(Rule::BadArgument, 0));
-        }
-        match life {
-            Life::Running | Life::Suspended | Life::Starting => Ok(index),
-            Life::Dying(_) | Life::Broken | Life::Gone => Err(Rule::ClientGone.into()),
-        }
-    }
-}
-
-impl Service for Desk<'_> {
-    fn ready(&mut self, call: Call) -> Result<Reply<ReadyReply>, Refusal> {
-        let index = self.0.index(call.badge.index).ok_or(Rule::UnknownBadge)?;
-        if let Some((_, life @ Life::Starting)) = self.0.wards.get_mut(index) {
-            *life = Life::Running;
-        }
-        Ok(Reply::Now(ReadyReply {}))
-    }
-
-    fn exit(&mut self, call: Call, code: u32) -> Result<Reply<ExitReply>, Refusal> {
-        self.0.ends(call.badge.index, Ending::Exit(code));
-        Ok(Reply::Later)
-    }
-
-    fn kill(&mut self, call: Call, pd: u16) -> Result<Reply<KillReply>, Refusal> {
-        self.target(call, pd, |_| false)?;
-        self.0.ends(pd, Ending::Killed);
-        Ok(Reply::Now(KillReply {}))
-    }
-
-    fn suspend(
-        &mut self,
-        call: Call,
-        pd: u16,
-        switch: Switch,
-    ) -> Result<Reply<SuspendReply>, Refusal> {
-        let index = self.target(call, pd, |kind| matches!(kind, Kind::Pci(_)))?;
-        let Some((_, life)) = self.0.wards.get_mut(index) else {
-            return Err(Rule::BadArgument.into());
-        };
-        let next = match (&life, switch) {
-            (Life::Running, Switch::Off) => Life::Suspended,
-            (Life::Suspended, Switch::On) => Life::Running,
-            _ => return Ok(Reply::Now(SuspendReply {})),
-        };
-        *life = next;
-        self.0.switching = Some(Switching { pd, to: switch });
-        // What waited for the server can go on.
-        self.0.shards_signalled |= switch == Switch::On;
-        Ok(Reply::Now(SuspendReply {}))
     }
 }

@@ -205,8 +205,11 @@ fn address_spaces_follow_the_layout_and_have_all_tables() {
                 && page(va::LOG_RING)
                 && page(va::STACK_TOP - 4096)
         );
-        let stack = pd.runs.last().unwrap();
-        let guard = Region::sized(stack.vaddr - 4096, 4096).unwrap();
+        let guard = pd.stack_guard().unwrap();
+        assert!(
+            mapped.covers(Region::new(guard.end(), va::STACK_TOP).unwrap()),
+            "the stack has a hole"
+        );
         assert!(
             mapped
                 .intersection(&[guard].into_iter().collect())

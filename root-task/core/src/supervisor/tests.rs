@@ -5,7 +5,7 @@ use alloc::string::{String as Text, ToString};
 use alloc::vec;
 use alloc::vec::Vec as List;
 use ipc_proto::supervisor::{self, Request};
-use ipc_proto::{Badge, BadgeKind, Message};
+use ipc_proto::{Badge, BadgeKind, Message, Rule};
 
 /// PDs of the test system: console, timer, iommu, msi, two pci shards, three clients.
 const PCI1: u16 = 6;

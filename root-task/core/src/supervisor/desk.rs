@@ -1,0 +1,82 @@
+//! [`Desk`]: what PDs can ask of the supervisor. A request only changes states;
+//! [`Supervisor::work`] acts after its caller was answered.
+
+use ipc_proto::supervisor::{ExitReply, KillReply, ReadyReply, Service, SuspendReply};
+use ipc_proto::{Call, Refusal, Reply, Rule, Switch};
+
+use super::{Ending, Life, Supervisor, Switching};
+use crate::plan::Kind;
+
+/// What PDs can ask of the supervisor.
+#[derive(Debug)]
+pub struct Desk<'a>(pub(super) &'a mut Supervisor);
+
+impl Desk<'_> {
+    /// Is `pd` a PD that a test may stop? Clients always, servers only if they are not called by all.
+    fn target(
+        &self,
+        call: Call,
+        pd: u16,
+        servers: impl Fn(Kind) -> bool,
+    ) -> Result<usize, Refusal> {
+        if !self.0.testing {
+            return Err(Rule::NotGranted.into());
+        }
+        let index = self.0.index(pd).ok_or(Refusal::new(Rule::BadArgument, 0))?;
+        let (ward, life) = self
+            .0
+            .wards
+            .get(index)
+            .ok_or(Refusal::new(Rule::BadArgument, 0))?;
+        if pd == call.badge.index || (ward.kind.is_server() && !servers(ward.kind)) {
+            return Err(Refusal::new(Rule::BadArgument, 0));
+        }
+        match life {
+            Life::Running | Life::Suspended | Life::Starting => Ok(index),
+            Life::Dying(_) | Life::Broken | Life::Gone => Err(Rule::ClientGone.into()),
+        }
+    }
+}
+
+impl Service for Desk<'_> {
+    fn ready(&mut self, call: Call) -> Result<Reply<ReadyReply>, Refusal> {
+        let index = self.0.index(call.badge.index).ok_or(Rule::UnknownBadge)?;
+        if let Some((_, life @ Life::Starting)) = self.0.wards.get_mut(index) {
+            *life = Life::Running;
+        }
+        Ok(Reply::Now(ReadyReply {}))
+    }
+
+    fn exit(&mut self, call: Call, code: u32) -> Result<Reply<ExitReply>, Refusal> {
+        self.0.ends(call.badge.index, Ending::Exit(code));
+        Ok(Reply::Later)
+    }
+
+    fn kill(&mut self, call: Call, pd: u16) -> Result<Reply<KillReply>, Refusal> {
+        self.target(call, pd, |_| false)?;
+        self.0.ends(pd, Ending::Killed);
+        Ok(Reply::Now(KillReply {}))
+    }
+
+    fn suspend(
+        &mut self,
+        call: Call,
+        pd: u16,
+        switch: Switch,
+    ) -> Result<Reply<SuspendReply>, Refusal> {
+        let index = self.target(call, pd, |kind| matches!(kind, Kind::Pci(_)))?;
+        let Some((_, life)) = self.0.wards.get_mut(index) else {
+            return Err(Rule::BadArgument.into());
+        };
+        let next = match (&life, switch) {
+            (Life::Running, Switch::Off) => Life::Suspended,
+            (Life::Suspended, Switch::On) => Life::Running,
+            _ => return Ok(Reply::Now(SuspendReply {})),
+        };
+        *life = next;
+        self.0.switching = Some(Switching { pd, to: switch });
+        // What waited for the server can go on.
+        self.0.shards_signalled |= switch == Switch::On;
+        Ok(Reply::Now(SuspendReply {}))
+    }
+}
