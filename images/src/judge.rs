@@ -346,6 +346,14 @@ fn figures(transcript: &Transcript, checks: &mut Vec<Check>) {
     if table.is_empty() {
         return;
     }
+    if table.values().all(|(_, after)| after.is_none()) {
+        checks.push(host(
+            "figures",
+            false,
+            "no resources were counted after the last client",
+        ));
+        return;
+    }
     let number = |value: Option<u64>| value.map_or("nothing".to_owned(), |value| value.to_string());
     let differing: Vec<String> = table
         .iter()

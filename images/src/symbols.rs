@@ -8,6 +8,9 @@ use std::path::Path;
 /// How a line of the root task about a fault begins; the PD's name follows.
 const MARK: &str = "fault: ";
 
+/// Beginnings of the names of functions that are Rust's own.
+const LIBRARIES: [&str; 4] = ["core::", "alloc::", "<core::", "<alloc::"];
+
 /// A fault with its place in the source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -63,7 +66,7 @@ fn program<'d>(description: &'d Description, pd: &str) -> Option<&'d str> {
     })
 }
 
-/// `function at file:line`, the innermost first.
+/// `function at file:line`.
 fn place(program: &Path, address: u64) -> Option<String> {
     let loader = addr2line::Loader::new(program).ok()?;
     let mut frames = loader.find_frames(address).ok()?;
@@ -79,13 +82,18 @@ fn place(program: &Path, address: u64) -> Option<String> {
                 .into_owned();
             Some(format!("{file}:{}", location.line?))
         });
-        match (function, location) {
-            (Some(function), Some(location)) => places.push(format!("{function} at {location}")),
-            (Some(one), None) | (None, Some(one)) => places.push(one),
-            (None, None) => {}
+        let words: Vec<String> = function.into_iter().chain(location).collect();
+        if !words.is_empty() {
+            places.push(words.join(" at "));
         }
     }
-    (!places.is_empty()).then(|| places.join(", called from "))
+    // What was inlined from Rust's own libraries is not where the program is wrong.
+    let foreign = |place: &&String| LIBRARIES.iter().any(|library| place.starts_with(library));
+    places
+        .iter()
+        .find(|place| !foreign(place))
+        .or(places.first())
+        .cloned()
 }
 
 #[cfg(test)]

@@ -10,8 +10,10 @@ use crate::qemu::Run;
 use crate::symbols::Fault;
 use crate::transcript::{Event, Held, Line};
 use crate::workspace::Workspace;
+use hw::Sbdf;
 use owo_colors::{OwoColorize, Style};
 use std::fmt;
+use system::bundle::program;
 
 /// Lines shown of a run that did not come to its end.
 const LAST_LINES: usize = 20;
@@ -38,6 +40,7 @@ pub struct Account<'a> {
 impl fmt::Display for Account<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.machine(f)?;
+        self.found(f)?;
         self.devices(f)?;
         self.checks(f)?;
         self.resources(f)?;
@@ -71,6 +74,30 @@ impl Account<'_> {
             },
             self.description.kernel_spec().variant()
         )
+    }
+
+    /// What the pci-servers say they found: a line each that begins with an address.
+    fn found(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines = self.run.transcript.lines.iter();
+        let mut found = lines
+            .filter(|line| {
+                line.pd
+                    .as_deref()
+                    .is_some_and(|pd| pd.starts_with(program::PCI))
+            })
+            .filter(|line| {
+                let first = line.text.split(' ').next().unwrap_or_default();
+                first.parse::<Sbdf>().is_ok()
+            })
+            .peekable();
+        if found.peek().is_none() {
+            return Ok(());
+        }
+        title(f, "Found")?;
+        for line in found {
+            writeln!(f, "  {}", line.text)?;
+        }
+        Ok(())
     }
 
     fn held(&self) -> impl Iterator<Item = &Held> {
