@@ -7,7 +7,7 @@
 use client::report::check;
 use client::{Client, Device, Platform};
 use sel4_client::SeL4Platform;
-use sel4_client::virtio::{Reason, VirtioHal, attach, because};
+use sel4_client::virtio::{PlatformTransport, Reason, VirtioHal, attach, because};
 use spin::Once;
 use system::info::ClientInfo;
 use virtio_drivers::device::rng::VirtIORng;
@@ -64,7 +64,7 @@ fn fetch_entropy(platform: &'static SeL4Platform, info: &'static ClientInfo) -> 
 }
 
 fn fill(
-    source: &mut VirtIORng<VirtioHal, virtio_drivers::transport::pci::PciTransport>,
+    source: &mut VirtIORng<VirtioHal, PlatformTransport>,
     mut into: &mut [u8],
 ) -> Result<(), Reason> {
     while !into.is_empty() {

@@ -16,7 +16,9 @@ use heapless::Vec;
 use spin::{Mutex, Once};
 use virtio_drivers::transport::pci::bus::{ConfigurationAccess, DeviceFunction, PciRoot};
 use virtio_drivers::transport::pci::{PciTransport, VirtioPciError};
+use virtio_drivers::transport::{DeviceStatus, DeviceType, InterruptStatus, Transport};
 use virtio_drivers::{BufferDirection, Hal, PAGE_SIZE, PhysAddr};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::SeL4Platform;
 
@@ -97,7 +99,7 @@ pub fn because(reason: impl core::fmt::Display) -> Reason {
 pub fn attach(
     client: &'static OurClient,
     device: &'static OurDevice,
-) -> Result<PciTransport, AttachError> {
+) -> Result<PlatformTransport, AttachError> {
     let mut bars = [(
         BarInfo {
             kind: BarKind::None,
@@ -150,7 +152,84 @@ pub fn attach(
         bars: held.bars,
         sizing: [false; 6],
     });
-    PciTransport::new::<VirtioHal, _>(&mut root, function).map_err(AttachError::Device)
+    PciTransport::new::<VirtioHal, _>(&mut root, function)
+        .map(PlatformTransport)
+        .map_err(AttachError::Device)
+}
+
+/// The driver's PCI transport, with the one feature bit that the drivers leave out and a device behind an IOMMU
+/// insists on (virtio 1.2, 6: a device may refuse to operate when `ACCESS_PLATFORM` is not accepted).
+pub struct PlatformTransport(PciTransport);
+
+/// `VIRTIO_F_ACCESS_PLATFORM` (virtio 1.2, 6.1).
+const ACCESS_PLATFORM: u64 = 1 << 33;
+
+impl Transport for PlatformTransport {
+    fn device_type(&self) -> DeviceType {
+        self.0.device_type()
+    }
+    fn read_device_features(&mut self) -> u64 {
+        self.0.read_device_features()
+    }
+    fn write_driver_features(&mut self, driver_features: u64) {
+        let offered = self.0.read_device_features();
+        self.0
+            .write_driver_features(driver_features | offered & ACCESS_PLATFORM);
+    }
+    fn max_queue_size(&mut self, queue: u16) -> u32 {
+        self.0.max_queue_size(queue)
+    }
+    fn notify(&mut self, queue: u16) {
+        self.0.notify(queue);
+    }
+    fn get_status(&self) -> DeviceStatus {
+        self.0.get_status()
+    }
+    fn set_status(&mut self, status: DeviceStatus) {
+        self.0.set_status(status);
+    }
+    fn set_guest_page_size(&mut self, guest_page_size: u32) {
+        self.0.set_guest_page_size(guest_page_size);
+    }
+    fn requires_legacy_layout(&self) -> bool {
+        self.0.requires_legacy_layout()
+    }
+    fn queue_set(
+        &mut self,
+        queue: u16,
+        size: u32,
+        descriptors: PhysAddr,
+        driver_area: PhysAddr,
+        device_area: PhysAddr,
+    ) {
+        self.0
+            .queue_set(queue, size, descriptors, driver_area, device_area);
+    }
+    fn queue_unset(&mut self, queue: u16) {
+        self.0.queue_unset(queue);
+    }
+    fn queue_used(&mut self, queue: u16) -> bool {
+        self.0.queue_used(queue)
+    }
+    fn ack_interrupt(&mut self) -> InterruptStatus {
+        self.0.ack_interrupt()
+    }
+    fn read_config_generation(&self) -> u32 {
+        self.0.read_config_generation()
+    }
+    fn read_config_space<T: FromBytes + IntoBytes>(
+        &self,
+        offset: usize,
+    ) -> virtio_drivers::Result<T> {
+        self.0.read_config_space(offset)
+    }
+    fn write_config_space<T: IntoBytes + Immutable>(
+        &mut self,
+        offset: usize,
+        value: T,
+    ) -> virtio_drivers::Result<()> {
+        self.0.write_config_space(offset, value)
+    }
 }
 
 /// Configuration space as the driver sees it: reads are real, BAR sizing is answered from what the pci-server
