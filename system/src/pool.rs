@@ -48,6 +48,12 @@ impl<const WORDS: usize> NumberPool<WORDS> {
         }
     }
 
+    /// The first number of the pool, taken or not.
+    #[must_use]
+    pub const fn first(&self) -> u32 {
+        self.first
+    }
+
     /// Numbers in the pool.
     #[must_use]
     pub const fn count(&self) -> u32 {

@@ -182,8 +182,10 @@ impl<E: Env> Shard<E> {
 
     /// The vectors that are held, ascending, as the processor counts.
     pub(crate) fn in_use(&self) -> impl Iterator<Item = (u16, &Held<E::Handler>)> {
-        (0..)
-            .zip(&self.held)
+        let range = self.pool.first() as usize..(self.pool.first() + self.pool.count()) as usize;
+        let held = self.held.get(range).unwrap_or(&[]);
+        (self.pool.first() as u16..)
+            .zip(held)
             .filter_map(|(vector, held)| held.as_ref().map(|held| (vector, held)))
     }
 
@@ -239,7 +241,7 @@ impl<E: Env> Shard<E> {
 
     fn free_where(&mut self, chosen: impl Fn(&Held<E::Handler>) -> bool) -> u16 {
         let mut freed = 0;
-        for vector in 0..MAX_VECTORS as u32 {
+        for vector in self.pool.first()..self.pool.first() + self.pool.count() {
             if self
                 .held
                 .get(vector as usize)

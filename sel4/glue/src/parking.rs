@@ -67,7 +67,8 @@ impl Parking {
         Ok(Ticket(saved))
     }
 
-    /// Answers a parked request. Nothing happens if its caller is gone.
+    /// Answers a parked request. Its caller may be gone: then nobody is answered, and the place is free again all
+    /// the same.
     pub fn answer(&mut self, ticket: Ticket, reply: &Message) {
         let Ticket(saved) = ticket;
         let index = saved.cptr().wrapping_sub(u64::from(self.first));
