@@ -8,13 +8,13 @@ use crate::{Device, MAX_FRAMES};
 /// A memory BAR of the device.
 ///
 /// # Errors
-/// `BadArgument` above 5, `NoSuchBar`, `NotMemoryBar`, with the number.
+/// `NoSuchBar`, `NotMemoryBar`, with the number.
 pub fn memory_bar(device: &Device, bar: u8) -> Result<&Region, Refusal> {
     let refuse = |rule| Refusal::new(rule, u64::from(bar));
     let region = device
         .bars
         .get(usize::from(bar))
-        .ok_or(Refusal::new(Rule::BadArgument, 0))?;
+        .ok_or(refuse(Rule::NoSuchBar))?;
     match region {
         region if region.is_memory() => Ok(region),
         region if region.bytes == 0 => Err(refuse(Rule::NoSuchBar)),

@@ -225,8 +225,9 @@ fn frames_of_what_is_no_memory_are_refused() {
     let device = booted.assigned(0, edu, 0);
     let refused = |bar, first, count| device.bar_frames(bar, first, count, 1).unwrap_err();
     assert_eq!(refused(1, 0, 1), Refusal::new(Rule::NoSuchBar, 1));
-    assert_eq!(refused(6, 0, 1), Refusal::new(Rule::BadArgument, 0));
-    assert_eq!(refused(255, 0, 1), Refusal::new(Rule::BadArgument, 0));
+    assert_eq!(refused(6, 0, 1), Refusal::new(Rule::NoSuchBar, 6));
+    assert_eq!(refused(255, 0, 1), Refusal::new(Rule::NoSuchBar, 255));
+    assert_eq!(device.bar(6).unwrap_err(), Refusal::new(Rule::NoSuchBar, 6));
     assert_eq!(refused(0, 256, 1), Refusal::new(Rule::PageOutOfRange, 256));
     assert_eq!(refused(0, 255, 2), Refusal::new(Rule::PageOutOfRange, 256));
     assert_eq!(refused(0, 0, 0), Refusal::new(Rule::PageOutOfRange, 256));

@@ -111,7 +111,7 @@ impl<E: Env> pci::Service for Shard<'_, E> {
         let region = device
             .bars
             .get(usize::from(bar))
-            .ok_or(Refusal::new(Rule::BadArgument, 0))?;
+            .ok_or(Refusal::new(Rule::NoSuchBar, u64::from(bar)))?;
         let (withheld_first, withheld_count) = if region.is_memory() {
             pages::withheld_range(device, region)
         } else {
@@ -254,7 +254,7 @@ impl<E: Env> pci::Service for Shard<'_, E> {
         let region = device
             .bars
             .get(usize::from(bar))
-            .ok_or(Refusal::new(Rule::BadArgument, 1))?;
+            .ok_or(Refusal::new(Rule::NoSuchBar, u64::from(bar)))?;
         Ok(Reply::Now(HolderBarReply {
             kind: region.kind,
             base: region.base,
