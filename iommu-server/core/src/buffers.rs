@@ -18,19 +18,6 @@ pub const MAX_BLOCKS: usize = 8;
 /// Most pages of a buffer, of its own page size.
 pub const MAX_PAGES: u32 = 4096;
 
-/// A piece of a buffer's memory.
-#[derive(Clone, Copy, Debug)]
-pub struct Piece {
-    /// Block of the pool.
-    pub block: Block,
-    /// Pages made of it; a block may be larger than what is left to be covered.
-    pub pages: u32,
-    /// First slot of their frames, once slots are reserved.
-    pub frames: Option<Slot>,
-    /// Physical address.
-    pub physical: u64,
-}
-
 /// Whether memory can be given to someone else.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fate {
@@ -40,6 +27,47 @@ pub enum Fate {
     Lose,
 }
 
+/// A buffer's memory.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    /// Blocks of the pool, in order.
+    pub blocks: Vec<Block, MAX_BLOCKS>,
+    /// What each block holds of the buffer: a block may be larger than what was left to be covered.
+    /// `frames` is [`NO_FRAMES`] until slots are reserved.
+    pub extents: Vec<Extent, MAX_BLOCKS>,
+    /// Pages of 2^this bytes.
+    pub page_bits: u8,
+    /// How many.
+    pub pages: u32,
+    /// Shares that others have of it.
+    pub shares: u16,
+    /// `Lose` when a share went whose mapping is still uncertain.
+    pub fate: Fate,
+}
+
+impl Memory {
+    /// A buffer's size, with no memory yet.
+    pub fn new(page_bits: u8, pages: u32) -> Self {
+        Self {
+            blocks: Vec::new(),
+            extents: Vec::new(),
+            page_bits,
+            pages,
+            shares: 0,
+            fate: Fate::Reuse,
+        }
+    }
+
+    /// Size in bytes.
+    #[inline]
+    pub fn bytes(&self) -> u64 {
+        u64::from(self.pages) << self.page_bits
+    }
+}
+
+/// No slot of frames: slot 0 is the null slot of every CNode.
+pub const NO_FRAMES: Slot = 0;
+
 /// What a capability gives access to.
 #[derive(Clone, Debug)]
 #[expect(
@@ -48,18 +76,7 @@ pub enum Fate {
 )]
 pub enum Content {
     /// Memory of the holder.
-    Memory {
-        /// Its pieces, in order.
-        pieces: Vec<Piece, MAX_BLOCKS>,
-        /// Pages of 2^this bytes.
-        page_bits: u8,
-        /// How many.
-        pages: u32,
-        /// Shares that others have of it.
-        shares: u16,
-        /// `Lose` when a share went whose mapping is still uncertain.
-        fate: Fate,
-    },
+    Memory(Memory),
     /// Another buffer's memory (never a share's).
     Share {
         /// Its place.
@@ -102,9 +119,7 @@ impl Buffer {
     /// Bytes of memory that count against the holder's quota.
     pub fn quota_bytes(&self) -> u64 {
         match &self.content {
-            Content::Memory {
-                page_bits, pages, ..
-            } => u64::from(*pages) << page_bits,
+            Content::Memory(memory) => memory.bytes(),
             Content::Share { .. } => 0,
         }
     }
@@ -200,38 +215,23 @@ impl Buffers {
         self.places.used()
     }
 
-    /// Page size, pages and pieces of a buffer; of a share, those of the buffer behind it.
+    /// A buffer's memory; of a share, that of the buffer behind it.
     #[inline]
-    pub fn memory(&self, index: u16) -> Option<(u8, u32, &[Piece])> {
-        let behind = match self.get(index)?.content {
-            Content::Share { of } => of,
-            Content::Memory { .. } => index,
-        };
-        match &self.get(behind)?.content {
-            Content::Memory {
-                pieces,
-                page_bits,
-                pages,
-                ..
-            } => Some((*page_bits, *pages, pieces)),
-            Content::Share { .. } => None,
+    pub fn memory(&self, index: u16) -> Option<&Memory> {
+        match &self.get(index)?.content {
+            Content::Memory(memory) => Some(memory),
+            Content::Share { of } => match &self.get(*of)?.content {
+                Content::Memory(memory) => Some(memory),
+                Content::Share { .. } => None,
+            },
         }
     }
 
-    /// A buffer's memory as a back end wants it, and its size in bytes.
-    #[inline]
-    pub fn extents(&self, index: u16) -> Option<(Vec<Extent, MAX_BLOCKS>, u64)> {
-        let (page_bits, pages, pieces) = self.memory(index)?;
-        let mut extents = Vec::new();
-        for piece in pieces {
-            // As many extents as pieces, and the same bound.
-            let _ = extents.push(Extent {
-                physical: piece.physical,
-                bytes: u64::from(piece.pages) << page_bits,
-                frames: piece.frames.unwrap_or(0),
-                page_bits,
-            });
+    /// A buffer's own memory, to change it; `None` for a share.
+    pub fn memory_mut(&mut self, index: u16) -> Option<&mut Memory> {
+        match &mut self.get_mut(index)?.content {
+            Content::Memory(memory) => Some(memory),
+            Content::Share { .. } => None,
         }
-        Some((extents, u64::from(pages) << page_bits))
     }
 }

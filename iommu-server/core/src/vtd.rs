@@ -116,6 +116,8 @@ pub struct Vtd<'a, M, T> {
     domains: &'a mut [Place<Domain>; MAX_DOMAINS],
     geometry: Option<Geometry>,
     tables_a_domain: u32,
+    /// Some unit must hear of new mappings (caching mode, write buffer).
+    tells_on_map: bool,
 }
 
 impl<'a, M: Mmio, T: TableMemory> Vtd<'a, M, T> {
@@ -149,6 +151,7 @@ impl<'a, M: Mmio, T: TableMemory> Vtd<'a, M, T> {
             domains: &mut storage.domains,
             geometry,
             tables_a_domain: 0,
+            tells_on_map: false,
         };
         for (number, (found, segment, include_all, message)) in probed.into_iter().enumerate() {
             let slot = match (found, status) {
@@ -179,6 +182,7 @@ impl<'a, M: Mmio, T: TableMemory> Vtd<'a, M, T> {
         status: (Page, u16),
         message: FaultMessage,
     ) -> Slot<M> {
+        self.tells_on_map |= capabilities.caching_mode || capabilities.write_buffer;
         match Unit::start(registers, capabilities, &mut self.tables, status, message) {
             Err(exhausted) => Slot::Dead(exhausted.into()),
             Ok(mut unit) => {
@@ -221,16 +225,12 @@ impl<'a, M: Mmio, T: TableMemory> Vtd<'a, M, T> {
 
     /// Tells the units that have devices of the domain to forget part of it, and waits.
     fn forget(&mut self, domain: DomainId, what: Forget) -> Result<(), BackendError> {
-        let Some(Domain { attached, .. }) = find_domain(self.domains, domain) else {
-            return Err(BackendError::NoDomain);
-        };
+        let found = find_domain(self.domains, domain).ok_or(BackendError::NoDomain)?;
         let mut outcome = Ok(());
-        for (entry, _) in self
-            .units
-            .iter_mut()
-            .zip(attached.iter())
-            .filter(|(_, count)| **count > 0)
-        {
+        for (entry, attached) in self.units.iter_mut().zip(&found.attached) {
+            if *attached == 0 {
+                continue;
+            }
             let Slot::Driven(unit) = &mut entry.slot else {
                 continue;
             };
@@ -276,15 +276,48 @@ impl<'a, M: Mmio, T: TableMemory> Vtd<'a, M, T> {
         Ok(true)
     }
 
-    fn try_map(
+    /// Maps once more when the tables did not suffice: empty ones elsewhere in the domain may make room.
+    #[cold]
+    fn map_after_reclaim(
         &mut self,
         domain: DomainId,
         iova: u64,
         extents: &[Extent],
         access: Access,
-    ) -> Result<Result<(), Exhausted>, BackendError> {
+    ) -> Result<(), BackendError> {
+        if !matches!(self.reclaim(domain), Ok(true)) {
+            return Err(BackendError::TablesExhausted);
+        }
         let found = find_domain(self.domains, domain).ok_or(BackendError::NoDomain)?;
-        Ok(found.space.map(&mut self.tables, iova, extents, access))
+        found
+            .space
+            .map(&mut self.tables, iova, extents, access)
+            .map_err(|Exhausted| BackendError::TablesExhausted)
+    }
+
+    /// Makes the units see a new mapping: those that cached that there was none, those behind a write
+    /// buffer, and all when large leaves took the place of empty tables.
+    #[inline(never)]
+    fn tell_of_new(
+        &mut self,
+        domain: DomainId,
+        iova: u64,
+        extents: &[Extent],
+    ) -> Result<(), BackendError> {
+        let bytes = extents
+            .iter()
+            .fold(0u64, |sum, extent| sum.saturating_add(extent.bytes));
+        let mut told = self.forget(domain, Forget::NewRange { iova, bytes });
+        if told.is_ok() && self.domain(domain)?.space.in_limbo() {
+            told = self.forget(domain, Forget::All);
+        }
+        let found = find_domain(self.domains, domain).ok_or(BackendError::NoDomain)?;
+        if told.is_ok() {
+            found.space.release_limbo(&mut self.tables);
+        } else {
+            found.space.unmap(&mut self.tables, iova, bytes);
+        }
+        told
     }
 }
 
@@ -480,31 +513,19 @@ impl<M: Mmio, T: TableMemory> Backend for Vtd<'_, M, T> {
         extents: &[Extent],
         access: Access,
     ) -> Result<(), BackendError> {
-        if self.try_map(domain, iova, extents, access)?.is_err() {
-            // Empty tables elsewhere in the domain may make room.
-            if !matches!(self.reclaim(domain), Ok(true)) {
-                return Err(BackendError::TablesExhausted);
-            }
-            self.try_map(domain, iova, extents, access)?
-                .map_err(|Exhausted| BackendError::TablesExhausted)?;
+        let found = find_domain(self.domains, domain).ok_or(BackendError::NoDomain)?;
+        let space = &mut found.space;
+        let mapped = space.map(&mut self.tables, iova, extents, access);
+        let replaced_tables = space.in_limbo();
+        if mapped.is_err() {
+            self.map_after_reclaim(domain, iova, extents, access)?;
+            return self.tell_of_new(domain, iova, extents);
         }
-        let bytes = extents
-            .iter()
-            .fold(0u64, |sum, extent| sum.saturating_add(extent.bytes));
-        let mut told = self.forget(domain, Forget::NewRange { iova, bytes });
-        if told.is_ok() && self.domain(domain)?.space.in_limbo() {
-            // Large leaves took the place of empty tables.
-            told = self.forget(domain, Forget::All);
-            if told.is_ok() {
-                let found = find_domain(self.domains, domain).ok_or(BackendError::NoDomain)?;
-                found.space.release_limbo(&mut self.tables);
-            }
+        if !self.tells_on_map && !replaced_tables {
+            // Nothing is cached of entries that were not present.
+            return Ok(());
         }
-        if told.is_err() {
-            let found = find_domain(self.domains, domain).ok_or(BackendError::NoDomain)?;
-            found.space.unmap(&mut self.tables, iova, bytes);
-        }
-        told
+        self.tell_of_new(domain, iova, extents)
     }
 
     #[inline]

@@ -5,6 +5,7 @@ use heapless::Vec;
 use hw::Sbdf;
 use ipc_proto::{ClientId, Properties, Refusal, Rule};
 
+use super::mapping::domain_of;
 use super::{Attached, Shard, backend_refusal};
 use crate::backend::{Backend, BackendError, Fault};
 use crate::buffers::Certainty;
@@ -34,7 +35,11 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
             }
             None => {}
         }
-        let outcome = match self.domain_of(client) {
+        let entry = self
+            .clients
+            .get_mut(usize::from(client.0))
+            .ok_or(Refusal::new(Rule::UnknownBadge, client.0.into()))?;
+        let outcome = match domain_of(&mut entry.context, &mut self.backend) {
             Ok(domain) => self.backend.attach(device, domain),
             Err(error) => Err(error),
         };
@@ -42,7 +47,7 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
             Ok(()) => Certainty::Mapped,
             Err(BackendError::Unconfirmed) => Certainty::Unconfirmed,
             Err(error) => {
-                self.end_idle_context(client)?;
+                self.end_idle_context(client);
                 return Err(backend_refusal(error));
             }
         };
@@ -85,7 +90,8 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
         self.devices.swap_remove(place);
         let context = &mut self.client(attached.client)?.context;
         context.devices = context.devices.saturating_sub(1);
-        self.end_idle_context(attached.client)
+        self.end_idle_context(attached.client);
+        Ok(())
     }
 
     pub(super) fn attached(&self, device: Sbdf) -> Option<&Attached> {

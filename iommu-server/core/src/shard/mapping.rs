@@ -5,7 +5,7 @@ use ipc_proto::{ANY_IOVA, Access, ClientId, Refusal, Rule};
 use super::{Shard, backend_refusal};
 use crate::backend::{Addressing, Backend, BackendError, DomainId};
 use crate::buffers::{Buffer, Certainty, Content, Fate, Mapping};
-use crate::context::IovaError;
+use crate::context::{Context, IovaError};
 use crate::env::Env;
 
 impl<E: Env, B: Backend> Shard<'_, E, B> {
@@ -23,11 +23,11 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
         if let Some(mapping) = buffer.mapping {
             return Err(Refusal::new(Rule::AlreadyMapped, mapping.iova));
         }
-        let (extents, bytes) = self.buffers.extents(index).ok_or(stale)?;
+        let memory = self.buffers.memory(index).ok_or(stale)?;
         let limit = match self.backend.addressing() {
             Addressing::Translated { limit } => limit,
             Addressing::Physical => {
-                let at = extents.first().ok_or(stale)?.physical;
+                let at = memory.extents.first().ok_or(stale)?.physical;
                 if iova != ANY_IOVA && iova != at {
                     return Err(Refusal::new(Rule::BadIova, at));
                 }
@@ -35,42 +35,45 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
                 return Ok(at);
             }
         };
-        let context = &mut self.client(holder)?.context;
+        let client = self.clients.get_mut(usize::from(holder.0)).ok_or(stale)?;
+        let context = &mut client.context;
         let taken = if iova == ANY_IOVA {
-            context.take_any(bytes, limit)
+            context.take_any(memory.bytes(), limit)
         } else {
-            context.take(iova, bytes, limit).map(|()| iova)
+            context.take(iova, memory.bytes(), limit).map(|()| iova)
         };
         let at = taken.map_err(|error| match error {
             IovaError::Unusable => Refusal::new(Rule::BadIova, iova),
             IovaError::TooMany => Rule::TooManyBuffers.into(),
         })?;
-        let mapped = match self.domain_of(holder) {
-            Ok(domain) => self.backend.map(domain, at, &extents, access),
+        let mapped = match domain_of(context, &mut self.backend) {
+            Ok(domain) => self.backend.map(domain, at, &memory.extents, access),
             Err(error) => Err(error),
         };
-        match mapped {
-            Ok(()) => {
-                self.note_mapping(index, at, Certainty::Mapped);
-                Ok(at)
-            }
-            Err(error) => {
-                if error == BackendError::Unconfirmed {
-                    // A unit may have seen it: the addresses and the memory stay as they are.
-                    self.note_mapping(index, at, Certainty::Unconfirmed);
-                } else {
-                    self.client(holder)?.context.give(at);
-                    self.end_idle_context(holder)?;
-                }
-                Err(backend_refusal(error))
-            }
+        if let Err(error) = mapped {
+            return Err(self.undo_map(index, holder, at, error));
         }
+        self.note_mapping(index, at, Certainty::Mapped);
+        Ok(at)
+    }
+
+    #[cold]
+    fn undo_map(&mut self, index: u16, holder: ClientId, at: u64, error: BackendError) -> Refusal {
+        if error == BackendError::Unconfirmed {
+            // A unit may have seen it: the addresses and the memory stay as they are.
+            self.note_mapping(index, at, Certainty::Unconfirmed);
+        } else if let Ok(client) = self.client(holder) {
+            client.context.give(at);
+            self.end_idle_context(holder);
+        }
+        backend_refusal(error)
     }
 
     /// Takes a buffer's mapping away; when this returns `Ok`, no unit has it cached.
     #[inline]
     pub(super) fn unmap_buffer(&mut self, index: u16) -> Result<(), Refusal> {
-        let buffer = self.buffers.get(index).ok_or(Rule::StaleCapability)?;
+        let stale = Refusal::from(Rule::StaleCapability);
+        let buffer = self.buffers.get(index).ok_or(stale)?;
         let holder = buffer.holder;
         let mapping = buffer.mapping.ok_or(Rule::NotMapped)?;
         if mapping.certainty == Certainty::Unconfirmed {
@@ -80,20 +83,20 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
             self.clear_mapping(index);
             return Ok(());
         }
-        let domain = self.client(holder)?.context.domain.ok_or(Rule::NoContext)?;
-        let (_, pages, bits) = self
-            .buffers
-            .memory(index)
-            .map(|(page_bits, pages, _)| ((), pages, page_bits))
-            .ok_or(Rule::StaleCapability)?;
-        let bytes = u64::from(pages) << bits;
+        let bytes = self.buffers.memory(index).ok_or(stale)?.bytes();
+        let client = self.clients.get_mut(usize::from(holder.0)).ok_or(stale)?;
+        let context = &mut client.context;
+        let domain = context.domain.ok_or(Rule::NoContext)?;
         if let Err(error) = self.backend.unmap(domain, mapping.iova, bytes) {
             self.note_mapping(index, mapping.iova, Certainty::Unconfirmed);
             return Err(backend_refusal(error));
         }
+        context.give(mapping.iova);
+        if context.is_idle() {
+            self.end_idle_context(holder);
+        }
         self.clear_mapping(index);
-        self.client(holder)?.context.give(mapping.iova);
-        self.end_idle_context(holder)
+        Ok(())
     }
 
     /// Takes a buffer and its shares out of every context, tries all, and takes the shares apart
@@ -123,7 +126,7 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
     /// Shares there are of a buffer.
     pub(super) fn shares_of(&self, index: u16) -> u16 {
         match self.buffers.get(index).map(|buffer| &buffer.content) {
-            Some(Content::Memory { shares, .. }) => *shares,
+            Some(Content::Memory(memory)) => memory.shares,
             _ => 0,
         }
     }
@@ -137,36 +140,18 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
         }
     }
 
-    /// The domain of a client's context, made if there is none.
-    #[inline]
-    pub(super) fn domain_of(&mut self, client: ClientId) -> Result<DomainId, BackendError> {
-        let context = self
-            .clients
-            .get_mut(usize::from(client.0))
-            .map(|client| &mut client.context)
-            .ok_or(BackendError::NoDomain)?;
-        if let Some(domain) = context.domain {
-            return Ok(domain);
-        }
-        let domain = self.backend.create_domain()?;
-        context.domain = Some(domain);
-        Ok(domain)
-    }
-
     /// Ends a client's domain when neither a device nor a mapping is left.
-    #[inline]
-    pub(super) fn end_idle_context(&mut self, client: ClientId) -> Result<(), Refusal> {
-        let context = &mut self.client(client)?.context;
-        if !context.is_idle() {
-            return Ok(());
-        }
-        let Some(domain) = context.domain.take() else {
-            return Ok(());
+    pub(super) fn end_idle_context(&mut self, client: ClientId) {
+        let Some(client) = self.clients.get_mut(usize::from(client.0)) else {
+            return;
         };
-        // A domain that some unit may still know is retired by the back end: that is not the
-        // caller's failure, and a new domain will be made.
-        let _ = self.backend.destroy_domain(domain);
-        Ok(())
+        if client.context.is_idle()
+            && let Some(domain) = client.context.domain.take()
+        {
+            // A domain that some unit may still know is retired by the back end: that is not the
+            // caller's failure, and a new domain will be made.
+            let _ = self.backend.destroy_domain(domain);
+        }
     }
 
     fn note_mapping(&mut self, index: u16, iova: u64, certainty: Certainty) {
@@ -180,4 +165,18 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
             buffer.mapping = None;
         }
     }
+}
+
+/// The domain of a context, made if there is none.
+#[inline]
+pub(super) fn domain_of<B: Backend>(
+    context: &mut Context,
+    backend: &mut B,
+) -> Result<DomainId, BackendError> {
+    if let Some(domain) = context.domain {
+        return Ok(domain);
+    }
+    let domain = backend.create_domain()?;
+    context.domain = Some(domain);
+    Ok(domain)
 }

@@ -2,12 +2,11 @@
 //! has from the moment it has it, so that one function, [`Shard::dismantle`],
 //! undoes a buffer that is done, half made, or a share.
 
-use heapless::Vec;
 use ipc_proto::{ClientId, PagePreference, Refusal, Rule};
 
 use super::{Shard, effect_refusal, pool_refusal};
-use crate::backend::{Addressing, Backend};
-use crate::buffers::{Buffer, Content, Fate, MAX_BLOCKS, MAX_PAGES, Piece};
+use crate::backend::{Addressing, Backend, Extent};
+use crate::buffers::{Buffer, Content, Fate, MAX_BLOCKS, MAX_PAGES, NO_FRAMES};
 use crate::env::{EffectError, Env, Note, Placed, Slot};
 use crate::pool::{Block, PoolError};
 
@@ -74,15 +73,16 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
             let smallest = if last { order } else { 0 };
             let block = self.take_block(page_bits, order, smallest)?;
             let held = 1u32 << (self.pool.bits(block) - page_bits).min(31);
-            let piece = Piece {
-                block,
-                pages: held.min(left),
-                frames: None,
+            let taken = held.min(left);
+            left -= taken;
+            let extent = Extent {
                 physical: self.pool.base(block),
+                bytes: u64::from(taken) << page_bits,
+                frames: NO_FRAMES,
+                page_bits,
             };
-            left -= piece.pages;
-            self.add_piece(index, piece)?;
-            self.make_frames(index, number, piece, page_bits)?;
+            self.add_block(index, block, extent)?;
+            self.make_frames(index, number, block, extent)?;
         }
         Ok(())
     }
@@ -101,17 +101,17 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
         outcome.map_err(pool_refusal)
     }
 
-    fn add_piece(&mut self, index: u16, piece: Piece) -> Result<(), Refusal> {
-        if let Some(Content::Memory { pieces, .. }) = self
-            .buffers
-            .get_mut(index)
-            .map(|buffer| &mut buffer.content)
-            && pieces.push(piece).is_ok()
+    fn add_block(&mut self, index: u16, block: Block, extent: Extent) -> Result<(), Refusal> {
+        if let Some(memory) = self.buffers.memory_mut(index)
+            && !memory.extents.is_full()
+            && memory.blocks.push(block).is_ok()
         {
+            // As many extents as blocks, and room for the same number.
+            let _ = memory.extents.push(extent);
             return Ok(());
         }
-        // The caller made the record, and makes no more pieces than it holds.
-        self.pool.give(piece.block);
+        // The caller made the record, and makes no more blocks than it holds.
+        self.pool.give(block);
         Err(Rule::StaleCapability.into())
     }
 
@@ -119,27 +119,24 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
         &mut self,
         index: u16,
         number: usize,
-        piece: Piece,
-        page_bits: u8,
+        block: Block,
+        extent: Extent,
     ) -> Result<(), Refusal> {
-        let frames = self
-            .slots
-            .take_run(piece.pages, 1)
-            .ok_or(Rule::SlotsExhausted)?;
-        if let Some(Content::Memory { pieces, .. }) = self
+        let pages = pages_of(&extent);
+        let frames = self.slots.take_run(pages, 1).ok_or(Rule::SlotsExhausted)?;
+        if let Some(extent) = self
             .buffers
-            .get_mut(index)
-            .map(|buffer| &mut buffer.content)
-            && let Some(piece) = pieces.get_mut(number)
+            .memory_mut(index)
+            .and_then(|memory| memory.extents.get_mut(number))
         {
-            piece.frames = Some(frames);
+            extent.frames = frames;
         }
-        let untyped = self.pool.slot(piece.block);
+        let untyped = self.pool.slot(block);
         let mut made = 0;
-        while made < piece.pages {
-            let count = (piece.pages - made).min(RETYPE_MAX);
+        while made < pages {
+            let count = (pages - made).min(RETYPE_MAX);
             self.env
-                .frames(untyped, page_bits, frames + made, count)
+                .frames(untyped, extent.page_bits, frames + made, count)
                 .map_err(effect_refusal)?;
             made += count;
         }
@@ -188,24 +185,22 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
     ) -> Result<(), Refusal> {
         let stale = Refusal::from(Rule::StaleCapability);
         let holder = self.buffers.get(index).ok_or(stale)?.holder;
-        let (_, pages, pieces) = self.buffers.memory(index).ok_or(stale)?;
+        let memory = self.buffers.memory(index).ok_or(stale)?;
+        let (pages, extents) = (memory.pages, memory.extents.clone());
         let end = first
             .checked_add(count.into())
             .filter(|end| *end <= pages)
             .ok_or(Refusal::new(Rule::PageOutOfRange, pages.into()))?;
         self.window(holder, slot, count)?;
-        let pieces: Vec<Piece, MAX_BLOCKS> = pieces.iter().copied().collect();
         let mut placed = 0u16;
-        let mut piece_first = 0u32;
-        for piece in &pieces {
-            let piece_end = piece_first + piece.pages;
-            let frames = piece.frames.unwrap_or(0);
-            for page in first.max(piece_first)..end.min(piece_end) {
-                let frame = frames + (page - piece_first);
+        let mut extent_first = 0u32;
+        for extent in &extents {
+            let extent_end = extent_first + pages_of(extent);
+            for page in first.max(extent_first)..end.min(extent_end) {
+                let frame = extent.frames + (page - extent_first);
                 // The sum is inside the window, which was checked.
-                if let Err(refusal) =
-                    self.place(Placed::Frame, frame, holder, slot.wrapping_add(placed))
-                {
+                let to = slot.wrapping_add(placed);
+                if let Err(refusal) = self.place(Placed::Frame, frame, holder, to) {
                     for done in 0..placed {
                         self.env.take_back(holder, slot.wrapping_add(done));
                     }
@@ -213,7 +208,7 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
                 }
                 placed += 1;
             }
-            piece_first = piece_end;
+            extent_first = extent_end;
         }
         Ok(())
     }
@@ -238,29 +233,20 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
         }
         let bytes = buffer.quota_bytes();
         match buffer.content {
-            Content::Memory {
-                pieces,
-                page_bits,
-                fate: known,
-                ..
-            } => {
-                let fate = if known == Fate::Lose { known } else { fate };
-                for piece in pieces {
-                    if let Err(refusal) = self.return_piece(piece, page_bits, fate) {
-                        outcome = outcome.and(Err(refusal));
-                    }
+            Content::Memory(memory) => {
+                let fate = match memory.fate {
+                    Fate::Lose => Fate::Lose,
+                    Fate::Reuse => fate,
+                };
+                for (block, extent) in memory.blocks.iter().zip(&memory.extents) {
+                    outcome = outcome.and(self.return_block(*block, extent, fate));
                 }
             }
             Content::Share { of } => {
-                if let Some(Content::Memory {
-                    shares,
-                    fate: behind,
-                    ..
-                }) = self.buffers.get_mut(of).map(|buffer| &mut buffer.content)
-                {
-                    *shares = shares.saturating_sub(1);
+                if let Some(memory) = self.buffers.memory_mut(of) {
+                    memory.shares = memory.shares.saturating_sub(1);
                     if fate == Fate::Lose {
-                        *behind = Fate::Lose;
+                        memory.fate = Fate::Lose;
                     }
                 }
             }
@@ -271,22 +257,24 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
         outcome
     }
 
-    fn return_piece(&mut self, piece: Piece, page_bits: u8, fate: Fate) -> Result<(), Refusal> {
+    fn return_block(&mut self, block: Block, extent: &Extent, fate: Fate) -> Result<(), Refusal> {
         // One revocation takes every frame and every copy of it. The kernel unmaps each, and clears
         // the memory when it is retyped again.
-        let revoked = self.env.revoke(self.pool.slot(piece.block));
-        if revoked.is_ok()
-            && let Some(frames) = piece.frames
-        {
-            let _ = self.slots.give_run(frames, piece.pages);
+        let revoked = self.env.revoke(self.pool.slot(block));
+        if revoked.is_ok() && extent.frames != NO_FRAMES {
+            let _ = self.slots.give_run(extent.frames, pages_of(extent));
         }
         if revoked.is_ok() && fate == Fate::Reuse {
-            self.pool.give(piece.block);
+            self.pool.give(block);
         } else {
-            self.env.note(Note::MemoryLost {
-                bytes: u64::from(piece.pages) << page_bits,
-            });
+            let bytes = extent.bytes;
+            self.env.note(Note::MemoryLost { bytes });
         }
         revoked.map_err(effect_refusal)
     }
+}
+
+/// Pages of an extent. A buffer has at most `MAX_PAGES`.
+fn pages_of(extent: &Extent) -> u32 {
+    (extent.bytes >> extent.page_bits) as u32
 }

@@ -1,6 +1,5 @@
 //! The operations, as `ipc_proto::iommu` lists them.
 
-use heapless::Vec;
 use hw::Sbdf;
 use ipc_proto::iommu::{
     AllocReply, AttachReply, AttachedAtReply, ClientGoneReply, DetachReply, FaultNextReply,
@@ -14,7 +13,7 @@ use ipc_proto::{
 use super::Shard;
 use super::memory::shape;
 use crate::backend::Backend;
-use crate::buffers::{Buffer, Content, Fate};
+use crate::buffers::{Buffer, Content, Fate, Memory};
 use crate::env::Env;
 
 type Answer<T> = Result<Reply<T>, Refusal>;
@@ -43,13 +42,7 @@ impl<E: Env, B: Backend> Service for Shard<'_, E, B> {
         let caller = self.caller(call)?;
         let (page_bits, pages) = shape(bytes, pages)?;
         self.window(caller, slot, 1)?;
-        let content = Content::Memory {
-            pieces: Vec::new(),
-            page_bits,
-            pages,
-            shares: 0,
-            fate: Fate::Reuse,
-        };
+        let content = Content::Memory(Memory::new(page_bits, pages));
         let index = self.enter(caller, content)?;
         let made = self
             .fill(index, page_bits, pages)
@@ -89,16 +82,15 @@ impl<E: Env, B: Backend> Service for Shard<'_, E, B> {
         let found = self.buffers.find(given).ok_or(stale)?;
         let of = match self.buffers.get(found).ok_or(stale)?.content {
             Content::Share { of } => of,
-            Content::Memory { .. } => found,
+            Content::Memory(_) => found,
         };
         self.window(caller, slot, 1)?;
-        let (page_bits, pages, _) = self.buffers.memory(of).ok_or(stale)?;
+        let memory = self.buffers.memory(of).ok_or(stale)?;
+        let (page_bits, pages) = (memory.page_bits, memory.pages);
         let index = self.enter(caller, Content::Share { of })?;
-        if let Some(Content::Memory { shares, .. }) =
-            self.buffers.get_mut(of).map(|buffer| &mut buffer.content)
-        {
+        if let Some(memory) = self.buffers.memory_mut(of) {
             // There are fewer buffers than a u16 counts.
-            *shares = shares.saturating_add(1);
+            memory.shares = memory.shares.saturating_add(1);
         }
         if let Err(refusal) = self.hand_out(index, slot) {
             let _ = self.dismantle(index, Fate::Reuse);
@@ -137,11 +129,11 @@ impl<E: Env, B: Backend> Service for Shard<'_, E, B> {
     fn info(&mut self, call: Call) -> Answer<InfoReply> {
         let index = self.buffer(call)?;
         let stale = Refusal::from(Rule::StaleCapability);
-        let (page_bits, pages, _) = self.buffers.memory(index).ok_or(stale)?;
+        let memory = self.buffers.memory(index).ok_or(stale)?;
         let mapping = self.buffers.get(index).ok_or(stale)?.mapping;
         Ok(Reply::Now(InfoReply {
-            bytes: u64::from(pages) << page_bits,
-            page_bits,
+            bytes: memory.bytes(),
+            page_bits: memory.page_bits,
             iova: mapping.map_or(ANY_IOVA, |mapping| mapping.iova),
         }))
     }
@@ -197,7 +189,7 @@ impl<E: Env, B: Backend> Service for Shard<'_, E, B> {
         let entry = self.client(client)?;
         entry.faults.clear();
         entry.faulted = 0;
-        self.end_idle_context(client)?;
+        self.end_idle_context(client);
         if self.pool.used_blocks() == 0 {
             self.pool.merge_idle(&mut self.env, self.slots);
         }

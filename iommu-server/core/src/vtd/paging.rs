@@ -55,6 +55,8 @@ pub struct AddressSpace {
     tables: Link,
     /// Tables that no entry points to any more, but a unit may.
     limbo: Link,
+    /// The table of small leaves that was used last, and which 2 MiB of addresses it translates.
+    recent: Option<(u64, Page)>,
     /// All of them with the root.
     count: u32,
     limit: u32,
@@ -76,6 +78,7 @@ impl AddressSpace {
             large_pages: geometry.large_pages,
             tables: None,
             limbo: None,
+            recent: None,
             count: 1,
             limit,
         })
@@ -109,17 +112,39 @@ impl AddressSpace {
         extents: &[Extent],
         access: Access,
     ) -> Result<(), Exhausted> {
-        let mut at = iova;
-        for extent in extents {
-            self.prepare(tables, at, extent)?;
-            at = at.wrapping_add(extent.bytes);
-        }
         let mut flags = 0;
         if access.reads() {
             flags |= entry::READ;
         }
         if access.writes() {
             flags |= entry::WRITE;
+        }
+        if let [extent] = extents
+            && let Step::Small(count) = self.step(iova, extent, 0)
+            && u64::from(count) * SMALL == extent.bytes
+        {
+            // All in one table: one walk does.
+            let table = match self.recent_table(iova) {
+                Some(table) => table,
+                None => {
+                    let table = self.find_or_make(tables, iova, 0)?;
+                    self.recent = Some((iova / LARGE, table));
+                    table
+                }
+            };
+            write_small(
+                tables,
+                table,
+                index(iova, 0),
+                count,
+                extent.physical | flags,
+            );
+            return Ok(());
+        }
+        let mut at = iova;
+        for extent in extents {
+            self.prepare(tables, at, extent)?;
+            at = at.wrapping_add(extent.bytes);
         }
         let mut at = iova;
         for extent in extents {
@@ -132,6 +157,12 @@ impl AddressSpace {
     /// Takes away the translation of `bytes` from `iova` on.
     #[inline]
     pub fn unmap<T: TableMemory>(&mut self, tables: &mut Tables<'_, T>, iova: u64, bytes: u64) {
+        if let Some(table) = self.recent_table(iova)
+            && bytes <= LARGE - iova % LARGE
+        {
+            clear_leaves(tables, table, index(iova, 0), (bytes / SMALL) as u16);
+            return;
+        }
         let (mut at, mut left) = (iova, bytes);
         while left > 0 {
             let covered = self.clear(tables, at, left);
@@ -158,17 +189,16 @@ impl AddressSpace {
             let covered = left.min(to_next_table);
             (table, index(at, 0), (covered / SMALL) as u16, covered)
         };
-        let mut cleared = 0;
-        for index in first..first + count {
-            if tables.get(table, index) != 0 {
-                tables.set(table, index, 0);
-                cleared += 1;
-            }
-        }
-        tables.flush(table, first, count);
-        let meta = tables.meta_mut(table);
-        meta.live = meta.live.saturating_sub(cleared);
+        clear_leaves(tables, table, first, count);
         covered
+    }
+
+    #[inline]
+    fn recent_table(&self, iova: u64) -> Link {
+        match self.recent {
+            Some((region, table)) if region == iova / LARGE => Some(table),
+            _ => None,
+        }
     }
 
     /// Makes the tables that translating the extent needs.
@@ -218,14 +248,7 @@ impl AddressSpace {
                 }
                 Step::Small(count) => {
                     if let Some(table) = self.find(tables, at, 0) {
-                        let first = index(at, 0);
-                        let mut value = physical | flags;
-                        for index in first..first + count {
-                            tables.set(table, index, value);
-                            value = value.wrapping_add(SMALL);
-                        }
-                        tables.flush(table, first, count);
-                        tables.meta_mut(table).live += count;
+                        write_small(tables, table, index(at, 0), count, physical | flags);
                     }
                     u64::from(count) * SMALL
                 }
@@ -321,6 +344,7 @@ impl AddressSpace {
 
     /// Moves a table to which no entry points any more to limbo.
     fn send_to_limbo<T: TableMemory>(&mut self, tables: &mut Tables<'_, T>, table: Page) {
+        self.recent = None;
         let meta = tables.meta(table);
         match meta.previous {
             Some(previous) => tables.meta_mut(previous).next = meta.next,
@@ -373,6 +397,34 @@ impl AddressSpace {
         give_all(tables, self.tables.take());
         tables.give(self.root);
     }
+}
+
+/// Clears `count` leaves, all of which were written by one mapping.
+#[inline]
+fn clear_leaves<T: TableMemory>(tables: &mut Tables<'_, T>, table: Page, first: u16, count: u16) {
+    for index in first..first + count {
+        tables.set(table, index, 0);
+    }
+    tables.flush(table, first, count);
+    let meta = tables.meta_mut(table);
+    meta.live = meta.live.saturating_sub(count);
+}
+
+/// Writes `count` leaves of consecutive pages.
+#[inline]
+fn write_small<T: TableMemory>(
+    tables: &mut Tables<'_, T>,
+    table: Page,
+    first: u16,
+    count: u16,
+    mut value: u64,
+) {
+    for index in first..first + count {
+        tables.set(table, index, value);
+        value = value.wrapping_add(SMALL);
+    }
+    tables.flush(table, first, count);
+    tables.meta_mut(table).live += count;
 }
 
 /// The table that an entry points to, if it is present and no leaf.
