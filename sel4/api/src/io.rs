@@ -9,11 +9,14 @@ use crate::{Error, IoPageTable, IoPort, IoPortControl, IoSpace, Result, Slot};
 
 impl IoPortControl {
     /// Makes a capability for the ports `first..=last` in the slot `dest` (5.0.0: mints it from the
-    /// capability to all ports; later: `X86_IOPortControl_Issue`, where each port is issued once).
+    /// capability to all ports; later: `X86_IOPortControl_Issue`, where a port is to be had only as long as no
+    /// other capability names it, copies included).
+    ///
+    /// Revoking such a capability takes its copies on later kernels only: on 5.0.0 each is to be deleted.
     ///
     /// # Errors
-    /// `DeleteFirst` if the slot is occupied; `IllegalOperation` (later `RevokeFirst`) for an empty range or
-    /// one that is not to be had.
+    /// `DeleteFirst` if the slot is occupied; `RevokeFirst` (not on 5.0.0) if a port of the range is in use;
+    /// `IllegalOperation` (later `InvalidArgument`) for an empty range.
     pub fn issue(self, first: u16, last: u16, dest: Slot) -> Result {
         let control = (self.0.root.cptr(), self.0.index, self.0.depth);
         done(abi::issue_io_ports(

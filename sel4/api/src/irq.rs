@@ -95,7 +95,9 @@ impl IrqControl {
         ))
     }
 
-    /// `IRQControl_GetIOAPIC`: a handler for a pin, which stays masked until the first [`IrqHandler::ack`].
+    /// `IRQControl_GetIOAPIC`: a handler for a pin, which is unmasked at once. An interrupt masks the pin until
+    /// [`IrqHandler::ack`], also one that comes before there is a notification to signal and so is lost: give
+    /// the handler its notification, then acknowledge.
     ///
     /// # Errors
     /// `RevokeFirst` if the vector is in use, `DeleteFirst` if the slot is occupied, `RangeError` if there

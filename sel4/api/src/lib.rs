@@ -5,6 +5,8 @@
 //!   kernel's own names;
 //! - [`ipc`]: endpoints, notifications, replies;
 //! - [`fault`]: fault messages, decoded;
+//! - [`check_kernel`]: whether the running kernel is the one this is built for; [`EmergencySerial`]: how to say that
+//!   it is not;
 //! - [`Error`]: the kernel's errors; [`debug_put_char`], [`yield_now`].
 //!
 //! A capability value is only a name (a `CPtr`); that it has the kind it claims is checked by the kernel
@@ -15,7 +17,9 @@
 #![no_std]
 
 pub mod cap;
+mod check;
 pub mod cnode;
+mod emergency;
 mod error;
 pub mod fault;
 pub mod io;
@@ -31,6 +35,8 @@ pub use cap::{
     VSpace,
 };
 pub use cap::{Badge, CPtr, CapData, Rights, Slot};
+pub use check::{KernelMismatch, check_kernel};
+pub use emergency::EmergencySerial;
 pub use error::{Error, Result};
 pub use fault::Fault;
 pub use ipc::{Message, MessageInfo, Received, Reply, SavedReply};

@@ -29,6 +29,11 @@ pub enum Caching {
 impl Frame {
     /// `X86_Page_Map`: maps at `address` in `vspace`. A frame capability has one mapping at a time.
     ///
+    /// Only unmapping makes the processors forget a translation. So other rights or another caching for a mapping
+    /// take [`Frame::unmap`] first: mapping again in place, which kernels allow in different ways, leaves the old
+    /// rights in force on any core that used them (`performX86PageInvocationMapPTE` and, in 5.0.0,
+    /// `..RemapPTE` of `src/arch/x86/kernel/vspace.c` flush page tables only).
+    ///
     /// # Errors
     /// `FailedLookup` if a page table is missing (map one and try again), `DeleteFirst` if the address is
     /// occupied (see [`crate::MAP_OVERWRITES`]), `AlignmentError`, `InvalidCapability` if the frame is mapped
@@ -42,22 +47,6 @@ impl Frame {
             label::X86_PAGE_MAP,
             args,
             [vspace.cptr()],
-        ))
-    }
-
-    /// Changes rights or caching of the existing mapping (5.0.0: `X86_Page_Remap`; later: map again).
-    /// `address` is where the frame is mapped.
-    ///
-    /// # Errors
-    /// `InvalidCapability` if the frame is not mapped in `vspace`.
-    #[inline]
-    pub fn remap(self, vspace: VSpace, address: Word, rights: Rights, caching: Caching) -> Result {
-        done(abi::remap_page(
-            self.cptr(),
-            vspace.cptr(),
-            address,
-            rights.word(),
-            caching as Word,
         ))
     }
 

@@ -55,4 +55,6 @@ pub use panic::{PANIC_SYSCALL, set_panic_hook, set_panic_sink};
 #[doc(hidden)]
 pub use sel4::{IpcBuffer as __IpcBuffer, bootinfo::FRAME_BYTES as __BOOTINFO_BYTES};
 #[doc(hidden)]
-pub use start::{ROOT_STACK_BYTES as __ROOT_STACK_BYTES, RootStack as __RootStack, prepare};
+pub use start::{
+    ROOT_STACK_BYTES as __ROOT_STACK_BYTES, RootStack as __RootStack, prepare, prepare_root,
+};

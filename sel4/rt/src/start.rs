@@ -19,6 +19,20 @@ pub unsafe fn prepare(ipc_buffer: *mut sel4::IpcBuffer) {
     }
 }
 
+/// Tells the bindings where the root task's IPC buffer is: every supported kernel maps it on the page below the
+/// boot information (`init_sys_state` of `src/arch/x86/kernel/boot.c`), so it is known even to a program that was
+/// built for another kernel than the one it runs on.
+///
+/// # Safety
+/// To be called by the entry point only: `bootinfo` is what the kernel passed, and nothing has run before.
+#[doc(hidden)]
+pub unsafe fn prepare_root(bootinfo: *const u8) {
+    const PAGE_BYTES: usize = 4096;
+    let buffer = bootinfo.wrapping_sub(PAGE_BYTES).cast::<sel4::IpcBuffer>();
+    // SAFETY: the caller's promise, and the kernel's layout. The root task has one thread.
+    unsafe { prepare(buffer.cast_mut()) }
+}
+
 /// Defines the entry point of a protection domain: `entry!(main)` with `fn main(argument: u64) -> !`.
 #[macro_export]
 macro_rules! entry {
@@ -47,8 +61,7 @@ macro_rules! entry {
 }
 
 /// Defines the entry point of the root task: `root_entry!(main)` with `fn main(bootinfo: &'static [u8]) -> !`,
-/// which gets the frame of the boot information, not checked yet (`sel4::parse_bootinfo`). The IPC buffer
-/// is not known before that: `sel4::init_ipc_buffer` is the caller's.
+/// which gets the frame of the boot information, not checked yet (`sel4::parse_bootinfo`).
 #[macro_export]
 macro_rules! root_entry {
     ($main:path) => {
@@ -74,6 +87,8 @@ macro_rules! root_entry {
             // SAFETY: this is the entry point, and the kernel passes the address of the boot information,
             // whose frame stays mapped and is written by nobody.
             let frame = unsafe { ::core::slice::from_raw_parts(bootinfo, $crate::__BOOTINFO_BYTES) };
+            // SAFETY: this is the entry point; the kernel maps the IPC buffer on the page below.
+            unsafe { $crate::prepare_root(bootinfo) };
             let main: fn(&'static [u8]) -> ! = $main;
             main(frame)
         }

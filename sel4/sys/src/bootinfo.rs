@@ -11,6 +11,10 @@ use core::ops::Range;
 
 use crate::Word;
 
+pub mod extra;
+
+pub use extra::{ExtraChunk, extra_chunks};
+
 /// Slots of the initial CSpace with a fixed meaning.
 pub mod slot {
     /// The root task's own TCB.
@@ -48,6 +52,8 @@ const SIZE_BITS: core::ops::RangeInclusive<u8> = 4..=47;
 /// device memory) are aligned no better.
 const ALIGNED_BITS: u8 = 39;
 const EXTRA_BYTES_MAX: Word = 16 << 20;
+/// What a kernel writes for the levels if it was built without its IOMMU driver (`init_sys_state`).
+const NO_IOMMU_DRIVER: Word = Word::MAX;
 
 /// Where one kernel puts the fields, and what its configuration allows in them.
 #[derive(Clone, Copy, Debug)]
@@ -242,7 +248,10 @@ impl<'a> BootInfo<'a> {
             extra,
             "that much cannot be",
         )?;
-        let levels = word(24)?;
+        let levels = match word(24)? {
+            NO_IOMMU_DRIVER => 0,
+            levels => levels,
+        };
         check(
             levels <= 6,
             "numIOPTLevels",
@@ -422,44 +431,6 @@ fn check(
     } else {
         Err(error(field, value, rule))
     }
-}
-
-/// A piece of extra boot information.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct ExtraChunk<'a> {
-    /// What it is, one of the identifiers in [`extra`].
-    pub id: Word,
-    /// Its content, without the header.
-    pub content: &'a [u8],
-}
-
-/// Identifiers of extra boot information (`SEL4_BOOTINFO_HEADER_*`). 5.0.0 writes only the first two.
-pub mod extra {
-    /// Space without content.
-    pub const PADDING: u64 = 0;
-    /// VESA display mode.
-    pub const X86_VBE: u64 = 1;
-    /// Multiboot memory map.
-    pub const X86_MULTIBOOT_MEMORY_MAP: u64 = 2;
-    /// The ACPI root pointer (RSDP), a copy.
-    pub const X86_ACPI_RSDP: u64 = 3;
-    /// Frame buffer.
-    pub const X86_FRAMEBUFFER: u64 = 4;
-    /// Frequency of the time stamp counter, MHz in 32 bits.
-    pub const X86_TSC_MHZ: u64 = 5;
-}
-
-/// Walks the extra boot information. Ends at the first chunk whose length cannot be right.
-pub fn extra_chunks(mut bytes: &[u8]) -> impl Iterator<Item = ExtraChunk<'_>> {
-    const HEADER: usize = 16;
-    core::iter::from_fn(move || {
-        let id = Word::from_le_bytes(*bytes.first_chunk()?);
-        let length = Word::from_le_bytes(*bytes.get(8..)?.first_chunk()?);
-        let length = usize::try_from(length).ok()?;
-        let content = bytes.get(HEADER..length)?;
-        bytes = bytes.get(length..)?;
-        Some(ExtraChunk { id, content })
-    })
 }
 
 #[cfg(test)]

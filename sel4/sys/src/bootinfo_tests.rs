@@ -189,6 +189,16 @@ fn an_untyped_beyond_the_kernels_window_is_aligned_to_the_window_only() {
 }
 
 #[test]
+fn a_kernel_without_an_iommu_driver_has_no_levels() {
+    for layout in [PACKED, ALIGNED] {
+        let mut frame = good(layout);
+        frame.put(24, Word::MAX);
+        let info = BootInfo::parse(&frame.0, &layout).unwrap();
+        assert_eq!(info.io_page_table_levels, 0);
+    }
+}
+
+#[test]
 fn the_message_names_field_value_and_rule() {
     let mut frame = good(PACKED);
     frame.put(8, 9);
@@ -228,6 +238,9 @@ fn extra_chunks_end_at_a_length_that_cannot_be_right() {
             content: b"RSD PTR "
         }
     );
+    assert_eq!(extra::acpi_rsdp(&bytes), Some(&b"RSD PTR "[..]));
+    assert_eq!(extra::tsc_mhz(&bytes), Some(0x0403_0201));
+    assert_eq!((extra::acpi_rsdp(&[]), extra::tsc_mhz(&[])), (None, None));
     for bad in [0u64, 15, 1000, u64::MAX] {
         bytes[8..16].copy_from_slice(&bad.to_le_bytes());
         assert_eq!(extra_chunks(&bytes).count(), 0, "{bad}");

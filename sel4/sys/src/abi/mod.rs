@@ -121,20 +121,6 @@ pub fn set_priority(tcb: CPtr, authority: CPtr, priority: u8) -> Outcome {
     backend::set_priority(tcb, authority, priority)
 }
 
-/// Changes rights or attributes of a frame's existing mapping.
-///
-/// # Errors
-/// The kernel's error number.
-pub fn remap_page(
-    frame: CPtr,
-    vspace: CPtr,
-    address: Word,
-    rights: Word,
-    attributes: Word,
-) -> Outcome {
-    backend::remap_page(frame, vspace, address, rights, attributes)
-}
-
 /// Unmaps a frame; one that is not mapped is no error.
 ///
 /// # Errors

@@ -97,22 +97,6 @@ pub fn set_priority(tcb: CPtr, authority: CPtr, priority: u8) -> Outcome {
     )
 }
 
-/// Mapping again at the same address replaces the entry.
-pub fn remap_page(
-    frame: CPtr,
-    vspace: CPtr,
-    address: Word,
-    rights: Word,
-    attributes: Word,
-) -> Outcome {
-    invoke(
-        frame,
-        label::X86_PAGE_MAP,
-        [address, rights, attributes],
-        [vspace],
-    )
-}
-
 /// Answers in every case.
 #[inline(always)]
 pub fn unmap_page(frame: CPtr) -> Outcome {

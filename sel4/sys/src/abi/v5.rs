@@ -96,17 +96,6 @@ pub fn set_priority(tcb: CPtr, _authority: CPtr, priority: u8) -> Outcome {
     invoke(tcb, label::TCB_SET_PRIORITY, [Word::from(priority)], [])
 }
 
-/// `X86_Page_Remap` keeps the address.
-pub fn remap_page(
-    frame: CPtr,
-    vspace: CPtr,
-    _address: Word,
-    rights: Word,
-    attributes: Word,
-) -> Outcome {
-    invoke(frame, label::X86_PAGE_REMAP, [rights, attributes], [vspace])
-}
-
 /// Of a frame that is not mapped this kernel forgets to answer (`src/arch/x86/kernel/vspace.c`, `X86PageUnmap`):
 /// the registers stay as they were, and the invocation's own label comes back as the error.
 #[inline(always)]
