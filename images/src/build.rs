@@ -54,7 +54,7 @@ pub fn bootable(
     ui: Ui,
 ) -> Result<Bootable, Error> {
     let (kernel, recipe) = kernel(workspace, &description.kernel_spec(), ui)?;
-    let programs = programs::build(workspace, &recipe, &ui)?;
+    let programs = programs::build(workspace, &recipe, ui)?;
     let image = image(workspace, description, &programs)?;
     let folder = workspace.output("disks")?;
     let disks = description

@@ -126,7 +126,7 @@ pub fn cargo(workspace: &Workspace, action: &str) -> Command {
 ///
 /// # Errors
 /// Cargo does not succeed; what it said has been shown.
-pub fn build(workspace: &Workspace, recipe: &Recipe, ui: &Ui) -> Result<Programs, Error> {
+pub fn build(workspace: &Workspace, recipe: &Recipe, ui: Ui) -> Result<Programs, Error> {
     let mut command = recipe.cargo(workspace, "build");
     command.arg("--bins");
     for name in [ROOT_TASK].iter().chain(&SERVERS) {
