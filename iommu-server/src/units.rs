@@ -65,6 +65,14 @@ pub fn start(pd: &'static Pd, cspace: &mut CSpace, storage: &'static mut Storage
             describe(number, unit, &report);
         }
     }
+    if let Some(shape) = vtd.geometry() {
+        log!(
+            "page tables of {} levels for {}-bit addresses, 2 MiB pages {}",
+            shape.levels,
+            shape.address_bits,
+            yes(shape.large_pages),
+        );
+    }
     Chosen::Units(vtd)
 }
 
@@ -84,10 +92,8 @@ fn describe(number: usize, unit: &UnitInfo, report: &Report) {
     let (paddr, segment) = (unit.paddr, unit.segment);
     match (report.state, report.capabilities) {
         (State::Running, Some(has)) => log!(
-            "unit {number} at {paddr:#x}, segment {segment}: every device blocked; {} levels, 2 MiB pages {}, {} domains, \
-             {} fault record(s), caching mode {}",
-            if has.three_levels { 3 } else { 4 },
-            yes(has.large_pages),
+            "unit {number} at {paddr:#x}, segment {segment}: every device blocked; {} domains, {} fault record(s), \
+             caching mode {}",
             has.domains,
             has.fault_records,
             yes(has.caching_mode),

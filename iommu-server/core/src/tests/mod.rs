@@ -7,6 +7,7 @@ mod machine;
 mod faults;
 mod hot_path;
 mod pool_random;
+mod shard_ends;
 mod shard_failures;
 mod shard_random;
 mod shard_requests;
