@@ -75,7 +75,8 @@ fn main(frame: &'static [u8]) -> ! {
         Err(error) => {
             // Nothing that it says can be used, not even for a serial line; 5.0.0's ports are worth a try.
             Serial::use_ports(boot_slot::IO_PORTS);
-            say!(voice, "{error}");
+            say!(voice, "@end fail {error}");
+            hands::exit(IoPort::at(boot_slot::IO_PORTS), false);
             stop()
         }
     };

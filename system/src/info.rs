@@ -1,7 +1,7 @@
 //! [`PdInfo`]: what the root task tells a PD at its start, encoded with
 //! postcard at [`crate::layout::va::INFO`] (a `u32` length, then the bytes).
 
-use crate::layout::MAX_SHARDS;
+use crate::layout::{MAX_PDS, MAX_SHARDS};
 use crate::model::{DeviceMatch, MAX_ARGS, MAX_CLIENTS, MAX_RULES, MAX_WITHHELD, Name};
 use heapless::{String, Vec};
 use serde::de::DeserializeOwned;
@@ -184,8 +184,8 @@ pub struct ClientInfo {
     pub iommu: Option<u8>,
     /// Its arguments.
     pub args: String<MAX_ARGS>,
-    /// Names of all client PDs with their PD numbers (for test programs), only when `testing`.
-    pub pds: Vec<(Name, u16), MAX_CLIENTS>,
+    /// Names of all PDs with their numbers (for test programs), only when `testing`.
+    pub pds: Vec<(Name, u16), MAX_PDS>,
 }
 
 /// What each kind of PD gets.

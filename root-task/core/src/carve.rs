@@ -14,12 +14,12 @@ use crate::facts::{Memory, Untyped};
 use crate::region::{LARGE_PAGE, PAGE, Region, RegionSet};
 
 /// Log2 of a small page.
-const PAGE_BITS: u8 = 12;
+pub(crate) const PAGE_BITS: u8 = 12;
 /// Log2 of a large page.
 const LARGE_BITS: u8 = 21;
 /// Log2 of the largest piece. The kernel aligns memory as it sees it, at physical addresses shifted by 2^39
 /// (`PPTR_BASE` of 5.0.0): a larger piece would not lie where its physical address says.
-const MOST_BITS: u8 = 39;
+pub(crate) const MOST_BITS: u8 = 39;
 
 /// What a wanted range becomes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

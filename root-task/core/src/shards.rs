@@ -10,10 +10,11 @@
 use alloc::vec::Vec;
 
 use hw::BusRange;
-use system::info::MAX_ECAM;
+use system::info::{MAX_ECAM, MAX_UNTYPED};
 use system::layout::MAX_SHARDS;
 use thiserror::Error;
 
+use crate::carve::{MOST_BITS, PAGE_BITS};
 use crate::facts::{Host, Machine};
 use crate::region::{PAGE, Region, RegionSet};
 
@@ -53,6 +54,13 @@ pub enum Conflict {
         second: usize,
         /// The pages.
         region: Region,
+    },
+    /// The space of shard 0 is in more pieces than a server can be told of: the smallest that no device decodes
+    /// stay unused.
+    #[error("{bytes:#x} bytes of PCI memory in small pieces stay unused")]
+    LeftOut {
+        /// How many bytes.
+        bytes: u64,
     },
     /// A device decodes pages that are RAM, configuration space or platform registers.
     #[error("a device of shard {shard} decodes {region}, which is no PCI memory: nobody gets it")]
@@ -137,6 +145,12 @@ pub fn split(machine: &Machine, wanted: u8) -> Result<Split, ShardError> {
     for claim in claims.iter().skip(1) {
         rest = rest.difference(claim);
     }
+    let own = claims
+        .first()
+        .map(|claim| claim.difference(&shared))
+        .unwrap_or_default();
+    let (rest, left_out) = told(&rest, &own);
+    conflicts.extend((left_out > 0).then_some(Conflict::LeftOut { bytes: left_out }));
     let mut shards = Vec::new();
     for (shard, hosts) in groups.iter().enumerate() {
         let (Some(first), Some(last)) = (hosts.first(), hosts.last()) else {
@@ -161,6 +175,31 @@ pub fn split(machine: &Machine, wanted: u8) -> Result<Split, ShardError> {
         });
     }
     Ok(Split { shards, conflicts })
+}
+
+/// As much of `space` as a server can be told of, in pieces of natural sizes: all of `decoded`, then the largest
+/// pieces. Also returns the bytes that are left out.
+fn told(space: &RegionSet, decoded: &RegionSet) -> (RegionSet, u64) {
+    let pieces = |set: &RegionSet| -> Vec<(u8, u64)> {
+        let regions = set.regions().iter();
+        let pieces = regions.flat_map(|region| region.natural_pieces(PAGE_BITS, MOST_BITS));
+        pieces.map(|(base, bits)| (bits, base)).collect()
+    };
+    if pieces(space).len() <= MAX_UNTYPED {
+        return (space.clone(), 0);
+    }
+    let mut told = decoded.clone();
+    let room = MAX_UNTYPED.saturating_sub(pieces(decoded).len());
+    let mut others = pieces(&space.difference(decoded));
+    others.sort_unstable_by(|a, b| b.cmp(a));
+    for (bits, base) in others.iter().take(room) {
+        // Joining pieces makes fewer of them, never more.
+        if let Some(piece) = Region::sized(*base, 1 << bits) {
+            told.insert(piece);
+        }
+    }
+    let left_out = space.bytes().saturating_sub(told.bytes());
+    (told, left_out)
 }
 
 /// Host bridges in order, neighbours of one segment joined from the end until there are few enough.
@@ -261,228 +300,4 @@ pub fn pci_space(machine: &Machine) -> RegionSet {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-    use crate::facts::{Memory, Timer, Unit, Untyped};
-    use alloc::vec;
-    use hw::address::EcamWindow;
-
-    fn region(start: u64, end: u64) -> Region {
-        Region::new(start, end).unwrap()
-    }
-
-    fn untypeds(slot: &mut u32, region: Region, memory: Memory) -> Vec<Untyped> {
-        region
-            .natural_pieces(12, 47)
-            .map(|(base, bits)| {
-                *slot += 1;
-                Untyped {
-                    slot: *slot,
-                    base,
-                    bits,
-                    memory,
-                }
-            })
-            .collect()
-    }
-
-    /// QEMU's q35 with 512 MiB, as seL4 5.0.0 describes it.
-    pub(crate) fn q35(hosts: Vec<Host>) -> Machine {
-        let mut slot = 1000;
-        let mut list = vec![];
-        for (start, end, memory) in [
-            (0, 0x10_0000, Memory::Device),
-            (0x100_0000, 0x1ffe_0000, Memory::Ram),
-            (0x1ffe_0000, 0xfec0_0000, Memory::Device),
-            (0xfec0_1000, 0xfee0_0000, Memory::Device),
-            (0xfef0_0000, 1 << 47, Memory::Device),
-        ] {
-            list.extend(untypeds(&mut slot, region(start, end), memory));
-        }
-        Machine {
-            untypeds: list,
-            empty_slots: (5000, 65536),
-            cores: 1,
-            physical_bits: 40,
-            apic_ids: vec![0],
-            kernel_iommu_levels: 0,
-            tsc_mhz: 2600,
-            units: vec![Unit {
-                base: 0xfed9_0000,
-                bytes: 4096,
-                segment: 0,
-                include_all: true,
-            }],
-            timer: Some(Timer {
-                base: 0xfed0_0000,
-                pin: 2,
-            }),
-            ecam: vec![EcamWindow {
-                base: 0xb000_0000,
-                segment: 0,
-                buses: BusRange::ALL,
-            }],
-            hosts,
-            firmware: [region(0x1ffe_1000, 0x1ffe_3000)].into_iter().collect(),
-        }
-    }
-
-    pub(crate) fn host(first: u8, last: u8, windows: &[(u64, u64)]) -> Host {
-        let windows = windows
-            .iter()
-            .map(|(start, end)| region(*start, *end))
-            .collect();
-        Host {
-            segment: 0,
-            buses: BusRange::new(first, last).unwrap(),
-            windows,
-        }
-    }
-
-    #[test]
-    fn one_host_bridge_has_all_pci_memory_and_nothing_else() {
-        let machine = q35(vec![host(0, 255, &[(0xfebf_0000, 0xfebf_1000)])]);
-        let split = split(&machine, 0).unwrap();
-        assert_eq!(split.conflicts, vec![]);
-        let [shard] = &split.shards[..] else {
-            panic!("{:?}", split.shards)
-        };
-        assert_eq!(
-            shard.memory.regions(),
-            [
-                region(0x2000_0000, 0xb000_0000),
-                region(0xc000_0000, 0xfec0_0000),
-                region(1 << 32, 1 << 40)
-            ]
-        );
-        assert_eq!(
-            shard.ecam,
-            vec![(region(0xb000_0000, 0xc000_0000), BusRange::ALL)]
-        );
-    }
-
-    #[test]
-    fn a_second_host_bridge_gets_exactly_its_pages() {
-        let machine = q35(vec![
-            host(0, 0x7f, &[(0xfebf_0000, 0xfebf_1000)]),
-            host(
-                0x80,
-                255,
-                &[(0xfe80_0000, 0xfea0_0000), (0xfea0_0800, 0xfea0_0900)],
-            ),
-        ]);
-        let split = split(&machine, 0).unwrap();
-        assert_eq!(split.conflicts, vec![]);
-        assert_eq!(
-            split.shards[1].memory.regions(),
-            [region(0xfe80_0000, 0xfea0_1000)]
-        );
-        assert_eq!(split.shards[1].ecam[0].0, region(0xb800_0000, 0xc000_0000));
-        assert!(
-            split.shards[0]
-                .memory
-                .intersection(&split.shards[1].memory)
-                .is_empty()
-        );
-        assert!(
-            split.shards[0]
-                .memory
-                .covers(region(0xfea0_1000, 0xfec0_0000))
-        );
-    }
-
-    #[test]
-    fn a_page_of_two_shards_goes_to_none() {
-        let machine = q35(vec![
-            host(0, 0x3f, &[(0xfe00_0000, 0xfe00_0100)]),
-            host(
-                0x40,
-                0x7f,
-                &[(0xfe00_0800, 0xfe00_0900), (0xfe01_0000, 0xfe02_0000)],
-            ),
-            host(
-                0x80,
-                255,
-                &[(0xfe01_f000, 0xfe03_0000), (0xb000_0000, 0xb000_1000)],
-            ),
-        ]);
-        let split = split(&machine, 0).unwrap();
-        assert_eq!(
-            split.conflicts,
-            vec![
-                Conflict::NoPciMemory {
-                    shard: 2,
-                    region: region(0xb000_0000, 0xb000_1000)
-                },
-                Conflict::Shared {
-                    first: 0,
-                    second: 1,
-                    region: region(0xfe00_0000, 0xfe00_1000)
-                },
-                Conflict::Shared {
-                    first: 1,
-                    second: 2,
-                    region: region(0xfe01_f000, 0xfe02_0000)
-                },
-            ]
-        );
-        for conflict in [
-            region(0xfe00_0000, 0xfe00_1000),
-            region(0xfe01_f000, 0xfe02_0000),
-        ] {
-            let conflict: RegionSet = [conflict].into_iter().collect();
-            assert!(
-                split
-                    .shards
-                    .iter()
-                    .all(|shard| shard.memory.intersection(&conflict).is_empty())
-            );
-        }
-    }
-
-    #[test]
-    fn fewer_shards_take_neighbouring_host_bridges_together() {
-        let hosts = vec![
-            host(0, 0x3f, &[]),
-            host(0x40, 0x7f, &[]),
-            host(0x80, 255, &[]),
-        ];
-        let buses = |wanted| -> Vec<(u8, u8)> {
-            let split = split(&q35(hosts.clone()), wanted).unwrap();
-            split
-                .shards
-                .iter()
-                .map(|shard| (shard.buses.first(), shard.buses.last()))
-                .collect()
-        };
-        assert_eq!(buses(0), vec![(0, 0x3f), (0x40, 0x7f), (0x80, 255)]);
-        assert_eq!(buses(2), vec![(0, 0x3f), (0x40, 255)]);
-        assert_eq!(buses(1), vec![(0, 255)]);
-        assert_eq!(buses(9), buses(0));
-        let mut two = hosts;
-        two[2].segment = 1;
-        assert_eq!(
-            split(&q35(two), 1),
-            Err(ShardError::TooFewShards {
-                segments: 2,
-                shards: 1
-            })
-        );
-        assert_eq!(split(&q35(vec![]), 1), Err(ShardError::NoHosts));
-    }
-
-    #[test]
-    fn memory_above_four_gibibytes_pushes_the_upper_space_up() {
-        let mut machine = q35(vec![host(0, 255, &[])]);
-        machine.untypeds.push(Untyped {
-            slot: 1,
-            base: 1 << 32,
-            bits: 31,
-            memory: Memory::Ram,
-        });
-        assert_eq!(
-            pci_space(&machine).regions().last().unwrap().start(),
-            (1 << 32) + (1 << 31)
-        );
-    }
-}
+pub(crate) mod tests;

@@ -232,12 +232,12 @@ impl Plan {
             }
         }
         let mut pds = heapless::Vec::new();
-        for other in self
-            .pds
-            .iter()
-            .filter(|other| inputs.system.testing && other.client().is_some())
-        {
-            push(&mut pds, "clients", (other.name.clone(), other.number))?;
+        for other in self.pds.iter().filter(|_| inputs.system.testing) {
+            push(
+                &mut pds,
+                "protection domains",
+                (other.name.clone(), other.number),
+            )?;
         }
         Ok(ClientInfo {
             client: id,

@@ -1,0 +1,253 @@
+//! Sharing out machines like QEMU's q35.
+
+use super::*;
+use crate::facts::{Memory, Timer, Unit, Untyped};
+use alloc::vec;
+use hw::address::EcamWindow;
+
+fn region(start: u64, end: u64) -> Region {
+    Region::new(start, end).unwrap()
+}
+
+fn untypeds(slot: &mut u32, region: Region, memory: Memory) -> Vec<Untyped> {
+    region
+        .natural_pieces(12, 47)
+        .map(|(base, bits)| {
+            *slot += 1;
+            Untyped {
+                slot: *slot,
+                base,
+                bits,
+                memory,
+            }
+        })
+        .collect()
+}
+
+/// QEMU's q35 with 512 MiB, as seL4 5.0.0 describes it.
+pub(crate) fn q35(hosts: Vec<Host>) -> Machine {
+    let mut slot = 1000;
+    let mut list = vec![];
+    for (start, end, memory) in [
+        (0, 0x10_0000, Memory::Device),
+        (0x100_0000, 0x1ffe_0000, Memory::Ram),
+        (0x1ffe_0000, 0xfec0_0000, Memory::Device),
+        (0xfec0_1000, 0xfee0_0000, Memory::Device),
+        (0xfef0_0000, 1 << 47, Memory::Device),
+    ] {
+        list.extend(untypeds(&mut slot, region(start, end), memory));
+    }
+    Machine {
+        untypeds: list,
+        empty_slots: (5000, 65536),
+        cores: 1,
+        physical_bits: 40,
+        apic_ids: vec![0],
+        kernel_iommu_levels: 0,
+        tsc_mhz: 2600,
+        units: vec![Unit {
+            base: 0xfed9_0000,
+            bytes: 4096,
+            segment: 0,
+            include_all: true,
+        }],
+        timer: Some(Timer {
+            base: 0xfed0_0000,
+            pin: 2,
+        }),
+        ecam: vec![EcamWindow {
+            base: 0xb000_0000,
+            segment: 0,
+            buses: BusRange::ALL,
+        }],
+        hosts,
+        firmware: [region(0x1ffe_1000, 0x1ffe_3000)].into_iter().collect(),
+    }
+}
+
+pub(crate) fn host(first: u8, last: u8, windows: &[(u64, u64)]) -> Host {
+    let windows = windows
+        .iter()
+        .map(|(start, end)| region(*start, *end))
+        .collect();
+    Host {
+        segment: 0,
+        buses: BusRange::new(first, last).unwrap(),
+        windows,
+    }
+}
+
+#[test]
+fn one_host_bridge_has_all_pci_memory_and_nothing_else() {
+    let machine = q35(vec![host(0, 255, &[(0xfebf_0000, 0xfebf_1000)])]);
+    let split = split(&machine, 0).unwrap();
+    assert_eq!(split.conflicts, vec![]);
+    let [shard] = &split.shards[..] else {
+        panic!("{:?}", split.shards)
+    };
+    assert_eq!(
+        shard.memory.regions(),
+        [
+            region(0x2000_0000, 0xb000_0000),
+            region(0xc000_0000, 0xfec0_0000),
+            region(1 << 32, 1 << 40)
+        ]
+    );
+    assert_eq!(
+        shard.ecam,
+        vec![(region(0xb000_0000, 0xc000_0000), BusRange::ALL)]
+    );
+}
+
+#[test]
+fn a_second_host_bridge_gets_exactly_its_pages() {
+    let machine = q35(vec![
+        host(0, 0x7f, &[(0xfebf_0000, 0xfebf_1000)]),
+        host(
+            0x80,
+            255,
+            &[(0xfe80_0000, 0xfea0_0000), (0xfea0_0800, 0xfea0_0900)],
+        ),
+    ]);
+    let split = split(&machine, 0).unwrap();
+    assert_eq!(split.conflicts, vec![]);
+    assert_eq!(
+        split.shards[1].memory.regions(),
+        [region(0xfe80_0000, 0xfea0_1000)]
+    );
+    assert_eq!(split.shards[1].ecam[0].0, region(0xb800_0000, 0xc000_0000));
+    assert!(
+        split.shards[0]
+            .memory
+            .intersection(&split.shards[1].memory)
+            .is_empty()
+    );
+    assert!(
+        split.shards[0]
+            .memory
+            .covers(region(0xfea0_1000, 0xfec0_0000))
+    );
+}
+
+#[test]
+fn a_page_of_two_shards_goes_to_none() {
+    let machine = q35(vec![
+        host(0, 0x3f, &[(0xfe00_0000, 0xfe00_0100)]),
+        host(
+            0x40,
+            0x7f,
+            &[(0xfe00_0800, 0xfe00_0900), (0xfe01_0000, 0xfe02_0000)],
+        ),
+        host(
+            0x80,
+            255,
+            &[(0xfe01_f000, 0xfe03_0000), (0xb000_0000, 0xb000_1000)],
+        ),
+    ]);
+    let split = split(&machine, 0).unwrap();
+    assert_eq!(
+        split.conflicts,
+        vec![
+            Conflict::NoPciMemory {
+                shard: 2,
+                region: region(0xb000_0000, 0xb000_1000)
+            },
+            Conflict::Shared {
+                first: 0,
+                second: 1,
+                region: region(0xfe00_0000, 0xfe00_1000)
+            },
+            Conflict::Shared {
+                first: 1,
+                second: 2,
+                region: region(0xfe01_f000, 0xfe02_0000)
+            },
+        ]
+    );
+    for conflict in [
+        region(0xfe00_0000, 0xfe00_1000),
+        region(0xfe01_f000, 0xfe02_0000),
+    ] {
+        let conflict: RegionSet = [conflict].into_iter().collect();
+        assert!(
+            split
+                .shards
+                .iter()
+                .all(|shard| shard.memory.intersection(&conflict).is_empty())
+        );
+    }
+}
+
+#[test]
+fn fewer_shards_take_neighbouring_host_bridges_together() {
+    let hosts = vec![
+        host(0, 0x3f, &[]),
+        host(0x40, 0x7f, &[]),
+        host(0x80, 255, &[]),
+    ];
+    let buses = |wanted| -> Vec<(u8, u8)> {
+        let split = split(&q35(hosts.clone()), wanted).unwrap();
+        split
+            .shards
+            .iter()
+            .map(|shard| (shard.buses.first(), shard.buses.last()))
+            .collect()
+    };
+    assert_eq!(buses(0), vec![(0, 0x3f), (0x40, 0x7f), (0x80, 255)]);
+    assert_eq!(buses(2), vec![(0, 0x3f), (0x40, 255)]);
+    assert_eq!(buses(1), vec![(0, 255)]);
+    assert_eq!(buses(9), buses(0));
+    let mut two = hosts;
+    two[2].segment = 1;
+    assert_eq!(
+        split(&q35(two), 1),
+        Err(ShardError::TooFewShards {
+            segments: 2,
+            shards: 1
+        })
+    );
+    assert_eq!(split(&q35(vec![]), 1), Err(ShardError::NoHosts));
+}
+
+#[test]
+fn a_space_in_too_many_pieces_keeps_what_devices_decode_and_the_largest() {
+    // Odd pages all over the space, each a shard's of its own.
+    let far = |n: u64| (0xc000_1000 + n * 0xc3_5000, 0xc000_2000 + n * 0xc3_5000);
+    let hosts = (0..16u64).map(|n| {
+        let windows: Vec<(u64, u64)> = (0..4).map(|w| far(n * 4 + w)).collect();
+        host(n as u8 * 16, n as u8 * 16 + 15, &windows)
+    });
+    let machine = q35(hosts.collect());
+    let split = split(&machine, 0).unwrap();
+    let shard = &split.shards[0];
+    let regions = shard.memory.regions().iter();
+    let pieces = regions
+        .flat_map(|region| region.natural_pieces(12, 39))
+        .count();
+    assert!(pieces <= MAX_UNTYPED, "{pieces} pieces");
+    for window in &machine.hosts[0].windows {
+        assert!(
+            shard.memory.covers(*window),
+            "{window} of the shard itself was left out"
+        );
+    }
+    let [Conflict::LeftOut { bytes }] = split.conflicts[..] else {
+        panic!("{:?}", split.conflicts)
+    };
+    assert!(bytes > 0 && bytes < 512 << 20, "{bytes:#x}");
+}
+
+#[test]
+fn memory_above_four_gibibytes_pushes_the_upper_space_up() {
+    let mut machine = q35(vec![host(0, 255, &[])]);
+    machine.untypeds.push(Untyped {
+        slot: 1,
+        base: 1 << 32,
+        bits: 31,
+        memory: Memory::Ram,
+    });
+    assert_eq!(
+        pci_space(&machine).regions().last().unwrap().start(),
+        (1 << 32) + (1 << 31)
+    );
+}
