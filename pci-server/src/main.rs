@@ -46,10 +46,11 @@ fn main(_argument: u64) -> ! {
 
     let mut server = Server::new(pd);
     pd.ready();
-    let mut incoming = server.receive();
+    let mut reply = None;
     loop {
-        let reply = match incoming {
-            Incoming::Request { badge, message } => shard.serve(badge, &message, Answer::new),
+        // By reference: a message is large.
+        reply = match &server.reply_and_receive(reply) {
+            Incoming::Request { badge, message } => shard.serve(*badge, message, Answer::new),
             Incoming::Events(flags) => {
                 if flags & event::TIMER != 0 {
                     shard.on_timer();
@@ -57,6 +58,5 @@ fn main(_argument: u64) -> ! {
                 None
             }
         };
-        incoming = server.reply_and_receive(reply);
     }
 }

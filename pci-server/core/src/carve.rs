@@ -88,8 +88,8 @@ mod tests {
             let small = small.min(bits);
             let base = high << bits;
             let blocks = 1u64 << (bits - small);
-            let target = base + (place % blocks << small);
-            let used = used % (target - base + 1) & !0xfff;
+            let target = base + ((place % blocks) << small);
+            let used = (used % (target - base + 1)) & !0xfff;
             let piece = Piece { slot: 1, base, bits, used };
             prop_assert!(piece.holds(target, small));
             let cuts: Vec<Cut> = carve(&piece, target, small).collect();

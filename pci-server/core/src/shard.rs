@@ -11,6 +11,7 @@ mod service;
 
 use core::cell::Cell;
 
+use heapless::Vec;
 use hw::Sbdf;
 use ipc_proto::pci;
 use ipc_proto::{Badge, Call, ClientId, DeviceState, Message, Properties, Refusal, Rule};
@@ -21,12 +22,16 @@ use crate::boot::{self, BarOrder, Devices};
 use crate::env::{Env, Parking};
 use crate::{Device, MAX_ASSIGNMENTS};
 
-/// The state of a shard: large, so that it lives in a static of the program.
+/// Every assignment slot, once the shard has booted.
+type Assignments<T> = Vec<Assignment<T>, MAX_ASSIGNMENTS>;
+
+/// The state of a shard: large, so that it lives in a static of the program, which costs the
+/// program's file nothing: empty tables are zeros.
 #[derive(Debug)]
 pub struct Tables<T> {
     devices: Devices,
     order: BarOrder,
-    assignments: [Assignment<T>; MAX_ASSIGNMENTS],
+    assignments: Assignments<T>,
 }
 
 impl<T> Tables<T> {
@@ -36,7 +41,7 @@ impl<T> Tables<T> {
         Self {
             devices: Devices::new(),
             order: BarOrder::new(),
-            assignments: [const { Assignment::new() }; MAX_ASSIGNMENTS],
+            assignments: Vec::new(),
         }
     }
 }
@@ -53,7 +58,7 @@ pub struct Shard<'a, E: Env> {
     info: &'a PciInfo,
     clients: &'a [ClientEntry],
     devices: &'a mut Devices,
-    assignments: &'a mut [Assignment<<E as Parking>::Ticket>; MAX_ASSIGNMENTS],
+    assignments: &'a mut Assignments<<E as Parking>::Ticket>,
     /// Assignments with a job, one bit each.
     jobs: u64,
     /// Where the search for a due job goes on.
@@ -86,6 +91,8 @@ impl<'a, E: Env> Shard<'a, E> {
             assignments,
         } = tables;
         boot::fill(&mut env, info, clients, devices, order);
+        assignments.clear();
+        while assignments.push(Assignment::new()).is_ok() {}
         Self {
             env,
             info,
