@@ -29,9 +29,11 @@ interface! {
     [Device] ConfigRead = 18: config_read(offset: u16, width: Width) -> ConfigReadReply { value: u32 }
     /// Writes configuration space through the register policy; refused when no bit of the register may be written.
     [Device] ConfigWrite = 19: config_write(offset: u16, width: Width, value: u32) -> ConfigWriteReply {}
-    /// Kind and size of BAR `bar` (0..=5), and its pages of 4 KiB that are withheld (count 0: none).
+    /// Kind and size of BAR `bar` (0..=5), and its pages of 4 KiB from the first to the last that is withheld (count 0:
+    /// none). Some in between may be free: `BarFrames` tells.
     [Device] Bar = 20: bar(bar: u8) -> BarReply { kind: BarKind, bytes: u64, withheld_first: u32, withheld_count: u32 }
-    /// Places frames for `count` pages of 4 KiB of a memory BAR from page `first` in window slots `slot`...
+    /// Places frames for `count` pages of 4 KiB of a memory BAR from page `first` in window slots `slot`... One request
+    /// places at most 256: `placed` says how many.
     [Device] BarFrames = 21: bar_frames(bar: u8, first: u32, count: u16, slot: u16) -> BarFramesReply { placed: u16 }
     /// Lets the device issue memory requests, or stops it.
     [Device] BusMaster = 22: bus_master(switch: Switch) -> BusMasterReply {}
@@ -50,7 +52,8 @@ interface! {
     [Supervisor] ClientGone = 48: client_gone(client: ClientId) -> ClientGoneReply { devices: u16 }
     /// Revocations that are still under way.
     [Supervisor] Pending = 49: pending() -> PendingReply { count: u16 }
-    /// Figures of resources: devices, assignments, capability slots and frames in use, operations served.
+    /// Figures of resources: devices, assignments, capability slots and bytes of device memory in use, operations
+    /// served and refused since the start, requests that are parked now.
     [Supervisor] Figures = 50: figures() -> FiguresReply { devices: u32, assigned: u32, slots_used: u32, untyped_used: u64, operations: u64, refused: u64, parked: u64 }
     /// The `index`-th device of the shard with its holder (`holder` = client id + 1, 0 for none) and what it holds:
     /// frames of BARs and messages enabled. `EndOfList` past the last.
@@ -133,7 +136,7 @@ interface! {
     /// Stops another PD for a test of death in mid-work (as a fault would): refused unless the description says
     /// `testing = true`.
     [Pd] Kill = 3: kill(pd: u16) -> KillReply {}
-    /// Stops another PD's thread, or lets it go on, for a test that a stalled PD stalls nobody else: refused
+    /// Switches another PD's thread off, or on again, for a test that a stalled PD stalls nobody else: refused
     /// unless the description says `testing = true`.
     [Pd] Suspend = 4: suspend(pd: u16, switch: Switch) -> SuspendReply {}
 }

@@ -71,7 +71,6 @@ pub struct Shard<'a, E: Env> {
     owed: u16,
     operations: u64,
     refused: u64,
-    parked: u64,
 }
 
 const _: () = assert!(MAX_ASSIGNMENTS <= 64);
@@ -106,7 +105,6 @@ impl<'a, E: Env> Shard<'a, E> {
             owed: 0,
             operations: 0,
             refused: 0,
-            parked: 0,
         }
     }
 

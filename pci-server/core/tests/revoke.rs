@@ -156,7 +156,7 @@ fn a_release_with_a_reset_comes_in_the_same_order() {
     );
     booted.world(|world| assert_eq!(world.machine.resets(at(NVME)), 1));
     assert_eq!(booted.state(), before);
-    assert_eq!(booted.supervisor().figures().unwrap().parked, 1);
+    assert_eq!(booted.supervisor().figures().unwrap().parked, 0);
 }
 
 #[test]

@@ -25,7 +25,11 @@ impl<E: Env> Shard<'_, E> {
         // Whether it may take time is known beforehand: where the request cannot be parked,
         // nothing has begun.
         let takes_time = device.reset.is_some() || device.tells_pending();
-        let ticket = if takes_time { Some(self.park()?) } else { None };
+        let ticket = if takes_time {
+            Some(self.env.park()?)
+        } else {
+            None
+        };
         self.begin(badge.index, Purpose::Revoke, ticket);
         match (takes_time, self.step(badge.index)) {
             (true, _) => Ok(Reply::Later),
@@ -41,16 +45,10 @@ impl<E: Env> Shard<'_, E> {
         if device.reset.is_none() {
             return Err(device.refusal(Rule::NoReset));
         }
-        let ticket = self.park()?;
+        let ticket = self.env.park()?;
         self.begin(badge.index, Purpose::Reset, Some(ticket));
         self.step(badge.index);
         Ok(Reply::Later)
-    }
-
-    fn park(&mut self) -> Result<E::Ticket, Refusal> {
-        let ticket = self.env.park()?;
-        self.parked += 1;
-        Ok(ticket)
     }
 
     /// Gives a held device a job, whose first step comes next.

@@ -6,6 +6,7 @@ use ipc_proto::pci::{self, *};
 use ipc_proto::{Call, ClientId, Mechanism, Refusal, Reply, Rule, Switch, VERSION, Width};
 
 use super::{Parts, Shard};
+use crate::assignment::Hold;
 use crate::env::Env;
 use crate::interrupts::Setup;
 use crate::{config, pages};
@@ -209,19 +210,21 @@ impl<E: Env> pci::Service for Shard<'_, E> {
 
     fn figures(&mut self, _: Call) -> Result<Reply<FiguresReply>, Refusal> {
         let usage = self.env.usage();
-        let assigned = self
-            .assignments
-            .iter()
-            .filter(|assignment| assignment.hold.is_some())
-            .count();
+        let holds = || {
+            self.assignments
+                .iter()
+                .filter_map(|assignment| assignment.hold.as_ref())
+        };
+        let waits =
+            |hold: &&Hold<E::Ticket>| hold.job.as_ref().is_some_and(|job| job.ticket.is_some());
         Ok(Reply::Now(FiguresReply {
             devices: self.devices.len() as u32,
-            assigned: assigned as u32,
+            assigned: holds().count() as u32,
             slots_used: usage.slots,
             untyped_used: usage.untyped_bytes,
             operations: self.operations,
             refused: self.refused,
-            parked: self.parked,
+            parked: holds().filter(waits).count() as u64,
         }))
     }
 
