@@ -4,7 +4,9 @@
 use core::ops::Deref;
 
 use hw::Sbdf;
-use ipc_proto::{BarKind, DeviceState, Mechanism, Properties, ResetKind, Switch, Width, pci};
+use ipc_proto::{
+    BarKind, DeviceState, Mechanism, Properties, Refusal, ResetKind, Rule, Switch, Width, pci,
+};
 
 use crate::{Client, Error, Platform, Run};
 
@@ -141,9 +143,8 @@ impl<'c, 'p, P: Platform> Device<'c, 'p, P> {
             .window()
             .take(count)
             .ok_or(Error::WindowFull(u32::from(count)))?;
-        let placed = self.port().bar_frames(bar, first, count, run.first);
-        if let Err(refusal) = placed {
-            client.window().give_back(run);
+        if let Err(refusal) = self.place(bar, first, run) {
+            clear(client, run);
             return Err(refusal.into());
         }
         match client.platform().map_registers(run.first, count) {
@@ -157,6 +158,25 @@ impl<'c, 'p, P: Platform> Device<'c, 'p, P> {
                 Err(error.into())
             }
         }
+    }
+
+    /// Has frames placed in a whole run of window slots: one request places some of them.
+    fn place(&self, bar: u8, first: u32, run: Run) -> Result<(), Refusal> {
+        let mut done = 0;
+        while done < run.count {
+            let reply = self.port().bar_frames(
+                bar,
+                first.saturating_add(done.into()),
+                run.count - done,
+                run.first + done,
+            )?;
+            // A server that places nothing and says so would keep us here.
+            if reply.placed == 0 || reply.placed > run.count - done {
+                return Err(Refusal::new(Rule::BadReply, reply.placed.into()));
+            }
+            done += reply.placed;
+        }
+        Ok(())
     }
 
     /// Lets the device issue memory requests, or stops it.

@@ -92,6 +92,10 @@ impl Recipe {
             "-Clink-arg=-static".into(),
             "-Clink-arg=-no-pie".into(),
             "-Clink-arg=-Wl,--build-id=none".into(),
+            // A program that stays clear of the SSE registers saves the kernel from switching them.
+            "-Ctarget-cpu=k8".into(),
+            "-Cno-vectorize-loops".into(),
+            "-Cno-vectorize-slp".into(),
             format!("-C{script}"),
         ];
         let mut command = cargo(workspace, action);
