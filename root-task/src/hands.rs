@@ -47,7 +47,6 @@ pub struct RootHands<'a> {
     exit: IoPort,
     /// The root task's voice.
     pub voice: Voice,
-    ended: bool,
 }
 
 impl<'a> RootHands<'a> {
@@ -59,7 +58,6 @@ impl<'a> RootHands<'a> {
             shards: Vec::new(),
             exit,
             voice,
-            ended: false,
         }
     }
 
@@ -278,7 +276,6 @@ impl Hands for RootHands<'_> {
             Verdict::Fail(why) => say!(self.voice, "@end fail {why}"),
         }
         self.voice.flush();
-        self.ended = true;
         if power == Power::Off {
             exit(self.exit, verdict == Verdict::Pass);
         }
