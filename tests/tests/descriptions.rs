@@ -133,3 +133,23 @@ fn the_systems_of_the_project_are_valid() {
     }
     assert!(count > 0);
 }
+
+#[test]
+fn the_systems_in_the_documents_are_valid() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let programs = images::workspace::Workspace::find().unwrap().programs;
+    let mut count = 0;
+    for document in ["README.md", "docs/architecture.md"] {
+        let text = std::fs::read_to_string(root.join(document)).unwrap();
+        for block in text.split("```toml\n").skip(1) {
+            let block = block.split("```").next().unwrap();
+            let found = match description::read(block, &root, &programs) {
+                Ok(accepted) => accepted.warnings,
+                Err(found) => found,
+            };
+            assert_eq!(found, [], "{}", render(document, block, &found));
+            count += 1;
+        }
+    }
+    assert!(count >= 2);
+}
