@@ -1,0 +1,402 @@
+//! [`World`]: the environment of a shard in a test, and [`Did`]: what the shard did to it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use hw::{Clock, ConfigSpace, Sbdf};
+use ipc_proto::{Badge, ClientId, Message, Properties, Refusal, Rule};
+use pci_core::bank::Bank;
+use pci_core::env::*;
+use sim::clock::ManualClock;
+use sim::config::Machine;
+
+use super::kernel::{Kernel, Object, Place};
+
+/// What a shard did to its surroundings.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Did {
+    Wrote {
+        at: Sbdf,
+        offset: u16,
+        width: u8,
+        value: u32,
+    },
+    Attached(Sbdf, ClientId),
+    Detached(Sbdf),
+    TookVectors(Sbdf, u16),
+    GaveVectorsBack(Sbdf),
+    PlacedDevice(u16),
+    RevokedDevice(u16),
+    PlacedFrames {
+        first: u32,
+        count: u16,
+    },
+    RevokedFrames,
+    MappedTable,
+    WroteTable {
+        offset: u32,
+        value: u32,
+    },
+    Parked(u32),
+    Answered(u32),
+    ToldClient(ClientId),
+    ToldSupervisor,
+}
+
+/// The environment of a shard.
+pub struct World {
+    pub machine: Machine,
+    pub clock: ManualClock,
+    pub kernel: Kernel,
+    pub bank: Bank,
+    /// Devices in a client's context.
+    pub attached: BTreeMap<Sbdf, ClientId>,
+    /// Vectors taken: first data value and how many.
+    pub vectors: BTreeMap<Sbdf, Vec<(u32, u16)>>,
+    pub next_vector: u32,
+    /// Masters of device capabilities.
+    masters: BTreeMap<u16, u32>,
+    /// Mapped MSI-X tables: first physical page.
+    tables: BTreeMap<u16, u64>,
+    /// Device memory that was written: by physical address.
+    pub memory: BTreeMap<u64, u32>,
+    pub parking_limit: usize,
+    parked: Vec<u32>,
+    pub next_ticket: u32,
+    pub answers: BTreeMap<u32, Message>,
+    pub alarm: Option<u64>,
+    pub did: Vec<Did>,
+    pub log: Vec<String>,
+    bases: Vec<u64>,
+}
+
+impl World {
+    pub fn new(machine: Machine) -> Self {
+        let mut world = Self {
+            machine,
+            clock: ManualClock::new(),
+            kernel: Kernel::new(),
+            bank: Bank::new(),
+            attached: BTreeMap::new(),
+            vectors: BTreeMap::new(),
+            next_vector: 0x40,
+            masters: BTreeMap::new(),
+            tables: BTreeMap::new(),
+            memory: BTreeMap::new(),
+            parking_limit: 64,
+            parked: Vec::new(),
+            next_ticket: 0,
+            answers: BTreeMap::new(),
+            alarm: None,
+            did: Vec::new(),
+            log: Vec::new(),
+            bases: Vec::new(),
+        };
+        // Device memory: 0xe000_0000..0xf000_0000, and 4 GiB far up.
+        for (slot, base, bits) in [(100, 0xe000_0000, 28), (101, 0x80_0000_0000, 32)] {
+            world.kernel.give_untyped(slot, base, bits);
+            world.bank.add(slot, base, bits).unwrap();
+        }
+        world
+    }
+
+    pub fn clock_us(&self) -> u64 {
+        self.clock.now_us()
+    }
+
+    pub fn told_supervisor(&self) -> usize {
+        self.did
+            .iter()
+            .filter(|did| **did == Did::ToldSupervisor)
+            .count()
+    }
+
+    /// Everything outside the shard that an operation may change, except the trace.
+    pub fn state(&self) -> impl PartialEq + fmt::Debug + use<> {
+        let registers: Vec<_> = self
+            .machine
+            .addresses()
+            .map(|at| (at, self.machine.snapshot(at)))
+            .collect();
+        (
+            self.kernel.state(),
+            self.attached.clone(),
+            self.vectors.clone(),
+            self.masters.clone(),
+            registers,
+            self.bank.split_bytes(),
+        )
+    }
+
+    fn note_write(&mut self, at: Sbdf, offset: u16, width: u8, value: u32) {
+        self.did.push(Did::Wrote {
+            at,
+            offset,
+            width,
+            value,
+        });
+    }
+}
+
+impl ConfigSpace for World {
+    fn read8(&self, at: Sbdf, offset: u16) -> u8 {
+        self.machine.read8(at, offset)
+    }
+    fn read16(&self, at: Sbdf, offset: u16) -> u16 {
+        self.machine.read16(at, offset)
+    }
+    fn read32(&self, at: Sbdf, offset: u16) -> u32 {
+        self.machine.read32(at, offset)
+    }
+    fn write8(&mut self, at: Sbdf, offset: u16, value: u8) {
+        self.note_write(at, offset, 1, value.into());
+        self.machine.write8(at, offset, value);
+    }
+    fn write16(&mut self, at: Sbdf, offset: u16, value: u16) {
+        self.note_write(at, offset, 2, value.into());
+        self.machine.write16(at, offset, value);
+    }
+    fn write32(&mut self, at: Sbdf, offset: u16, value: u32) {
+        self.note_write(at, offset, 4, value);
+        self.machine.write32(at, offset, value);
+    }
+}
+
+impl Clock for World {
+    fn now_us(&self) -> u64 {
+        self.clock.now_us()
+    }
+}
+
+pub const PROMISE: Properties = Properties {
+    dma_isolated: true,
+    interrupts_isolated: false,
+    faults_reported: true,
+    reset: None,
+};
+
+impl Iommu for World {
+    fn attach(&mut self, device: Sbdf, client: ClientId) -> Result<Properties, Refusal> {
+        self.kernel.may_fail()?;
+        assert_eq!(
+            self.attached.insert(device, client),
+            None,
+            "{device} attached twice"
+        );
+        self.did.push(Did::Attached(device, client));
+        Ok(PROMISE)
+    }
+    fn detach(&mut self, device: Sbdf) -> Result<(), Refusal> {
+        self.kernel.may_fail()?;
+        assert!(
+            self.attached.remove(&device).is_some(),
+            "{device} was not attached"
+        );
+        self.did.push(Did::Detached(device));
+        Ok(())
+    }
+    fn promise(&mut self, _: Sbdf) -> Result<Properties, Refusal> {
+        self.kernel.may_fail()?;
+        Ok(PROMISE)
+    }
+}
+
+impl Vectors for World {
+    fn take(
+        &mut self,
+        device: Sbdf,
+        client: ClientId,
+        count: u16,
+        slot: u16,
+    ) -> Result<VectorBlock, Refusal> {
+        self.kernel.may_fail()?;
+        assert!(count.is_power_of_two());
+        for n in 0..count {
+            let place = Place::Window(client.0, slot + n);
+            if self.kernel.object(place).is_some() {
+                return Err(Refusal::new(Rule::WindowSlotOccupied, u64::from(slot + n)));
+            }
+        }
+        let data = self.next_vector.next_multiple_of(count.into());
+        if data + u32::from(count) > 0x9c {
+            return Err(Rule::VectorsExhausted.into());
+        }
+        self.next_vector = data + u32::from(count);
+        self.vectors.entry(device).or_default().push((data, count));
+        self.did.push(Did::TookVectors(device, count));
+        Ok(VectorBlock {
+            address: 0xfee0_0000,
+            data,
+        })
+    }
+    fn give_back(&mut self, device: Sbdf) -> Result<(), Refusal> {
+        self.kernel.may_fail()?;
+        self.vectors.remove(&device);
+        self.did.push(Did::GaveVectorsBack(device));
+        Ok(())
+    }
+}
+
+impl Grants for World {
+    fn place_device(
+        &mut self,
+        assignment: u16,
+        badge: Badge,
+        client: ClientId,
+        slot: u16,
+    ) -> Result<(), Refusal> {
+        self.kernel.may_fail()?;
+        let master = self.kernel.take_slots(1)?;
+        let object = Object::Device {
+            badge: badge.to_word(),
+        };
+        self.kernel
+            .insert(Place::Shard(master), object, None)
+            .unwrap();
+        let window = Place::Window(client.0, slot);
+        if let Err(refusal) = self
+            .kernel
+            .insert(window, object, Some(Place::Shard(master)))
+        {
+            self.kernel.delete(Place::Shard(master));
+            self.kernel.free_slots(master, 1);
+            return Err(refusal);
+        }
+        self.masters.insert(assignment, master);
+        self.did.push(Did::PlacedDevice(assignment));
+        Ok(())
+    }
+    fn revoke_device(&mut self, assignment: u16) -> Result<(), Refusal> {
+        self.kernel.may_fail()?;
+        let master = self
+            .masters
+            .remove(&assignment)
+            .expect("no device capability to revoke");
+        self.kernel.revoke_at(Place::Shard(master));
+        self.kernel.delete(Place::Shard(master));
+        self.kernel.free_slots(master, 1);
+        self.did.push(Did::RevokedDevice(assignment));
+        Ok(())
+    }
+}
+
+impl BarMemory for World {
+    fn prepare(&mut self, base: u64, bits: u8) -> Result<RegionId, Refusal> {
+        let region = self.bank.prepare(&mut self.kernel, base, bits)?;
+        let index = usize::from(region.0);
+        if index == self.bases.len() {
+            self.bases.push(base);
+        }
+        Ok(region)
+    }
+    fn place_frames(
+        &mut self,
+        region: RegionId,
+        first: u32,
+        count: u16,
+        client: ClientId,
+        slot: u16,
+    ) -> Result<(), Refusal> {
+        self.bank
+            .place(&mut self.kernel, region, first, count, client, slot)?;
+        self.did.push(Did::PlacedFrames { first, count });
+        Ok(())
+    }
+    fn map_table(
+        &mut self,
+        region: RegionId,
+        table: u16,
+        first: u32,
+        pages: u16,
+    ) -> Result<(), Refusal> {
+        assert!(pages <= pci_core::MAX_TABLE_PAGES);
+        if self.tables.contains_key(&table) {
+            return Ok(());
+        }
+        self.kernel.may_fail()?;
+        for page in first..first + u32::from(pages) {
+            self.bank.frame(&mut self.kernel, region, page)?;
+        }
+        self.tables.insert(
+            table,
+            self.bases[usize::from(region.0)] + u64::from(first) * 4096,
+        );
+        self.did.push(Did::MappedTable);
+        Ok(())
+    }
+    fn read_table(&self, table: u16, offset: u32) -> u32 {
+        let base = self.tables.get(&table).copied();
+        base.map_or(u32::MAX, |base| {
+            self.memory
+                .get(&(base + u64::from(offset)))
+                .copied()
+                .unwrap_or(0)
+        })
+    }
+    fn write_table(&mut self, table: u16, offset: u32, value: u32) {
+        let base = *self
+            .tables
+            .get(&table)
+            .expect("a table that is not mapped is written");
+        self.memory.insert(base + u64::from(offset), value);
+        self.did.push(Did::WroteTable { offset, value });
+    }
+    fn revoke_frames(&mut self, region: RegionId, table: u16) -> Result<(), Refusal> {
+        self.tables.remove(&table);
+        self.bank.revoke(&mut self.kernel, region)?;
+        self.did.push(Did::RevokedFrames);
+        Ok(())
+    }
+}
+
+impl Parking for World {
+    type Ticket = u32;
+    fn park(&mut self) -> Result<u32, Refusal> {
+        self.kernel.may_fail()?;
+        if self.parked.len() >= self.parking_limit {
+            return Err(Refusal::new(Rule::TooManyParked, self.parking_limit as u64));
+        }
+        self.next_ticket += 1;
+        self.parked.push(self.next_ticket);
+        self.did.push(Did::Parked(self.next_ticket));
+        Ok(self.next_ticket)
+    }
+    fn answer(&mut self, ticket: u32, reply: &Message) {
+        let at = self
+            .parked
+            .iter()
+            .position(|parked| *parked == ticket)
+            .expect("answered twice");
+        self.parked.remove(at);
+        self.answers.insert(ticket, *reply);
+        self.did.push(Did::Answered(ticket));
+    }
+}
+
+impl Alarm for World {
+    fn arm(&mut self, micros: u64) {
+        assert!(micros > 0, "0 switches the timer off");
+        self.alarm = Some(self.clock.now_us() + micros);
+    }
+}
+
+impl Signals for World {
+    fn tell_client(&mut self, client: ClientId) {
+        self.did.push(Did::ToldClient(client));
+    }
+    fn tell_supervisor(&mut self) {
+        self.did.push(Did::ToldSupervisor);
+    }
+}
+
+impl Host for World {
+    fn log(&mut self, line: fmt::Arguments<'_>) {
+        self.log.push(line.to_string());
+    }
+    fn usage(&self) -> Usage {
+        Usage {
+            slots: self.kernel.slots_used(),
+            untyped_bytes: self.bank.split_bytes(),
+        }
+    }
+}
