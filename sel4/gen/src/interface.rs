@@ -86,11 +86,10 @@ impl KernelInterface {
     /// [`Error::Read`] or [`Error::InFile`] if a `gen_config.json` is missing or
     /// is not one.
     pub fn of_prefix(prefix: &Path, version: &str) -> Result<Self, Error> {
-        let include = prefix.join("libsel4/include");
-        let interfaces = include.join("interfaces");
+        let [generic_xml, sel4_arch_xml, arch_xml, syscall_xml] =
+            INTERFACE_FILES.map(|file| prefix.join(file));
         let mut config = Config::default();
-        for part in ["kernel", "sel4"] {
-            let path = include.join(part).join("gen_config.json");
+        for path in CONFIG_FILES.map(|file| prefix.join(file)) {
             let options = Config::from_gen_config_json(&read(&path)?)
                 .map_err(|error| error.in_file(&path))?;
             for (name, value) in options.iter() {
@@ -100,10 +99,10 @@ impl KernelInterface {
         Ok(Self {
             version: version.to_owned(),
             abi: Abi::Modern,
-            generic_xml: interfaces.join("object-api.xml"),
-            sel4_arch_xml: interfaces.join("object-api-sel4-arch.xml"),
-            arch_xml: interfaces.join("object-api-arch.xml"),
-            syscall_xml: include.join("api/syscall.xml"),
+            generic_xml,
+            sel4_arch_xml,
+            arch_xml,
+            syscall_xml,
             config,
         })
     }
@@ -155,6 +154,25 @@ impl KernelInterface {
             config: &self.config,
         })
     }
+}
+
+/// In a prefix: methods of all architectures, of x86-64 alone, of x86, and the system calls.
+const INTERFACE_FILES: [&str; 4] = [
+    "libsel4/include/interfaces/object-api.xml",
+    "libsel4/include/interfaces/object-api-sel4-arch.xml",
+    "libsel4/include/interfaces/object-api-arch.xml",
+    "libsel4/include/api/syscall.xml",
+];
+/// In a prefix: the configuration of the kernel and of its library.
+const CONFIG_FILES: [&str; 2] = [
+    "libsel4/include/kernel/gen_config.json",
+    "libsel4/include/sel4/gen_config.json",
+];
+
+/// The files of a prefix that are needed: the kernel and those that tell about it.
+pub(crate) fn prefix_files() -> impl Iterator<Item = &'static str> {
+    let files = INTERFACE_FILES.into_iter().chain(CONFIG_FILES);
+    std::iter::once("bin/kernel.elf").chain(files)
 }
 
 fn read(path: &Path) -> Result<String, Error> {

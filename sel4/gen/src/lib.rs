@@ -3,6 +3,7 @@
 //!
 //! A host library without side effects: it reads files it is given and returns
 //! text. `images` builds the kernel with it; `sel4-sys` includes the constants.
+//! [`unfit`] says beforehand what an installed kernel lacks.
 //!
 //! # The constants file
 //!
@@ -46,6 +47,7 @@ mod condition;
 mod config;
 mod constants;
 mod error;
+mod fitness;
 mod interface;
 mod labels;
 mod names;
@@ -56,6 +58,7 @@ pub use condition::{Comparison, Condition};
 pub use config::{Config, Value};
 pub use constants::{Facts, constants};
 pub use error::Error;
+pub use fitness::{IommuDriver, Needs, Unfit, unfit, unfit_configuration};
 pub use interface::{Abi, Entry, KernelInterface};
 pub use labels::{InterfaceXml, Labels, XmlFile};
 pub use names::screaming_snake;
