@@ -238,9 +238,6 @@ fn extra_chunks_end_at_a_length_that_cannot_be_right() {
             content: b"RSD PTR "
         }
     );
-    assert_eq!(extra::acpi_rsdp(&bytes), Some(&b"RSD PTR "[..]));
-    assert_eq!(extra::tsc_mhz(&bytes), Some(0x0403_0201));
-    assert_eq!((extra::acpi_rsdp(&[]), extra::tsc_mhz(&[])), (None, None));
     for bad in [0u64, 15, 1000, u64::MAX] {
         bytes[8..16].copy_from_slice(&bad.to_le_bytes());
         assert_eq!(extra_chunks(&bytes).count(), 0, "{bad}");

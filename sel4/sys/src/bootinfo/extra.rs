@@ -1,7 +1,7 @@
 //! Extra boot information: chunks that the kernel puts on the pages after the boot information's frame.
 //!
-//! 5.0.0 tells nothing of use there; later kernels pass on what they got from the boot loader. So common code
-//! asks here first and finds out for itself when there is no answer. Source: `libsel4/include/sel4/bootinfo_types.h`.
+//! 5.0.0 tells nothing of use there; later kernels tell the ACPI root pointer, the memory map and the frequency of
+//! the time stamp counter. So common code looks here first and then for itself. Source: `libsel4/include/sel4/bootinfo_types.h`.
 
 use crate::Word;
 
@@ -11,7 +11,7 @@ pub const PADDING: Word = 0;
 pub const X86_VBE: Word = 1;
 /// Multiboot memory map.
 pub const X86_MULTIBOOT_MEMORY_MAP: Word = 2;
-/// The ACPI root pointer (RSDP), a copy.
+/// The ACPI root pointer (RSDP), a copy: 36 bytes, of which only 20 count if it is of ACPI 1.0.
 pub const X86_ACPI_RSDP: Word = 3;
 /// Frame buffer.
 pub const X86_FRAMEBUFFER: Word = 4;
@@ -38,26 +38,4 @@ pub fn extra_chunks(mut bytes: &[u8]) -> impl Iterator<Item = ExtraChunk<'_>> {
         bytes = bytes.get(length..)?;
         Some(ExtraChunk { id, content })
     })
-}
-
-fn find(bytes: &[u8], id: Word) -> Option<&[u8]> {
-    extra_chunks(bytes)
-        .find(|chunk| chunk.id == id)
-        .map(|chunk| chunk.content)
-}
-
-/// The ACPI root pointer as the kernel found it, signature first, always as long as the one of ACPI 2.0 (36 bytes);
-/// of an older one only the first 20 count. `None` if the kernel does not tell.
-#[must_use]
-pub fn acpi_rsdp(bytes: &[u8]) -> Option<&[u8]> {
-    find(bytes, X86_ACPI_RSDP)
-}
-
-/// Frequency of the time stamp counter in MHz. `None` if the kernel does not tell it here: then it is in
-/// [`super::BootInfo::tsc_mhz`].
-#[must_use]
-pub fn tsc_mhz(bytes: &[u8]) -> Option<u32> {
-    find(bytes, X86_TSC_MHZ)?
-        .first_chunk()
-        .map(|mhz| u32::from_le_bytes(*mhz))
 }
