@@ -196,6 +196,33 @@ fn large_pages_are_used_where_everything_is_aligned() {
 }
 
 #[test]
+fn a_table_that_a_large_page_replaced_is_not_used_again_by_mistake() {
+    let Machine { units, mut vtd } = Machine::new(&[Model::QEMU]);
+    let domain = vtd.create_domain().unwrap();
+    vtd.attach(device(0x18), domain).unwrap();
+    let dma = |iova| units[0].dma(0x18, iova, Dma::Read);
+    let large = Extent {
+        physical: 0x4000_0000,
+        bytes: 2 << 20,
+        frames: 0,
+        page_bits: 21,
+    };
+    for round in 0..3u64 {
+        let page = [small(0x5000 + (round << 12), 1)];
+        vtd.map(domain, 0x40_0000, &page, Access::Read).unwrap();
+        assert_eq!(dma(0x40_0000), Ok(0x5000 + (round << 12)));
+        vtd.unmap(domain, 0x40_0000, 0x1000).unwrap();
+        vtd.map(domain, 0x40_0000, &[large], Access::Read).unwrap();
+        assert_eq!(dma(0x40_0000), Ok(0x4000_0000));
+        vtd.unmap(domain, 0x40_0000, 2 << 20).unwrap();
+        assert!(dma(0x40_0000).is_err());
+    }
+    vtd.detach(device(0x18), domain).unwrap();
+    vtd.destroy_domain(domain).unwrap();
+    assert_eq!(vtd.tables_used(), 0);
+}
+
+#[test]
 fn tables_are_bounded_a_domain_and_taken_back_from_empty_places() {
     let Machine { units, mut vtd } = Machine::with_tables(&[Model::QEMU], 64);
     let domain = vtd.create_domain().unwrap();
