@@ -30,9 +30,10 @@ impl Workspace {
     /// `cargo metadata` does not succeed.
     pub fn find() -> Result<Self, Error> {
         let mut command = MetadataCommand::new();
-        // Set by `cargo run`; without it the current folder has to be in the project.
+        // Set by `cargo run` to this package's folder; without it the current folder has to be in the project.
+        // In a member's folder cargo would take that member for the only default one.
         if let Some(folder) = std::env::var_os("CARGO_MANIFEST_DIR") {
-            command.current_dir(PathBuf::from(folder));
+            command.current_dir(PathBuf::from(folder).join(".."));
         }
         Ok(Self::from_metadata(&command.no_deps().exec()?))
     }
@@ -113,5 +114,21 @@ impl Workspace {
         } else {
             given
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_needs_a_kernel_is_told_from_what_does_not() {
+        let workspace = Workspace::find().unwrap();
+        let needs = |name: &str| workspace.on_kernel.iter().any(|other| other == name);
+        assert!(needs("root-task") && needs("sel4-glue") && needs("edu-driver"));
+        assert!(!needs("images") && !needs("pci-core") && !needs("portcullis-hw"));
+        assert!(workspace.programs.iter().any(|name| name == "edu-driver"));
+        assert!(workspace.id("console").contains("services/console"));
+        assert!(workspace.root.join("x").is_file());
     }
 }
