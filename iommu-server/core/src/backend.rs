@@ -172,7 +172,7 @@ impl<A: Backend, B: Backend> Backend for Chosen<A, B> {
     fn properties(&self, device: Sbdf) -> Option<Properties> {
         either!(self, backend => backend.properties(device))
     }
-    #[inline]
+    #[inline(always)]
     fn addressing(&self) -> Addressing {
         either!(self, backend => backend.addressing())
     }
@@ -188,7 +188,7 @@ impl<A: Backend, B: Backend> Backend for Chosen<A, B> {
     fn detach(&mut self, device: Sbdf, domain: DomainId) -> Result<(), BackendError> {
         either!(self, backend => backend.detach(device, domain))
     }
-    #[inline]
+    #[inline(always)]
     fn map(
         &mut self,
         domain: DomainId,
@@ -198,7 +198,7 @@ impl<A: Backend, B: Backend> Backend for Chosen<A, B> {
     ) -> Result<(), BackendError> {
         either!(self, backend => backend.map(domain, iova, extents, access))
     }
-    #[inline]
+    #[inline(always)]
     fn unmap(&mut self, domain: DomainId, iova: u64, bytes: u64) -> Result<(), BackendError> {
         either!(self, backend => backend.unmap(domain, iova, bytes))
     }

@@ -225,41 +225,10 @@ impl<'a, M: Mmio, T: TableMemory> Vtd<'a, M, T> {
         find_domain(self.domains, domain).ok_or(BackendError::NoDomain)
     }
 
-    /// Tells the units that have devices of the domain to forget part of it, and waits.
+    /// [`tell`]s the units about a domain.
     fn forget(&mut self, domain: DomainId, what: Forget) -> Result<(), BackendError> {
         let found = find_domain(self.domains, domain).ok_or(BackendError::NoDomain)?;
-        let mut outcome = Ok(());
-        for (entry, attached) in self.units.iter_mut().zip(&found.attached) {
-            if *attached == 0 {
-                continue;
-            }
-            let Slot::Driven(unit) = &mut entry.slot else {
-                continue;
-            };
-            let capabilities = unit.capabilities();
-            let request = match what {
-                Forget::NewRange { .. } if !capabilities.caching_mode => {
-                    // Nothing is cached of entries that were not present, but the new ones may sit
-                    // in the chipset's write buffer.
-                    if unit.flush_write_buffer().is_err() {
-                        outcome = Err(BackendError::Unconfirmed);
-                    }
-                    continue;
-                }
-                Forget::NewRange { iova, bytes } => {
-                    pages(capabilities, domain.0, iova, bytes, Changed::Tables)
-                }
-                Forget::OldRange { iova, bytes } => {
-                    pages(capabilities, domain.0, iova, bytes, Changed::Leaves)
-                }
-                Forget::All => Invalidate::Domain { domain: domain.0 },
-            };
-            if unit.flush_write_buffer().is_err() || unit.run(&mut self.tables, &[request]).is_err()
-            {
-                outcome = Err(BackendError::Unconfirmed);
-            }
-        }
-        outcome
+        tell(&mut self.units, &mut self.tables, found, domain, what)
     }
 
     /// Takes empty tables of the domain back. `false` when there was none.
@@ -342,6 +311,49 @@ fn find_domain(
     domains
         .get_mut(usize::from(domain.0).checked_sub(1)?)?
         .as_mut()
+}
+
+/// Tells the units that have devices of the domain to forget part of it, and waits.
+#[inline(always)]
+fn tell<M: Mmio, T: TableMemory>(
+    units: &mut [Entry<M>],
+    tables: &mut Tables<'_, T>,
+    found: &Domain,
+    domain: DomainId,
+    what: Forget,
+) -> Result<(), BackendError> {
+    let mut outcome = Ok(());
+    for (number, entry) in units.iter_mut().enumerate() {
+        let attached = found.attached.get(number).is_some_and(|count| *count > 0);
+        let Slot::Driven(unit) = &mut entry.slot else {
+            continue;
+        };
+        if !attached {
+            continue;
+        }
+        let capabilities = unit.capabilities();
+        let request = match what {
+            Forget::NewRange { .. } if !capabilities.caching_mode => {
+                // Nothing is cached of entries that were not present, but the new ones may sit in
+                // the chipset's write buffer.
+                if unit.flush_write_buffer().is_err() {
+                    outcome = Err(BackendError::Unconfirmed);
+                }
+                continue;
+            }
+            Forget::NewRange { iova, bytes } => {
+                pages(capabilities, domain.0, iova, bytes, Changed::Tables)
+            }
+            Forget::OldRange { iova, bytes } => {
+                pages(capabilities, domain.0, iova, bytes, Changed::Leaves)
+            }
+            Forget::All => Invalidate::Domain { domain: domain.0 },
+        };
+        if unit.flush_write_buffer().is_err() || unit.run(tables, &[request]).is_err() {
+            outcome = Err(BackendError::Unconfirmed);
+        }
+    }
+    outcome
 }
 
 /// The smallest invalidation that covers the range: one naturally aligned block of pages, since

@@ -8,7 +8,7 @@ use super::paging::AddressSpace;
 use super::queue::Invalidate;
 use super::tables::Exhausted;
 use super::unit::State;
-use super::{Domain, Entry, Fate, Forget, Slot, Vtd, context, fault, find_domain};
+use super::{Domain, Entry, Fate, Forget, Slot, Vtd, context, fault, find_domain, tell};
 use crate::TableMemory;
 use crate::backend::{Addressing, Backend, BackendError, DomainId, Drained, Extent, Fault};
 use crate::place::Place;
@@ -153,7 +153,7 @@ impl<M: Mmio, T: TableMemory> Backend for Vtd<'_, M, T> {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn map(
         &mut self,
         domain: DomainId,
@@ -176,11 +176,12 @@ impl<M: Mmio, T: TableMemory> Backend for Vtd<'_, M, T> {
         self.tell_of_new(domain, iova, extents)
     }
 
-    #[inline]
+    #[inline(always)]
     fn unmap(&mut self, domain: DomainId, iova: u64, bytes: u64) -> Result<(), BackendError> {
         let found = find_domain(self.domains, domain).ok_or(BackendError::NoDomain)?;
         found.space.unmap(&mut self.tables, iova, bytes);
-        self.forget(domain, Forget::OldRange { iova, bytes })
+        let gone = Forget::OldRange { iova, bytes };
+        tell(&mut self.units, &mut self.tables, found, domain, gone)
     }
 
     fn drain_faults(

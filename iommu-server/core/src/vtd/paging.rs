@@ -155,7 +155,7 @@ impl AddressSpace {
     }
 
     /// Takes away the translation of `bytes` from `iova` on.
-    #[inline]
+    #[inline(always)]
     pub fn unmap<T: TableMemory>(&mut self, tables: &mut Tables<'_, T>, iova: u64, bytes: u64) {
         if let Some(table) = self.recent_table(iova)
             && bytes <= LARGE - iova % LARGE
@@ -163,6 +163,11 @@ impl AddressSpace {
             clear_leaves(tables, table, index(iova, 0), (bytes / SMALL) as u16);
             return;
         }
+        self.clear_all(tables, iova, bytes);
+    }
+
+    #[inline(never)]
+    fn clear_all<T: TableMemory>(&mut self, tables: &mut Tables<'_, T>, iova: u64, bytes: u64) {
         let (mut at, mut left) = (iova, bytes);
         while left > 0 {
             let covered = self.clear(tables, at, left);

@@ -110,18 +110,26 @@ pub struct Queue {
     tail: u16,
     /// Number of the latest wait descriptor.
     sequence: u32,
-    drain: Drain,
+    /// Flags of translation invalidations.
+    drain: u64,
 }
 
 impl Queue {
     /// A queue in `page`, with `status` as status word.
     pub fn new(page: Page, status: (Page, u16), drain: Drain) -> Self {
+        let mut flags = 0;
+        if drain.reads {
+            flags |= DRAIN_READS;
+        }
+        if drain.writes {
+            flags |= DRAIN_WRITES;
+        }
         Self {
             page,
             status,
             tail: 0,
             sequence: 0,
-            drain,
+            drain: flags,
         }
     }
 
@@ -191,13 +199,7 @@ impl Queue {
         tables: &Tables<'_, T>,
         request: Invalidate,
     ) -> (u64, u64) {
-        let mut drain = 0;
-        if self.drain.reads {
-            drain |= DRAIN_READS;
-        }
-        if self.drain.writes {
-            drain |= DRAIN_WRITES;
-        }
+        let drain = self.drain;
         match request {
             Invalidate::AllContexts => (TYPE_CONTEXT | ALL, 0),
             Invalidate::Context { requester, domain } => (
