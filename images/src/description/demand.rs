@@ -33,7 +33,7 @@ pub enum ExpectedResult {
     Pass,
     /// It fails: the run shows that the check can see what it is for.
     Fail,
-    /// It never comes: the system hangs or crashes before. Such a run is not expected to end.
+    /// It never comes: the system hangs, crashes or fails before.
     Never,
 }
 
