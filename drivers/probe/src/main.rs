@@ -44,7 +44,6 @@ fn main(platform: &'static SeL4Platform, info: &'static ClientInfo) -> u32 {
 /// Raises the interrupts of two devices in one breath, again and again: the second is pending when the kernel
 /// leaves after the first, which is what the unpatched kernel does not survive.
 fn interrupt_loop(platform: &'static SeL4Platform, info: &'static ClientInfo) -> Result<(), Error> {
-    const FILLER: u16 = 16;
     const FIRST: u64 = event::OWN;
     const SECOND: u64 = event::OWN << 1;
     let client = Client::connect(platform, info)?;
@@ -54,15 +53,18 @@ fn interrupt_loop(platform: &'static SeL4Platform, info: &'static ClientInfo) ->
         .map(|found| found.device);
     let first = client.assign(found.next().ok_or(Error::NotFound)?)?;
     let second = client.assign(found.next().ok_or(Error::NotFound)?)?;
-    // Takes the lowest vectors: the bug destroys the entries of those above them.
+    // Others take the lowest vectors: the bug destroys the interrupt table's entries of those above.
     let third = client.assign(found.next().ok_or(Error::NotFound)?)?;
-    let filler = client
-        .window()
-        .take(FILLER)
-        .ok_or(Error::WindowFull(FILLER.into()))?;
-    third
-        .port()
-        .msi_enable(Mechanism::MsiX, 0, FILLER, filler.first)?;
+    let fourth = client.assign(found.next().ok_or(Error::NotFound)?)?;
+    for (device, count) in [(&third, 16), (&fourth, 8)] {
+        let slots = client
+            .window()
+            .take(count)
+            .ok_or(Error::WindowFull(count.into()))?;
+        device
+            .port()
+            .msi_enable(Mechanism::MsiX, 0, count, slots.first)?;
+    }
     let mut one = Edu(first.map_bar(0)?);
     let mut other = Edu(second.map_bar(0)?);
     let one_interrupt = first.enable_interrupts(Mechanism::Msi, 0, 1, FIRST)?;
