@@ -81,7 +81,7 @@ impl core::fmt::Display for AttachError {
 }
 
 /// A message in words, for drivers whose steps fail in different types.
-pub type Reason = heapless::String<160>;
+pub type Reason = heapless::String<96>;
 
 /// The reason in words, cut where it is longer than [`Reason`].
 pub fn because(reason: impl core::fmt::Display) -> Reason {

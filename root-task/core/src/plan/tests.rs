@@ -1,6 +1,8 @@
 //! Plans for sample machines: everything is where the layout says, nothing overlaps, and what each
 //! PD is told agrees with what it is given.
 
+mod limits;
+
 use super::*;
 use crate::facts::Host;
 use crate::image::tests::elf;
@@ -452,81 +454,4 @@ fn services_know_everybody_by_number() {
         );
     }
     assert_eq!(plan.pd(pd::TIMER).unwrap().priority, priority::TIMER);
-}
-
-#[test]
-fn information_fits_its_pages_in_the_largest_system() {
-    let rules: Vec<DeviceMatch> = (0..16)
-        .map(|n| DeviceMatch::Class {
-            class: 0xff_ffff - n,
-            mask: 0xff_ffff,
-        })
-        .collect();
-    let mut all = vec![];
-    for n in 0..32 {
-        let mut client = client(&alloc::format!("a-client-of-some-name-{n:02}"), &rules);
-        client.args = core::iter::repeat_n('x', system::model::MAX_ARGS).collect();
-        all.push(client);
-    }
-    let system = system(&all);
-    let machine = q35((0..16).map(|n| host(n * 16, n * 16 + 15, &[])).collect());
-    with(&machine, &system, |inputs| {
-        let plan = Plan::make(inputs).unwrap();
-        crate::distribution::check(&plan).unwrap();
-        for pd in &plan.pds {
-            let bytes = postcard::to_allocvec(&*plan.info(inputs, pd).unwrap()).unwrap();
-            let pages = pd
-                .runs
-                .iter()
-                .find(|run| run.content == Content::Info)
-                .unwrap()
-                .pages;
-            assert!(
-                bytes.len() + 4 <= pages as usize * 4096,
-                "{}: {} bytes",
-                pd.name,
-                bytes.len()
-            );
-        }
-    });
-}
-
-#[test]
-fn a_machine_without_units_or_timer_is_dealt_with() {
-    let mut machine = q35(hosts());
-    machine.units.clear();
-    let plan = with(&machine, &system(&clients()), |inputs| {
-        Plan::make(inputs).unwrap()
-    });
-    assert_eq!(plan.irqs.len(), 1);
-    machine.timer = None;
-    let error = with(&machine, &system(&clients()), |inputs| {
-        Plan::make(inputs).unwrap_err()
-    });
-    assert_eq!(error, PlanError::Policy(PolicyError::NoTimer));
-}
-
-#[test]
-fn a_system_that_is_too_large_says_what_is_missing() {
-    let mut large = system(&clients());
-    large.dma_pool = 1 << 30;
-    let error = with(&q35(hosts()), &large, |inputs| {
-        Plan::make(inputs).unwrap_err()
-    });
-    assert!(
-        matches!(error, PlanError::Memory(MemoryError::NoRam { .. })),
-        "{error}"
-    );
-    let mut machine = q35(hosts());
-    machine.empty_slots = (5000, 5300);
-    let error = with(&machine, &system(&clients()), |inputs| {
-        Plan::make(inputs).unwrap_err()
-    });
-    assert!(
-        matches!(
-            error,
-            PlanError::Memory(MemoryError::NoSlots(_)) | PlanError::Carve(_)
-        ),
-        "{error}"
-    );
 }
