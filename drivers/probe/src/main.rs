@@ -4,7 +4,8 @@
 //!
 //! Arguments: `b0`, ten thousand interrupts in real time (an unpatched kernel
 //! crashes or hangs); `b1`, a mapping that outlives the revocation of its
-//! frame; `shards`, work in one pci-server shard while another is stopped.
+//! frame; `b3`, a page that another core goes on writing to after it was taken
+//! away (needs two cores); `shards`, work in one pci-server shard while another is stopped.
 
 #![no_std]
 #![no_main]
@@ -24,6 +25,7 @@ fn main(platform: &'static SeL4Platform, info: &'static ClientInfo) -> u32 {
     let outcome = match info.args.as_str() {
         "b0" => interrupt_loop(platform, info),
         "b1" => stale_mapping(platform, info),
+        "b3" => other_core(platform, info),
         "shards" => stalled_shard(platform, info),
         other => {
             check(
@@ -136,6 +138,42 @@ fn stale_mapping(platform: &'static SeL4Platform, info: &'static ClientInfo) -> 
         before == IDENTIFICATION && mapped.is_ok() && seen == 0xeeee_eeee,
         format_args!(
             "before {before:#x}, mapping something else there: {mapped:?}, then it reads {seen:#x}"
+        ),
+    );
+    Ok(())
+}
+
+/// How long the second thread may write, before and after its page is taken away.
+const WHILE_MICROS: u64 = 20_000;
+
+/// A second thread on core 1 writes to a buffer without end; the buffer is freed by the server, and whoever gets
+/// the memory next must not see a write.
+fn other_core(platform: &'static SeL4Platform, info: &'static ClientInfo) -> Result<(), Error> {
+    let client = Client::connect(platform, info)?;
+    let buffer = client.buffer(4096, PagePreference::Small)?;
+    let memory = buffer.memory().ok_or(Error::NotFound)?;
+    let before = platform.physical_address(buffer.frame_slots().first)?;
+    sel4_client::hammer::start(platform, 1, memory.address())?;
+    client.wait_for(0, WHILE_MICROS)?;
+    let mut word = [0; 8];
+    memory.read(0, &mut word);
+    let written = u64::from_le_bytes(word);
+    // The server takes the frames back; the mapping here is left to the kernel.
+    buffer.port().free()?;
+    buffer.keep();
+
+    let next = client.buffer(4096, PagePreference::Small)?;
+    let memory = next.memory().ok_or(Error::NotFound)?;
+    let after = platform.physical_address(next.frame_slots().first)?;
+    client.wait_for(0, WHILE_MICROS)?;
+    memory.read(0, &mut word);
+    let strayed = u64::from_le_bytes(word);
+    check(
+        platform,
+        "other_cores_let_go",
+        written != 0 && before == after && strayed == 0,
+        format_args!(
+            "wrote {written:#x} while it could, memory at {before:#x} and {after:#x}, afterwards {strayed:#x}"
         ),
     );
     Ok(())

@@ -13,6 +13,7 @@
 
 #![no_std]
 
+pub mod hammer;
 #[cfg(feature = "virtio")]
 pub mod virtio;
 
