@@ -100,24 +100,53 @@ pub struct Machine {
     pub firmware: RegionSet,
 }
 
+/// Size of a page: 2^bits bytes.
+const PAGE_BITS: u8 = 12;
+
 impl Machine {
-    /// The addresses that device untypeds cover.
+    /// The addresses that device untypeds of a page and more cover. Around what the kernel keeps for itself, and
+    /// above the processor's addresses, it leaves smaller pieces, of which no frame can be made.
     #[must_use]
     pub fn device_memory(&self) -> RegionSet {
-        self.of(Memory::Device)
+        self.of(Memory::Device, PAGE_BITS)
     }
 
     /// The addresses that RAM untypeds cover.
     #[must_use]
     pub fn ram(&self) -> RegionSet {
-        self.of(Memory::Ram)
+        self.of(Memory::Ram, 0)
     }
 
-    fn of(&self, memory: Memory) -> RegionSet {
+    fn of(&self, memory: Memory, least_bits: u8) -> RegionSet {
         self.untypeds
             .iter()
-            .filter(|untyped| untyped.memory == memory)
+            .filter(|untyped| untyped.memory == memory && untyped.bits >= least_bits)
             .filter_map(Untyped::region)
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    #[test]
+    fn pieces_smaller_than_a_page_are_no_device_memory() {
+        let piece = |base, bits| Untyped {
+            slot: 0,
+            base,
+            bits,
+            memory: Memory::Device,
+        };
+        // As the kernel leaves them at the end of the addresses of a processor with 40 bits.
+        let untypeds = (4..14).map(|bits| piece(0x80_0000_0000 + (1 << bits), bits));
+        let machine = Machine {
+            untypeds: untypeds.collect(),
+            ..Machine::default()
+        };
+        let memory = machine.device_memory();
+        let expected = Region::new(0x80_0000_1000, 0x80_0000_4000);
+        assert_eq!(memory.regions(), vec![expected.unwrap()]);
     }
 }
