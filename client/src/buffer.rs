@@ -36,8 +36,9 @@ impl<'c, 'p, P: Platform> Buffer<'c, 'p, P> {
         bytes: u64,
         pages: PagePreference,
     ) -> Result<Self, Error> {
+        let server = client.iommu()?;
         let capability = client.window().take(1).ok_or(Error::WindowFull(1))?;
-        match client.iommu()?.alloc(bytes, pages, capability.first) {
+        match server.alloc(bytes, pages, capability.first) {
             Ok(reply) => Self::from_capability(client, capability, reply.page_bits, reply.pages),
             Err(refusal) => {
                 client.window().give_back(capability);
@@ -51,8 +52,9 @@ impl<'c, 'p, P: Platform> Buffer<'c, 'p, P> {
     /// # Errors
     /// The rule that forbids it, no room in the window, or the kernel's error.
     pub fn import(client: &'c Client<'p, P>, capability: u64) -> Result<Self, Error> {
+        let server = client.iommu()?;
         let own = client.window().take(1).ok_or(Error::WindowFull(1))?;
-        match client.iommu()?.import(own.first, capability) {
+        match server.import(own.first, capability) {
             Ok(reply) => Self::from_capability(client, own, reply.page_bits, reply.pages),
             Err(refusal) => {
                 client.window().give_back(own);
