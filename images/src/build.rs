@@ -3,11 +3,12 @@
 use crate::description::Description;
 use crate::disk::{self, Image};
 use crate::error::Error;
-use crate::kernel::{self, BuiltKernel, Freshness};
+use crate::kernel::{self, BuiltKernel, Freshness, KernelError, KernelSpec, installed};
 use crate::pack;
 use crate::programs::{self, Programs, Recipe, SERVERS};
 use crate::ui::Ui;
 use crate::workspace::Workspace;
+use sel4_gen::IommuDriver;
 use std::path::{Path, PathBuf};
 
 /// Everything that a run needs.
@@ -23,20 +24,62 @@ pub struct Bootable {
     pub disks: Vec<Image>,
 }
 
-/// Builds the kernel that a description asks for, and says how to build programs for it.
+/// Why the kernel that `SEL4_PREFIX` names will not do for a description, a sentence each; nothing
+/// if it will, or if the kernel is built here.
+#[must_use]
+pub fn kernel_lacks(workspace: &Workspace, description: &Description) -> Vec<String> {
+    let needs = installed::needs(description.machine.cores.into(), IommuDriver::User);
+    match &workspace.prefix {
+        Some(prefix) => installed::lacks(prefix, &needs, &description.kernel_spec()),
+        None => Vec::new(),
+    }
+}
+
+/// The same for a system that asks for nothing special.
 ///
 /// # Errors
-/// The kernel cannot be built.
+/// It will not do for any system.
+pub fn check_kernel(workspace: &Workspace) -> Result<(), Error> {
+    let Some(prefix) = &workspace.prefix else {
+        return Ok(());
+    };
+    let needs = installed::needs(1, IommuDriver::User);
+    let spec = KernelSpec::new(kernel::Build::Release, 1);
+    refuse(installed::lacks(prefix, &needs, &spec))
+}
+
+fn refuse(lacks: Vec<String>) -> Result<(), Error> {
+    match lacks.is_empty() {
+        true => Ok(()),
+        false => Err(KernelError::Unfit(lacks).into()),
+    }
+}
+
+/// Builds the kernel that a description asks for, or takes the one that `SEL4_PREFIX` names, and
+/// says how to build programs for it.
+///
+/// # Errors
+/// The kernel cannot be built, or the one that is named will not do for any system.
 pub fn kernel(
     workspace: &Workspace,
-    spec: &kernel::KernelSpec,
+    spec: &KernelSpec,
     ui: Ui,
 ) -> Result<(BuiltKernel, Recipe), Error> {
+    check_kernel(workspace)?;
     let folder = workspace.output("kernel")?;
-    let step = ui.step(format!("kernel {}", spec.variant()));
-    let built = kernel::build(spec, &folder, &|what| step.say(what));
+    let (step, built) = match &workspace.prefix {
+        Some(prefix) => (
+            ui.step("kernel of SEL4_PREFIX"),
+            installed::take(prefix, &folder),
+        ),
+        None => {
+            let step = ui.step(format!("kernel {}", spec.variant()));
+            let built = kernel::build(spec, &folder, &|what| step.say(what));
+            (step, built)
+        }
+    };
     match &built {
-        Ok(built) => step.done((built.freshness == Freshness::Built).then(|| "built".into())),
+        Ok(built) => step.done((built.freshness == Freshness::Built).then(|| "ready".into())),
         Err(_) => step.abandon(),
     }
     let built = built?;
@@ -53,6 +96,7 @@ pub fn bootable(
     description: &Description,
     ui: Ui,
 ) -> Result<Bootable, Error> {
+    refuse(kernel_lacks(workspace, description))?;
     let (kernel, recipe) = kernel(workspace, &description.kernel_spec(), ui)?;
     let programs = programs::build(workspace, &recipe, ui)?;
     let image = image(workspace, description, &programs)?;

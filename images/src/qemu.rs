@@ -10,8 +10,11 @@ use crate::description::{Description, placeholders};
 use crate::disk::Image;
 use crate::error::Error;
 use crate::judge::{Ending, is_settled};
+use crate::kernel::BuiltKernel;
 use crate::transcript::{Line, Transcript};
+use sel4_gen::Config;
 use std::io::Read;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
@@ -40,13 +43,18 @@ pub struct Run {
 
 /// QEMU's arguments for a machine with this kernel, image and disks.
 #[must_use]
-pub fn arguments(machine: &Machine, kernel: &str, image: &str, disks: &[Image]) -> Vec<String> {
+pub fn arguments(
+    machine: &Machine,
+    kernel: &BuiltKernel,
+    image: &Path,
+    disks: &[Image],
+) -> Vec<String> {
     let mut arguments: Vec<String> = Vec::new();
     let mut add = |words: &[&str]| arguments.extend(words.iter().map(ToString::to_string));
     add(&["-machine", "q35,kernel-irqchip=off"]);
     // One thread for all cores: with several, the emulated IOMMU and APICs are not reliable.
     add(&["-accel", "tcg,thread=single"]);
-    add(&["-cpu", &machine.cpu]);
+    add(&["-cpu", &processor(&machine.cpu, &kernel.config)]);
     add(&["-smp", &machine.cores.to_string()]);
     add(&["-m", &format!("{}M", machine.memory >> 20)]);
     if machine.icount {
@@ -78,13 +86,51 @@ pub fn arguments(machine: &Machine, kernel: &str, image: &str, disks: &[Image]) 
     }
     add(&[
         "-kernel",
-        kernel,
+        &kernel.multiboot.to_string_lossy(),
         "-initrd",
-        image,
+        &image.to_string_lossy(),
         "-append",
         "disable_iommu",
     ]);
     arguments
+}
+
+/// QEMU's processor that has everything.
+const EVERYTHING: &str = "max";
+/// Options of the kernel, and what each takes of a processor, in QEMU's words: without it the kernel
+/// stops before it says a word.
+const FEATURES: [(&str, &str); 4] = [
+    ("HUGE_PAGE", "pdpe1gb"),
+    ("FSGSBASE_INST", "fsgsbase"),
+    ("XSAVE", "xsave"),
+    ("XSAVE_XSAVEOPT", "xsaveopt"),
+];
+/// AVX in the kernel's option `XSAVE_FEATURE_SET` (Intel SDM volume 1, 13.1).
+const AVX: u64 = 1 << 2;
+
+/// The processor with what the kernel needs; what the description says of a feature holds.
+fn processor(cpu: &str, kernel: &Config) -> String {
+    if cpu == EVERYTHING {
+        return cpu.to_owned();
+    }
+    let avx = kernel.number("XSAVE_FEATURE_SET").unwrap_or(0) & AVX != 0;
+    let needed = FEATURES
+        .into_iter()
+        .filter(|(option, _)| kernel.is_defined(option))
+        .map(|(_, feature)| feature)
+        .chain((kernel.is_defined("XSAVE") && avx).then_some("avx"));
+    let mut processor = cpu.to_owned();
+    for feature in needed {
+        let named = cpu.split(',').skip(1).any(|word| {
+            let word = word.trim_start_matches(['+', '-']);
+            word.split('=').next() == Some(feature)
+        });
+        if !named {
+            processor.push_str(",+");
+            processor.push_str(feature);
+        }
+    }
+    processor
 }
 
 fn iommu(machine: &Machine) -> Option<String> {
@@ -140,8 +186,8 @@ pub fn run(
 ) -> Result<Run, Error> {
     let arguments = arguments(
         &description.machine,
-        &bootable.kernel.multiboot.to_string_lossy(),
-        &bootable.image.to_string_lossy(),
+        &bootable.kernel,
+        &bootable.image,
         &bootable.disks,
     );
     let start = Instant::now();
@@ -260,7 +306,7 @@ fn forward(mut from: impl Read, start: Instant, to: &Sender<(Duration, String)>)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::{Path, PathBuf};
+    use std::path::PathBuf;
 
     fn describe(text: &str) -> Description {
         crate::description::read(text, Path::new("."), &["p".into()])
@@ -282,7 +328,9 @@ mod tests {
             path: PathBuf::from("/a,b.img"),
             sha256: String::new(),
         };
-        let arguments = arguments(&description.machine, "K", "I", &[disk]).join(" ");
+        let kernel = BuiltKernel::example();
+        let image = Path::new("I");
+        let arguments = arguments(&description.machine, &kernel, image, &[disk]).join(" ");
         for words in [
             "-smp 4 -m 1024M -icount shift=0,sleep=off",
             "-cpu Nehalem",
@@ -292,8 +340,27 @@ mod tests {
             assert!(arguments.contains(words), "{words}: {arguments}");
         }
         let without = describe("name = \"t\"\n[machine]\niommu = { present = false }\n");
-        let arguments = super::arguments(&without.machine, "K", "I", &[]).join(" ");
+        let arguments = super::arguments(&without.machine, &kernel, image, &[]).join(" ");
         assert!(!arguments.contains("intel-iommu") && !arguments.contains("icount"));
+    }
+
+    #[test]
+    fn the_processor_has_what_the_kernel_needs() {
+        let mut kernel = Config::default();
+        assert_eq!(processor("Nehalem", &kernel), "Nehalem");
+        kernel.set("HUGE_PAGE", true);
+        kernel.set("XSAVE", true);
+        kernel.set("XSAVE_XSAVEOPT", true);
+        kernel.set("XSAVE_FEATURE_SET", 7);
+        let all = "Nehalem,+pdpe1gb,+xsave,+xsaveopt,+avx";
+        assert_eq!(processor("Nehalem", &kernel), all);
+        assert_eq!(processor("max", &kernel), "max");
+        // What is said already is not said again, nor the contrary of it.
+        let said = "Nehalem,+xsaveopt,-pdpe1gb,avx=on";
+        assert_eq!(processor(said, &kernel), format!("{said},+xsave"));
+        kernel.set("XSAVE", false);
+        kernel.set("XSAVE_XSAVEOPT", false);
+        assert_eq!(processor("Nehalem", &kernel), "Nehalem,+pdpe1gb");
     }
 
     fn ending(text: &str, lines: &[&str], closed: bool) -> (Ending, Transcript) {

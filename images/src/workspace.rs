@@ -19,6 +19,9 @@ pub struct Workspace {
     pub programs: Vec<String>,
     /// Packages that do not build on the host as they are, because they need a kernel's constants.
     pub on_kernel: Vec<String>,
+    /// The folder of the installed kernel to build for, which the environment variable `SEL4_PREFIX`
+    /// names; without it a kernel is built here.
+    pub prefix: Option<PathBuf>,
     /// What cargo calls each package, by its name and its programs': a name alone may be one on crates.io, too.
     ids: BTreeMap<String, String>,
 }
@@ -35,7 +38,11 @@ impl Workspace {
         if let Some(folder) = std::env::var_os("CARGO_MANIFEST_DIR") {
             command.current_dir(PathBuf::from(folder).join(".."));
         }
-        Ok(Self::from_metadata(&command.no_deps().exec()?))
+        let mut workspace = Self::from_metadata(&command.no_deps().exec()?);
+        workspace.prefix = std::env::var_os("SEL4_PREFIX")
+            .filter(|prefix| !prefix.is_empty())
+            .map(|prefix| std::path::absolute(&prefix).unwrap_or_else(|_| prefix.into()));
+        Ok(workspace)
     }
 
     fn from_metadata(metadata: &Metadata) -> Self {
@@ -78,6 +85,7 @@ impl Workspace {
             target: metadata.target_directory.as_std_path().to_owned(),
             programs,
             on_kernel,
+            prefix: None,
             ids,
         }
     }

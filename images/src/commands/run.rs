@@ -103,7 +103,13 @@ impl Judged {
             run.took,
             earlier,
         );
-        let files = report::write(workspace, &description.name, &verdict, &run)?;
+        let files = report::write(
+            workspace,
+            &description.name,
+            &bootable.kernel,
+            &verdict,
+            &run,
+        )?;
         Ok(Self {
             run,
             verdict,
@@ -123,6 +129,7 @@ impl Judged {
         Account {
             workspace,
             description,
+            kernel: &bootable.kernel,
             run: &self.run,
             verdict: &self.verdict,
             faults: &faults,

@@ -43,6 +43,7 @@ struct Tally {
 /// # Errors
 /// Cargo cannot be run, or `systems/` cannot be read. Tests that fail are no error but [`Success::No`].
 pub fn test(workspace: &Workspace, filter: Option<&str>) -> Result<Success, Error> {
+    build::check_kernel(workspace)?;
     let host = match filter {
         Some(_) => true,
         None => host_tests(workspace)?,
@@ -153,12 +154,22 @@ fn descriptions(workspace: &Workspace) -> Result<Vec<PathBuf>, Error> {
     list().map_err(Error::file("list", &folder))
 }
 
-/// Builds a scenario; `None` if the description is none, or one that is not run.
+/// Builds a scenario; `None` if the description is none, or one that is not run, or not on this kernel.
 fn prepare(workspace: &Workspace, path: &std::path::Path) -> Result<Option<Ready>, Error> {
     let description = load(workspace, path)?;
     let Some(scenario) = description.scenario.filter(|scenario| scenario.run) else {
         return Ok(None);
     };
+    let lacks = build::kernel_lacks(workspace, &description);
+    if !lacks.is_empty() {
+        let word = "skip".yellow();
+        anstream::println!(
+            "  {word}  {:24}          {}",
+            description.name,
+            lacks.join("; ")
+        );
+        return Ok(None);
+    }
     let bootable = build::bootable(workspace, &description, Ui::Shown)?;
     Ok(Some(Ready {
         scenario,

@@ -125,17 +125,6 @@ impl Compiler<'_> {
         Ok(())
     }
 
-    /// Converts the kernel to the 32-bit ELF that a multiboot loader takes.
-    pub fn multiboot(&self, elf: &Path, multiboot: &Path) -> Result<(), KernelError> {
-        let mut command = Command::new(OBJCOPY);
-        command
-            .args(["-O", "elf32-i386", "--strip-debug"])
-            .arg(elf)
-            .arg(multiboot);
-        run(OBJCOPY, "kernel32.elf", &mut command)?;
-        Ok(())
-    }
-
     /// Compiles all C files as one.
     fn compile_c(&self, files: &[PathBuf], objects: &Path) -> Result<PathBuf, KernelError> {
         let mut all = String::new();
@@ -168,6 +157,17 @@ impl Compiler<'_> {
         }
         command
     }
+}
+
+/// Converts a kernel to the 32-bit ELF that a multiboot loader takes.
+pub fn multiboot(elf: &Path, multiboot: &Path) -> Result<(), KernelError> {
+    let mut command = Command::new(OBJCOPY);
+    command
+        .args(["-O", "elf32-i386", "--strip-debug"])
+        .arg(elf)
+        .arg(multiboot);
+    run(OBJCOPY, "kernel32.elf", &mut command)?;
+    Ok(())
 }
 
 fn run(tool: &'static str, what: &str, command: &mut Command) -> Result<Output, KernelError> {

@@ -54,6 +54,15 @@ pub enum KernelError {
         /// The end of what it printed.
         output: String,
     },
+    /// An installed kernel will not do.
+    #[error(
+        "the kernel that SEL4_PREFIX names will not do:{}\n(docs/kernels.md: how to build one that does)",
+        listed(.0)
+    )]
+    Unfit(Vec<String>),
+    /// The interface files of an installed kernel could not be read.
+    #[error("the kernel that SEL4_PREFIX names: {0}; install it again")]
+    Installed(sel4_gen::Error),
     /// The kernel's interface files could not be read.
     #[error(
         "kernel interface: {0}; the kernel's package is damaged, remove it from cargo's registry folder"
@@ -69,6 +78,14 @@ pub enum KernelError {
         /// The reason.
         error: io::Error,
     },
+}
+
+/// Sentences, a line each.
+fn listed(sentences: &[String]) -> String {
+    sentences
+        .iter()
+        .map(|sentence| format!("\n  - {sentence}"))
+        .collect()
 }
 
 impl KernelError {

@@ -11,6 +11,8 @@ use super::{KernelError, write};
 pub struct Headers {
     /// Paths below the folder of generated headers, and contents.
     files: Vec<(&'static str, String)>,
+    /// The kernel's release.
+    pub version: String,
     /// The Rust constants file.
     pub constants: String,
 }
@@ -28,6 +30,7 @@ pub fn headers(source: &Path, config: &Config) -> Result<Headers, KernelError> {
             ("arch/api/syscall.h", interface.syscalls()?.kernel_header()),
         ],
         constants: interface.constants()?,
+        version: interface.version,
     })
 }
 

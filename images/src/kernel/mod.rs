@@ -1,4 +1,5 @@
-//! Builds the bundled kernel, seL4 5.0.0, from its source in the locked package.
+//! Builds the bundled kernel, seL4 5.0.0, from its source in the locked package,
+//! or takes a later one that is installed already.
 //!
 //! [`build`] takes a [`KernelSpec`] and leaves one folder per variant: the
 //! patched source, the generated headers, the kernel as ELF64 and as the
@@ -8,11 +9,13 @@
 //! Steps, each a file: [`source`] finds and copies the source, [`patches`]
 //! corrects it, [`options`] configures it, [`generate`] writes headers and
 //! constants with `sel4-gen`, [`compile`] runs gcc and binutils, [`stamp`]
-//! remembers what all that was made from.
+//! remembers what all that was made from. [`installed`] needs none of them: it
+//! makes a [`BuiltKernel`] of what `SEL4_PREFIX` names.
 
 mod compile;
 mod error;
 mod generate;
+pub mod installed;
 mod options;
 mod patches;
 mod source;
@@ -105,8 +108,24 @@ pub struct BuiltKernel {
     pub constants_rs: PathBuf,
     /// The kernel's configuration.
     pub config: Config,
+    /// Its release, such as `5.0.0`.
+    pub version: String,
+    /// What was configured, in short: [`KernelSpec::variant`], or the same of an installed kernel.
+    pub variant: String,
+    /// The folder that it was installed to, if it was not built here.
+    pub prefix: Option<PathBuf>,
     /// Whether it was built now.
     pub freshness: Freshness,
+}
+
+impl fmt::Display for BuiltKernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "seL4 {} {}", self.version, self.variant)?;
+        match &self.prefix {
+            Some(prefix) => write!(f, " from {}", prefix.display()),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Builds the kernel that `spec` describes in a folder of its own below `out`,
@@ -150,8 +169,12 @@ fn build_from(
         multiboot: folder.join("kernel32.elf"),
         constants_rs: folder.join("constants.rs"),
         config,
+        version: headers.version.clone(),
+        variant,
+        prefix: None,
         freshness: Freshness::UpToDate,
     };
+    let variant = &kernel.variant;
     let wanted = stamp::of(&stamp::Inputs {
         source,
         patches,
@@ -186,7 +209,7 @@ fn build_from(
     write(&kernel.constants_rs, &headers.constants)?;
     progress(&format!("kernel {variant}: compiling"));
     compiler.link(&kernel.elf64)?;
-    compiler.multiboot(&kernel.elf64, &kernel.multiboot)?;
+    compile::multiboot(&kernel.elf64, &kernel.multiboot)?;
     stamp::write(&folder, &wanted)?;
     Ok(BuiltKernel {
         freshness: Freshness::Built,
@@ -208,6 +231,23 @@ fn write(path: &Path, text: &str) -> Result<(), KernelError> {
         create_folder(folder)?;
     }
     fs::write(path, text).map_err(|error| KernelError::io("write", path, error))
+}
+
+#[cfg(test)]
+impl BuiltKernel {
+    /// One for tests of what is done with it.
+    pub fn example() -> Self {
+        Self {
+            elf64: "E".into(),
+            multiboot: "K".into(),
+            constants_rs: "C".into(),
+            config: Config::default(),
+            version: "5.0.0".into(),
+            variant: "release-4".into(),
+            prefix: None,
+            freshness: Freshness::UpToDate,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use crate::description::{Description, ROOT, bytes};
 use crate::judge::{
     BOOT_METRIC, Check, Ending, NEVER_SAID, Outcome, RUN_METRIC, Verdict, resources,
 };
+use crate::kernel::BuiltKernel;
 use crate::qemu::Run;
 use crate::symbols::Fault;
 use crate::transcript::{Event, Held, Line};
@@ -27,6 +28,8 @@ pub struct Account<'a> {
     pub workspace: &'a Workspace,
     /// What was run.
     pub description: &'a Description,
+    /// The kernel it ran on.
+    pub kernel: &'a BuiltKernel,
     /// The run.
     pub run: &'a Run,
     /// The judgement.
@@ -72,7 +75,7 @@ impl Account<'_> {
             } else {
                 "no IOMMU"
             },
-            self.description.kernel_spec().variant()
+            self.kernel
         )
     }
 

@@ -6,20 +6,32 @@ pub use account::{Account, Shown};
 
 use crate::error::Error;
 use crate::judge::{Check, Outcome, Verdict};
+use crate::kernel::BuiltKernel;
 use crate::qemu::Run;
 use crate::workspace::Workspace;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The JSON file.
 #[derive(Serialize)]
 struct Json<'a> {
     system: &'a str,
+    kernel: Kernel<'a>,
     outcome: Outcome,
     checks: &'a [Check],
     metrics: BTreeMap<&'a str, serde_json::Number>,
+}
+
+/// The kernel of a run.
+#[derive(Serialize)]
+struct Kernel<'a> {
+    version: &'a str,
+    variant: &'a str,
+    /// Where it was installed, if it was not built here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prefix: Option<&'a Path>,
 }
 
 /// The files that were written.
@@ -38,6 +50,7 @@ pub struct Files {
 pub fn write(
     workspace: &Workspace,
     system: &str,
+    kernel: &BuiltKernel,
     verdict: &Verdict,
     run: &Run,
 ) -> Result<Files, Error> {
@@ -46,14 +59,14 @@ pub fn write(
         json: folder.join(format!("{system}.json")),
         log: folder.join(format!("{system}.log")),
     };
-    let mut text = json(system, verdict);
+    let mut text = json(system, kernel, verdict);
     text.push('\n');
     std::fs::write(&files.json, text).map_err(Error::file("write", &files.json))?;
     std::fs::write(&files.log, log(run)).map_err(Error::file("write", &files.log))?;
     Ok(files)
 }
 
-fn json(system: &str, verdict: &Verdict) -> String {
+fn json(system: &str, kernel: &BuiltKernel, verdict: &Verdict) -> String {
     let number = |value: f64| {
         // Whole figures without a fraction, as they were said.
         if value.fract() == 0.0 && value.abs() < 9e15 {
@@ -64,6 +77,11 @@ fn json(system: &str, verdict: &Verdict) -> String {
     };
     let report = Json {
         system,
+        kernel: Kernel {
+            version: &kernel.version,
+            variant: &kernel.variant,
+            prefix: kernel.prefix.as_deref(),
+        },
         outcome: verdict.outcome,
         checks: &verdict.checks,
         metrics: verdict
@@ -110,14 +128,21 @@ mod tests {
             }],
             metrics: BTreeMap::from([("a".into(), 4.0), ("b".into(), 0.5)]),
         };
-        let read: serde_json::Value = serde_json::from_str(&json("demo", &verdict)).unwrap();
+        let mut kernel = BuiltKernel::example();
+        let read = |kernel: &BuiltKernel| -> serde_json::Value {
+            serde_json::from_str(&json("demo", kernel, &verdict)).unwrap()
+        };
         let wanted = serde_json::json!({
             "system": "demo",
+            "kernel": {"version": "5.0.0", "variant": "release-4"},
             "outcome": "timeout",
             "checks": [{"name": "edu.dma", "ok": false, "detail": "said \"no\""}],
             "metrics": {"a": 4, "b": 0.5}
         });
-        assert_eq!(read, wanted);
+        assert_eq!(read(&kernel), wanted);
+        kernel.prefix = Some("a".into());
+        assert_eq!(read(&kernel)["kernel"]["prefix"], "a");
+        assert_eq!(kernel.to_string(), "seL4 5.0.0 release-4 from a");
     }
 
     #[test]
