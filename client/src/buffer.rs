@@ -119,7 +119,20 @@ impl<'c, 'p, P: Platform> Buffer<'c, 'p, P> {
     /// The rule that forbids it.
     #[inline(always)]
     pub fn map(&self, iova: u64, access: Access) -> Result<u64, Error> {
-        Ok(self.port().map(iova, access)?.iova)
+        Ok(self.port().map(iova, access, 0)?.iova)
+    }
+
+    /// As [`Self::map`], in the context of one device ([`crate::Device::context`]).
+    ///
+    /// # Errors
+    /// The rule that forbids it.
+    pub fn map_for(
+        &self,
+        device: &crate::Device<'_, '_, P>,
+        iova: u64,
+        access: Access,
+    ) -> Result<u64, Error> {
+        Ok(self.port().map(iova, access, device.context())?.iova)
     }
 
     /// Takes that away; when this returns no device reaches the buffer.

@@ -5,7 +5,8 @@ use core::ops::Deref;
 
 use hw::Sbdf;
 use ipc_proto::{
-    BarKind, DeviceState, Mechanism, Properties, Refusal, ResetKind, Rule, Switch, Width, pci,
+    BarKind, ContextChoice, DeviceState, Mechanism, Properties, Refusal, ResetKind, Rule, Switch,
+    Width, pci,
 };
 
 use crate::{Client, Error, Platform, Run};
@@ -41,19 +42,25 @@ pub struct Device<'c, 'p, P: Platform> {
     client: &'c Client<'p, P>,
     address: Sbdf,
     properties: Properties,
+    context: u16,
     run: Run,
     held: bool,
 }
 
 impl<'c, 'p, P: Platform> Device<'c, 'p, P> {
-    pub(crate) fn assign(client: &'c Client<'p, P>, address: Sbdf) -> Result<Self, Error> {
+    pub(crate) fn assign(
+        client: &'c Client<'p, P>,
+        address: Sbdf,
+        context: ContextChoice,
+    ) -> Result<Self, Error> {
         let shard = client.shard_of(address)?;
         let run = client.window().take(1).ok_or(Error::WindowFull(1))?;
-        match client.pci(shard).assign(address, run.first) {
+        match client.pci(shard).assign(address, run.first, context) {
             Ok(reply) => Ok(Self {
                 client,
                 address,
                 properties: reply.properties,
+                context: reply.context,
                 run,
                 held: true,
             }),
@@ -83,6 +90,12 @@ impl<'c, 'p, P: Platform> Device<'c, 'p, P> {
     /// What the assignment promises.
     pub fn properties(&self) -> Properties {
         self.properties
+    }
+
+    /// Number of the context that its DMA goes through: 0, the one that all devices of this PD share, or one of
+    /// its own. [`crate::Buffer::map_for`] wants it.
+    pub fn context(&self) -> u16 {
+        self.context
     }
 
     /// Reads configuration space; `offset` in bytes, aligned to the width.

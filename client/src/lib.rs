@@ -38,7 +38,7 @@ pub use ipc_proto::{
 pub use platform::{KernelError, Memory, Platform};
 pub use window::{Run, Window};
 
-use ipc_proto::{iommu, pci, supervisor, timer};
+use ipc_proto::{ContextChoice, iommu, pci, supervisor, timer};
 use system::info::ClientInfo;
 use system::layout::slot;
 
@@ -158,7 +158,16 @@ impl<'p, P: Platform> Client<'p, P> {
     /// # Errors
     /// The rule that forbids it, or [`Error::WindowFull`].
     pub fn assign(&self, device: Sbdf) -> Result<Device<'_, 'p, P>, Error> {
-        Device::assign(self, device)
+        Device::assign(self, device, ContextChoice::Shared)
+    }
+
+    /// As [`Self::assign`], with a context of its own for the device's DMA: it reaches only buffers that are mapped
+    /// for it ([`Buffer::map_for`]).
+    ///
+    /// # Errors
+    /// The same.
+    pub fn assign_private(&self, device: Sbdf) -> Result<Device<'_, 'p, P>, Error> {
+        Device::assign(self, device, ContextChoice::Private)
     }
 
     /// Takes the first granted device with these ids.

@@ -99,6 +99,8 @@ impl Platform for Refusing {
 
 fn info() -> ClientInfo {
     ClientInfo {
+        inspect: false,
+        admin: false,
         client: 0,
         window_bits: 4,
         untyped_bits: 0,

@@ -29,10 +29,16 @@ pub enum BadgeKind {
     Event = 7,
     /// A PD's fault, on the supervisor's endpoint; index = PD number.
     Fault = 8,
+    /// A client's way to look at a server, and to change nothing: dumps,
+    /// figures; index = client id.
+    Inspect = 9,
+    /// A client's way to administer the platform: scan again, remove a
+    /// device; index = client id.
+    Admin = 10,
 }
 
 impl BadgeKind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 10] = [
         Self::Client,
         Self::Device,
         Self::Buffer,
@@ -41,6 +47,8 @@ impl BadgeKind {
         Self::Pd,
         Self::Event,
         Self::Fault,
+        Self::Inspect,
+        Self::Admin,
     ];
 }
 

@@ -1,5 +1,5 @@
 //! The macro that turns a table of operations into everything both ends
-//! need. One row reads: on which kind of capability, name and number,
+//! need. One row reads: on which kinds of capability, name and number,
 //! method, arguments with types, reply with fields.
 
 use crate::{Badge, BadgeKind, Message, Refusal};
@@ -31,8 +31,8 @@ pub struct Operation {
     pub name: &'static str,
     /// Label of its request.
     pub label: u64,
-    /// Kind of capability it is invoked on.
-    pub on: BadgeKind,
+    /// Kinds of capability it is invoked on.
+    pub on: &'static [BadgeKind],
     /// Names of its arguments.
     pub arguments: &'static [&'static str],
     /// Names of its reply's fields.
@@ -68,7 +68,7 @@ macro_rules! interface {
         mod $module:ident = $id:literal;
         $(
             $(#[doc = $doc:literal])+
-            [$on:ident $(+ $cap:ident)?] $Name:ident = $number:literal:
+            [$on:ident $(| $also:ident)? $(+ $cap:ident)?] $Name:ident = $number:literal:
             $method:ident($($arg:ident: $aty:ty),*) -> $ReplyName:ident { $($field:ident: $fty:ty),* }
         )+
     ) => {
@@ -87,7 +87,7 @@ macro_rules! interface {
             pub const TABLE: &[Operation] = &[$(Operation {
                 name: stringify!($Name),
                 label: INTERFACE << 8 | $number,
-                on: BadgeKind::$on,
+                on: &[BadgeKind::$on $(, BadgeKind::$also)?],
                 arguments: &[$(stringify!($arg)),*],
                 reply: &[$(stringify!($field)),*],
                 takes_capability: crate::interface::interface!(@has $($cap)?),
@@ -164,7 +164,7 @@ macro_rules! interface {
                     }
                     match message.label & 0xff {
                         $($number => {
-                            if badge.kind != BadgeKind::$on {
+                            if !matches!(badge.kind, BadgeKind::$on $(| BadgeKind::$also)?) {
                                 return Err(Refusal::new(Rule::WrongCapability, message.label));
                             }
                             const ARGUMENTS: usize = <[&str]>::len(&[$(stringify!($arg)),*]);

@@ -27,10 +27,11 @@ pub use message::{MAX_WORDS, Message, TooLong, Transport};
 pub use rule::{Refusal, Rule};
 pub use tables::{console, iommu, msi, pci, supervisor, timer};
 pub use types::{
-    ANY_IOVA, Access, BarKind, ClientId, DeviceState, Mechanism, PagePreference, Properties,
-    ResetKind, Switch, Width, Word,
+    ANY_IOVA, Access, BarKind, CapabilityListKind, ClientId, ConfigRight, ContextChoice,
+    DeviceState, EventKind, GroupTie, Mechanism, NO_PROXIMITY, PagePreference, Properties,
+    ResetKind, Switch, Trouble, Width, WithheldCode, Word,
 };
 
 /// Version of the whole contract. Client and server compare it in `Hello`;
 /// any change to a table or an encoding raises it.
-pub const VERSION: u64 = 1;
+pub const VERSION: u64 = 2;

@@ -82,6 +82,14 @@ rules! {
     MalformedDevice = 26,
     /// the device lies outside the shard's buses
     OutsideShard = 27,
+    /// another client holds a device of the same isolation group
+    GroupHeld = 28,
+    /// a device of the same isolation group is not granted to this client
+    GroupNotGranted = 29,
+    /// the holder of another function on the bus has not agreed to its reset
+    NotAgreed = 30,
+    /// firmware reserved memory for DMA of this device, and the description does not allow it
+    ReservedRegion = 31,
     /// the register is not readable through a device capability
     RegisterHidden = 32,
     /// the register is not writable through a device capability
@@ -106,6 +114,24 @@ rules! {
     InterruptsEnabled = 42,
     /// no interrupts of this device are enabled
     InterruptsDisabled = 43,
+    /// the capability was narrowed: it does not allow this
+    NotInRights = 44,
+    /// no more narrowed capabilities within the bound
+    TooManyViews = 45,
+    /// the device has no virtual functions
+    NoVirtualFunctions = 46,
+    /// more virtual functions than the device, its bus numbers or its memory window have room for
+    BadFunctionCount = 47,
+    /// a virtual function of the device is held
+    VirtualFunctionHeld = 51,
+    /// the messages are not enabled
+    MessageNotEnabled = 52,
+    /// the device is not below a port whose bus can be reset
+    NoBusReset = 53,
+    /// the device cannot be removed: it is part of the platform
+    NotRemovable = 54,
+    /// the page is not withheld: map it and access it directly
+    PageNotWithheld = 55,
     /// the window slot is outside the client's grant window
     WindowSlotOutOfRange = 48,
     /// the window slot is occupied
@@ -140,6 +166,14 @@ rules! {
     TooManyBuffers = 76,
     /// the client has no context: it holds no device of this unit
     NoContext = 77,
+    /// no more interrupt remapping entries
+    RemapExhausted = 78,
+    /// the device did not answer the invalidation of its translation cache in time
+    DeviceTlbTimeout = 79,
+    /// the client has no context of this number
+    NoSuchContext = 80,
+    /// the backend cannot do this
+    BackendCannot = 81,
     /// the vector quota of the client is used up
     VectorQuota = 96,
     /// all vectors of the shard are in use

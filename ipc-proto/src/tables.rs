@@ -8,7 +8,8 @@ use crate::interface::interface;
 
 interface! {
     /// What a pci-server shard does: devices of its buses, for clients
-    /// (`Client`), holders of a device (`Device`) and the root task (`Supervisor`).
+    /// (`Client`), holders of a device (`Device`), the root task (`Supervisor`), and clients that may look at
+    /// everything (`Inspect`) or administer the platform (`Admin`).
     mod pci = 1;
 
     /// Compares versions; tells the shard's number and its segment and buses.
@@ -19,7 +20,24 @@ interface! {
     /// One granted device by address: its state and what an assignment would promise.
     [Client] Query = 3: query(device: Sbdf) -> QueryReply { ids: u32, class: u32, state: DeviceState, properties: Properties }
     /// Takes the device: context attached, device capability placed in window slot `slot`. All or nothing.
-    [Client] Assign = 4: assign(device: Sbdf, slot: u16) -> AssignReply { properties: Properties }
+    /// `context` says whether its DMA goes through the client's shared context (number 0) or one of its own, whose
+    /// number comes back. The first device of an isolation group reserves the whole group for the client.
+    [Client] Assign = 4: assign(device: Sbdf, slot: u16, context: ContextChoice) -> AssignReply { properties: Properties, context: u16 }
+    /// Would `Assign` succeed now? The same refusals, and nothing is changed.
+    [Client] TestAssign = 5: test_assign(device: Sbdf) -> TestAssignReply { properties: Properties }
+    /// The `index`-th member of a granted device's isolation group (the device is one itself), and what ties it to the
+    /// others. `EndOfList` past the last. A member outside the caller's grants tells its address and nothing else.
+    [Client] GroupAt = 6: group_at(device: Sbdf, index: u16) -> GroupAtReply { member: Sbdf, tie: GroupTie, granted: Switch }
+    /// Where a granted device is: proximity domain (`NO_PROXIMITY` where firmware names none), the port above it (its
+    /// own address on a root bus), and that port's physical slot number, if it has one (0: none).
+    [Client] Topology = 7: topology(device: Sbdf) -> TopologyReply { proximity: u32, port: Sbdf, slot: u16, hotplug: Switch }
+    /// The oldest event of the caller's queue; `lost` events before it did not fit. `EndOfList` when there is none.
+    [Client] EventNext = 8: event_next() -> EventNextReply { event: EventKind, device: Sbdf, detail: u64, lost: u32 }
+    /// The `index`-th capability of a granted device, standard ones first. `EndOfList` past the last.
+    [Client] CapabilityAt = 9: capability_at(device: Sbdf, index: u16) -> CapabilityAtReply { list: CapabilityListKind, id: u16, version: u8, offset: u16 }
+    /// The `index`-th region that firmware reserved for DMA of a granted device (RMRR, IVMD): its bytes, and whether the
+    /// description allows them. `EndOfList` past the last.
+    [Client] ReservedAt = 10: reserved_at(device: Sbdf, index: u16) -> ReservedAtReply { base: u64, bytes: u64, allowed: Switch }
 
     /// Gives the device back. When the reply arrives, no capability, mapping, vector or DMA path to it is left.
     [Device] Release = 16: release() -> ReleaseReply {}
@@ -46,6 +64,26 @@ interface! {
     [Device] MsiDisable = 25: msi_disable() -> MsiDisableReply {}
     /// Messages that the device has: MSI count (0: no MSI), MSI-X table entries (0: no MSI-X).
     [Device] MsiInfo = 26: msi_info() -> MsiInfoReply { msi: u16, msix: u16 }
+    /// Reads a register of a memory BAR on a page that is withheld because of the MSI-X table: never the table itself.
+    [Device] BarRead = 27: bar_read(bar: u8, offset: u64, width: Width) -> BarReadReply { value: u32 }
+    /// Writes such a register.
+    [Device] BarWrite = 28: bar_write(bar: u8, offset: u64, width: Width, value: u32) -> BarWriteReply {}
+    /// Places a narrower capability of the device in window slot `slot`, to be handed on: what configuration space it
+    /// may touch, which BARs (one bit each), how many messages it may enable, whether it may control the device
+    /// (bus mastering, reset, release). Never more than the caller has; revoked with the device.
+    [Device] Narrow = 29: narrow(config: ConfigRight, bars: u8, messages: u16, control: Switch, slot: u16) -> NarrowReply {}
+    /// Enables `count` virtual functions of a held physical function (0: none; refused while one is held). Each is a
+    /// device of its own then, granted by the description like any other.
+    [Device] VirtualFunctions = 30: virtual_functions(count: u16) -> VirtualFunctionsReply { first: Sbdf, stride: u16, count: u16 }
+    /// The holder agrees that the bus of the device is reset; `missing` functions of that bus still object.
+    [Device] AgreeBusReset = 31: agree_bus_reset() -> AgreeBusResetReply { port: Sbdf, missing: u16 }
+    /// Resets the bus of the device, where the holder of every function on it has agreed (free ones do not object).
+    /// Agreements end with it. Answered when all are back; configuration and interrupts are restored.
+    [Device] BusReset = 32: bus_reset() -> BusResetReply { functions: u16 }
+    /// Masks or unmasks `count` messages from `first`. A message that was raised meanwhile arrives after the unmasking, once.
+    [Device] MsiMask = 33: msi_mask(first: u16, count: u16, switch: Switch) -> MsiMaskReply {}
+    /// Pending bits of up to 64 messages from `first`.
+    [Device] MsiPending = 34: msi_pending(first: u16, count: u16) -> MsiPendingReply { pending: u64 }
 
     /// The client's PD is gone: take back every device it holds. Answered at once; the shard signals the
     /// supervisor when `Pending` has fallen to zero.
@@ -54,12 +92,27 @@ interface! {
     [Supervisor] Pending = 49: pending() -> PendingReply { count: u16 }
     /// Figures of resources: devices, assignments, capability slots and bytes of device memory in use, operations
     /// served and refused since the start, requests that are parked now.
-    [Supervisor] Figures = 50: figures() -> FiguresReply { devices: u32, assigned: u32, slots_used: u32, untyped_used: u64, operations: u64, refused: u64, parked: u64 }
+    [Supervisor | Inspect] Figures = 50: figures() -> FiguresReply { devices: u32, assigned: u32, slots_used: u32, untyped_used: u64, operations: u64, refused: u64, parked: u64 }
     /// The `index`-th device of the shard with its holder (`holder` = client id + 1, 0 for none) and what it holds:
     /// frames of BARs and messages enabled. `EndOfList` past the last.
-    [Supervisor] Holder = 51: holder(index: u32) -> HolderReply { device: Sbdf, ids: u32, class: u32, state: DeviceState, holder: u16, frames: u32, messages: u16 }
+    [Supervisor | Inspect] Holder = 51: holder(index: u32) -> HolderReply { device: Sbdf, ids: u32, class: u32, state: DeviceState, holder: u16, frames: u32, messages: u16 }
     /// Address, size and kind of a BAR of the `index`-th device.
-    [Supervisor] HolderBar = 52: holder_bar(index: u32, bar: u8) -> HolderBarReply { kind: BarKind, base: u64, bytes: u64 }
+    [Supervisor | Inspect] HolderBar = 52: holder_bar(index: u32, bar: u8) -> HolderBarReply { kind: BarKind, base: u64, bytes: u64 }
+
+    /// Why nobody gets a device (0 where somebody may): for a dump. The text of each code is [`WithheldCode`]'s.
+    [Inspect] Why = 64: why(device: Sbdf) -> WhyReply { code: WithheldCode, bar: u8 }
+    /// 64 bytes of configuration space from `offset` (a multiple of 64), as eight little-endian words; registers whose
+    /// reading has side effects read as zero. `OutsideShard` beyond the function's space.
+    [Inspect] RawConfig = 65: raw_config(device: Sbdf, offset: u16) -> RawConfigReply { w0: u64, w1: u64, w2: u64, w3: u64, w4: u64, w5: u64, w6: u64, w7: u64 }
+    /// The `index`-th narrowed capability of all devices, with its rights. `EndOfList` past the last.
+    [Inspect] ViewAt = 66: view_at(index: u16) -> ViewAtReply { device: Sbdf, holder: u16, config: ConfigRight, bars: u8, messages: u16, control: Switch }
+
+    /// Scans the buses again: what was plugged in without a word is found, what is gone is revoked, slots without power
+    /// that hold a card get it. `ticks` of the time-stamp counter were spent on `functions` functions.
+    [Admin] Rescan = 80: rescan() -> RescanReply { functions: u32, added: u32, removed: u32, ticks: u64 }
+    /// Takes a device (and all that is behind it) from its holder for good, and the power from its slot if it has one.
+    /// Answered when it may be pulled out.
+    [Admin] Remove = 81: remove(device: Sbdf) -> RemoveReply { functions: u16 }
 }
 
 interface! {
@@ -81,7 +134,8 @@ interface! {
     /// Places frames of pages `first`... (pages of the buffer's size) in window slots `slot`...
     [Buffer] Frames = 16: frames(first: u32, count: u16, slot: u16) -> FramesReply { placed: u16 }
     /// Maps the whole buffer in the holder's context at `iova`, or where the server chooses (`ANY_IOVA`).
-    [Buffer] Map = 17: map(iova: u64, access: Access) -> MapReply { iova: u64 }
+    /// `context` is 0 for the shared one, else the number that an assignment gave.
+    [Buffer] Map = 17: map(iova: u64, access: Access, context: u16) -> MapReply { iova: u64 }
     /// Takes the mapping away; when the reply arrives no cached translation is left.
     [Buffer] Unmap = 18: unmap() -> UnmapReply {}
     /// Unmaps, revokes every frame and capability of the buffer, and returns its memory (scrubbed before reuse).
@@ -89,19 +143,33 @@ interface! {
     /// Size, page size, and address in the context (`ANY_IOVA` when not mapped).
     [Buffer] Info = 20: info() -> InfoReply { bytes: u64, page_bits: u8, iova: u64 }
 
-    /// Moves the device from the blocking context to the client's.
-    [Shard] Attach = 32: attach(device: Sbdf, client: ClientId) -> AttachReply { properties: Properties }
+    /// Moves the device (with all its requester-id aliases) from the blocking context to one of the client's.
+    /// `ats_queue` is the depth of its invalidate queue (1 to 32) if it may cache translations (ATS), else 0; whether it
+    /// is to be enabled is in the reply's `translation_cached`.
+    [Shard] Attach = 32: attach(device: Sbdf, client: ClientId, context: ContextChoice, ats_queue: u8) -> AttachReply { properties: Properties, context: u16 }
     /// Moves the device back to the blocking context; when the reply arrives no DMA of it reaches memory.
     [Shard] Detach = 33: detach(device: Sbdf) -> DetachReply {}
     /// What an attachment of the device would promise.
     [Shard] Promise = 34: promise(device: Sbdf) -> PromiseReply { properties: Properties }
+    /// Makes `count` messages (`address`, `data` + n) deliverable by this device alone: what to program into it instead.
+    /// The same comes back where interrupts are not remapped.
+    [Shard] Remap = 35: remap(device: Sbdf, address: u64, data: u32, count: u16) -> RemapReply { address: u64, data: u32 }
+    /// Takes every message of the device back; when the reply arrives none of them can be raised.
+    [Shard] Unremap = 36: unremap(device: Sbdf) -> UnremapReply {}
+    /// A requester id that firmware or topology gives the device besides its own.
+    [Shard] Alias = 37: alias(device: Sbdf, alias: Sbdf) -> AliasReply {}
+    /// A device of the shard that gives trouble: too many faults, or no answer to a device-TLB invalidation. The server
+    /// signals the shard when there is one. `EndOfList` when there is none.
+    [Shard] TroubleNext = 38: trouble_next() -> TroubleNextReply { device: Sbdf, trouble: Trouble, count: u32 }
+    /// The `index`-th region that firmware reserved for the device's DMA. `EndOfList` past the last.
+    [Shard] ReservedAt = 39: reserved_at(device: Sbdf, index: u16) -> ReservedAtReply { base: u64, bytes: u64, allowed: Switch }
 
     /// The client's PD is gone and its devices are detached: free its buffers and its context.
     [Supervisor] ClientGone = 48: client_gone(client: ClientId) -> ClientGoneReply { bytes: u64 }
     /// Figures of resources.
-    [Supervisor] Figures = 50: figures() -> FiguresReply { pool_bytes: u64, pool_free: u64, tables_used: u32, domains_used: u32, slots_used: u32, buffers: u32, attached: u32, faults: u64, operations: u64, refused: u64 }
+    [Supervisor | Inspect] Figures = 50: figures() -> FiguresReply { pool_bytes: u64, pool_free: u64, tables_used: u32, domains_used: u32, slots_used: u32, buffers: u32, attached: u32, faults: u64, operations: u64, refused: u64 }
     /// The `index`-th attached device. `EndOfList` past the last.
-    [Supervisor] AttachedAt = 51: attached_at(index: u16) -> AttachedAtReply { device: Sbdf, client: ClientId, domain: u16 }
+    [Supervisor | Inspect] AttachedAt = 51: attached_at(index: u16) -> AttachedAtReply { device: Sbdf, client: ClientId, domain: u16 }
 }
 
 interface! {
@@ -120,9 +188,9 @@ interface! {
     /// The client's PD is gone: check that no vector is left with it.
     [Supervisor] ClientGone = 48: client_gone(client: ClientId) -> ClientGoneReply { vectors: u16 }
     /// Figures of resources.
-    [Supervisor] Figures = 50: figures() -> FiguresReply { vectors: u16, free: u16, slots_used: u32, operations: u64, refused: u64 }
+    [Supervisor | Inspect] Figures = 50: figures() -> FiguresReply { vectors: u16, free: u16, slots_used: u32, operations: u64, refused: u64 }
     /// The `index`-th vector in use. `EndOfList` past the last.
-    [Supervisor] VectorAt = 51: vector_at(index: u16) -> VectorAtReply { vector: u16, device: Sbdf, client: ClientId, data: u32 }
+    [Supervisor | Inspect] VectorAt = 51: vector_at(index: u16) -> VectorAtReply { vector: u16, device: Sbdf, client: ClientId, data: u32 }
 }
 
 interface! {

@@ -114,6 +114,93 @@ enum_words! {
         AfFlr = 2,
         /// D3hot to D0
         PowerCycle = 3,
+        /// secondary bus reset, of all functions behind the port
+        Bus = 4,
+    }
+    /// Which context of its client a device is attached to.
+    ContextChoice {
+        /// the one that all devices of the client share
+        Shared = 0,
+        /// one of its own
+        Private = 1,
+    }
+    /// What ties a function to the others of its isolation group.
+    GroupTie {
+        /// nothing: it can be isolated from every other
+        Alone = 0,
+        /// a function of the same device, and nothing keeps them from reaching each other
+        MultiFunction = 1,
+        /// below a bridge to a conventional bus, which takes its requester id
+        ConventionalBus = 2,
+        /// below a port that lets requests go from one device to another (no ACS)
+        PortWithoutAcs = 3,
+        /// it uses the requester id of another function
+        Alias = 4,
+    }
+    /// What happened.
+    EventKind {
+        /// a device that is granted to the client has come
+        Added = 1,
+        /// a device is gone; if the client held it, it has been taken back
+        Removed = 2,
+        /// somebody wants to pull the device out: release it, it is taken back after `detail` microseconds
+        RemovalRequested = 3,
+        /// the device was reset by another's request (bus reset); configuration is restored
+        Reset = 4,
+        /// the IOMMU blocked a request of the device; the iommu-server has the record
+        Fault = 5,
+        /// the device or its link reported an error: `detail` is the uncorrectable status (bit 63 set) or the correctable one (AER)
+        Error = 6,
+        /// the device was taken away: it did not come back, or did not obey; `detail` is the rule
+        Broken = 7,
+        /// too many faults: bus mastering was switched off; `detail` is their number
+        Storm = 8,
+        /// something the client holds has reached its quota; `detail` is the quota
+        Quota = 9,
+    }
+    /// Which list a capability is in.
+    CapabilityListKind {
+        /// the first 256 bytes (PCI 3.0, 6.7)
+        Standard = 0,
+        /// beyond them (PCIe 5.0, 7.6.3)
+        Extended = 1,
+    }
+    /// What of configuration space a narrowed capability may touch.
+    ConfigRight {
+        /// nothing
+        None = 0,
+        /// reading
+        Read = 1,
+        /// reading, and writing what the policy allows
+        Write = 2,
+    }
+    /// Why nobody gets a device.
+    WithheldCode {
+        /// it is not withheld
+        No = 0,
+        /// host bridge
+        HostBridge = 1,
+        /// bridge
+        Bridge = 2,
+        /// part of the chipset
+        Chipset = 3,
+        /// an IOMMU's function
+        Iommu = 4,
+        /// by the system description
+        Description = 5,
+        /// it breaks a rule of the specification; the shard's log says which
+        Malformed = 6,
+        /// the console's serial line
+        Console = 7,
+        /// a physical function whose virtual functions the platform hands out
+        Platform = 8,
+    }
+    /// What is wrong with a device, as the iommu-server sees it.
+    Trouble {
+        /// more faults than the bound
+        FaultStorm = 1,
+        /// no answer to the invalidation of its translation cache
+        DeviceTlbTimeout = 2,
     }
     /// What a device may do with a buffer.
     Access {
@@ -146,6 +233,9 @@ impl Access {
     }
 }
 
+/// [`crate::pci`]'s `Topology`: firmware names no proximity domain.
+pub const NO_PROXIMITY: u32 = u32::MAX;
+
 /// `iova` argument of [`crate::iommu`]'s `Map`: let the server choose.
 pub const ANY_IOVA: u64 = u64::MAX;
 
@@ -174,6 +264,8 @@ pub struct Properties {
     pub interrupts_isolated: bool,
     /// Blocked DMA is reported to the holder.
     pub faults_reported: bool,
+    /// The device may cache translations (ATS); unmapping waits for it.
+    pub translation_cached: bool,
     /// Which reset the device has.
     pub reset: Option<ResetKind>,
 }
@@ -183,10 +275,11 @@ impl Word for Properties {
         u64::from(self.dma_isolated)
             | u64::from(self.interrupts_isolated) << 1
             | u64::from(self.faults_reported) << 2
+            | u64::from(self.translation_cached) << 3
             | self.reset.map_or(0, ResetKind::to_word) << 8
     }
     fn from_word(word: u64) -> Option<Self> {
-        if word & !0xff07 != 0 {
+        if word & !0xff0f != 0 {
             return None;
         }
         let reset = match word >> 8 {
@@ -197,6 +290,7 @@ impl Word for Properties {
             dma_isolated: word & 1 != 0,
             interrupts_isolated: word & 2 != 0,
             faults_reported: word & 4 != 0,
+            translation_cached: word & 8 != 0,
             reset,
         })
     }

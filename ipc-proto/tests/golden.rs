@@ -8,8 +8,9 @@
 
 use hw::Sbdf;
 use ipc_proto::{
-    Access, BarKind, ClientId, DeviceState, Mechanism, Message, Operation, PagePreference,
-    Properties, ResetKind, Switch, Width, console, iommu, msi, pci, supervisor, timer,
+    Access, BarKind, CapabilityListKind, ClientId, ConfigRight, ContextChoice, DeviceState,
+    EventKind, GroupTie, Mechanism, Message, Operation, PagePreference, Properties, ResetKind,
+    Switch, Trouble, Width, WithheldCode, console, iommu, msi, pci, supervisor, timer,
 };
 
 fn line(of: &str, message: &Message) -> String {
@@ -30,6 +31,7 @@ fn lines() -> Vec<String> {
         dma_isolated: true,
         interrupts_isolated: false,
         faults_reported: true,
+        translation_cached: true,
         reset: Some(ResetKind::Flr),
     };
     let (ids, class) = (0x11e8_1234, 0x00ff_0000);
@@ -47,7 +49,13 @@ fn lines() -> Vec<String> {
         Hello { version: 1 } => HelloReply { version: 1, shard: 2, segment: 1, first_bus: 0x80, last_bus: 0xff };
         DeviceAt { index: 9 } => DeviceAtReply { device, ids, class, state: DeviceState::Quarantined };
         Query { device } => QueryReply { ids, class, state: DeviceState::Assigned, properties };
-        Assign { device, slot: 7 } => AssignReply { properties };
+        Assign { device, slot: 7, context: ContextChoice::Private } => AssignReply { properties, context: 3 };
+        TestAssign { device } => TestAssignReply { properties };
+        GroupAt { device, index: 1 } => GroupAtReply { member: device, tie: GroupTie::PortWithoutAcs, granted: Switch::On };
+        Topology { device } => TopologyReply { proximity: 1, port: device, slot: 4, hotplug: Switch::On };
+        EventNext {} => EventNextReply { event: EventKind::RemovalRequested, device, detail: 5_000_000, lost: 2 };
+        CapabilityAt { device, index: 3 } => CapabilityAtReply { list: CapabilityListKind::Extended, id: 0x10, version: 1, offset: 0x140 };
+        ReservedAt { device, index: 0 } => ReservedAtReply { base: 0x7a00_0000, bytes: 0x1_0000, allowed: Switch::Off };
         Release {} => ReleaseReply {};
         Info {} => InfoReply { device, ids, class, properties };
         ConfigRead { offset: 0x10, width: Width::Dword } => ConfigReadReply { value: 0xfebf_1000 };
@@ -59,11 +67,24 @@ fn lines() -> Vec<String> {
         MsiEnable { mechanism: Mechanism::MsiX, first: 1, count: 2, slot: 3 } => MsiEnableReply { count: 2 };
         MsiDisable {} => MsiDisableReply {};
         MsiInfo {} => MsiInfoReply { msi: 1, msix: 5 };
+        BarRead { bar: 0, offset: 0x3008, width: Width::Dword } => BarReadReply { value: 0x5a };
+        BarWrite { bar: 0, offset: 0x3008, width: Width::Byte, value: 7 } => BarWriteReply {};
+        Narrow { config: ConfigRight::Read, bars: 0b11, messages: 2, control: Switch::Off, slot: 8 } => NarrowReply {};
+        VirtualFunctions { count: 4 } => VirtualFunctionsReply { first: device, stride: 1, count: 4 };
+        AgreeBusReset {} => AgreeBusResetReply { port: device, missing: 1 };
+        BusReset {} => BusResetReply { functions: 2 };
+        MsiMask { first: 1, count: 2, switch: Switch::On } => MsiMaskReply {};
+        MsiPending { first: 1, count: 2 } => MsiPendingReply { pending: 0b10 };
         ClientGone { client } => ClientGoneReply { devices: 3 };
         Pending {} => PendingReply { count: 1 };
         Figures {} => FiguresReply { devices: 1, assigned: 2, slots_used: 3, untyped_used: 4, operations: 5, refused: 6, parked: 7 };
         Holder { index: 3 } => HolderReply { device, ids, class, state: DeviceState::Broken, holder: 6, frames: 2, messages: 1 };
         HolderBar { index: 3, bar: 1 } => HolderBarReply { kind: BarKind::Io, base: 0xc000, bytes: 0x20 };
+        Why { device } => WhyReply { code: WithheldCode::Malformed, bar: 2 };
+        RawConfig { device, offset: 0x40 } => RawConfigReply { w0: 1, w1: 2, w2: 3, w3: 4, w4: 5, w5: 6, w6: 7, w7: 8 };
+        ViewAt { index: 2 } => ViewAtReply { device, holder: 6, config: ConfigRight::Write, bars: 1, messages: 0, control: Switch::On };
+        Rescan {} => RescanReply { functions: 240, added: 1, removed: 2, ticks: 100_000 };
+        Remove { device } => RemoveReply { functions: 1 };
     }
     golden! { iommu:
         Hello { version: 1 } => HelloReply { version: 1, quota: 0x10_0000, used: 0x1000 };
@@ -71,13 +92,18 @@ fn lines() -> Vec<String> {
         FaultNext {} => FaultNextReply { device, address: 0x20_1000, access: Access::Write, reason: 5, lost: 1 };
         Import { slot: 4 } => ImportReply { page_bits: 21, pages: 1 };
         Frames { first: 0, count: 4, slot: 8 } => FramesReply { placed: 4 };
-        Map { iova: ipc_proto::ANY_IOVA, access: Access::ReadWrite } => MapReply { iova: 0x10_0000 };
+        Map { iova: ipc_proto::ANY_IOVA, access: Access::ReadWrite, context: 3 } => MapReply { iova: 0x10_0000 };
         Unmap {} => UnmapReply {};
         Free {} => FreeReply {};
         Info {} => InfoReply { bytes: 0x4000, page_bits: 12, iova: 0x10_0000 };
-        Attach { device, client } => AttachReply { properties };
+        Attach { device, client, context: ContextChoice::Private, ats_queue: 32 } => AttachReply { properties, context: 3 };
         Detach { device } => DetachReply {};
         Promise { device } => PromiseReply { properties };
+        Remap { device, address: 0xfee0_0000, data: 0x44, count: 4 } => RemapReply { address: 0xfee0_0010, data: 0 };
+        Unremap { device } => UnremapReply {};
+        Alias { device, alias: device } => AliasReply {};
+        TroubleNext {} => TroubleNextReply { device, trouble: Trouble::FaultStorm, count: 10 };
+        ReservedAt { device, index: 0 } => ReservedAtReply { base: 0x7a00_0000, bytes: 0x1_0000, allowed: Switch::On };
         ClientGone { client } => ClientGoneReply { bytes: 0x4000 };
         Figures {} => FiguresReply { pool_bytes: 1, pool_free: 2, tables_used: 3, domains_used: 4, slots_used: 5, buffers: 6, attached: 7, faults: 8, operations: 9, refused: 10 };
         AttachedAt { index: 1 } => AttachedAtReply { device, client, domain: 2 };

@@ -17,6 +17,7 @@ fn each_defect_has_its_rule() {
     let assign = pci::Request::Assign {
         device: Sbdf::from_bits(0x18),
         slot: 1,
+        context: ipc_proto::ContextChoice::Shared,
     }
     .encode();
     assert_eq!(rule(DEVICE, &assign).rule, Rule::WrongCapability);
@@ -27,12 +28,12 @@ fn each_defect_has_its_rule() {
     assert_eq!(
         rule(
             CLIENT,
-            &Message::with_words(assign.label, &[0x18, 1, 2]).unwrap()
+            &Message::with_words(assign.label, &[0x18, 1, 0, 2]).unwrap()
         )
         .rule,
         Rule::BadLength
     );
-    let wide = Message::with_words(assign.label, &[0x18, 0x1_0000]).unwrap();
+    let wide = Message::with_words(assign.label, &[0x18, 0x1_0000, 0]).unwrap();
     assert_eq!(rule(CLIENT, &wide), Refusal::new(Rule::BadArgument, 1));
     assert_eq!(
         rule(CLIENT, &Message::new(0x1ff)).rule,

@@ -3,7 +3,9 @@
 use core::fmt;
 
 use hw::{Clock, ConfigSpace, Sbdf};
-use ipc_proto::{Badge, ClientId, Message, Properties, Refusal, Rule, iommu, msi, timer};
+use ipc_proto::{
+    Badge, ClientId, ContextChoice, Message, Properties, Refusal, Rule, iommu, msi, timer,
+};
 use pci_core::MAX_ASSIGNMENTS;
 use pci_core::bank::Bank;
 use pci_core::env::{
@@ -111,8 +113,15 @@ impl Clock for Surroundings {
 }
 
 impl Iommu for Surroundings {
-    fn attach(&mut self, device: Sbdf, client: ClientId) -> Result<Properties, Refusal> {
-        Ok(self.iommu.attach(device, client)?.properties)
+    fn attach(
+        &mut self,
+        device: Sbdf,
+        client: ClientId,
+        context: ContextChoice,
+        ats_queue: u8,
+    ) -> Result<(Properties, u16), Refusal> {
+        let reply = self.iommu.attach(device, client, context, ats_queue)?;
+        Ok((reply.properties, reply.context))
     }
 
     fn detach(&mut self, device: Sbdf) -> Result<(), Refusal> {

@@ -2,7 +2,10 @@
 //! postcard at [`crate::layout::va::INFO`] (a `u32` length, then the bytes).
 
 use crate::layout::{MAX_PDS, MAX_SHARDS};
-use crate::model::{DeviceMatch, MAX_ARGS, MAX_CLIENTS, MAX_RULES, MAX_WITHHELD, Name};
+use crate::model::{
+    DeviceMatch, IommuChoice, MAX_ARGS, MAX_CLIENTS, MAX_DEVICE_RULES, MAX_RULES, MAX_WITHHELD,
+    Name, VirtualFunctions,
+};
 use heapless::{String, Vec};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -13,6 +16,12 @@ pub const MAX_UNTYPED: usize = 192;
 pub const MAX_ECAM: usize = 4;
 /// Most IOMMU units of one iommu-server shard.
 pub const MAX_UNITS: usize = 8;
+/// Most device scopes of one IOMMU unit.
+pub const MAX_SCOPES: usize = 32;
+/// Most regions that firmware reserved for DMA, of one iommu-server shard.
+pub const MAX_RESERVED: usize = 32;
+/// Most bus ranges with a proximity domain of one pci-server shard.
+pub const MAX_PROXIMITY: usize = 16;
 
 /// A range of private slots: `first`, and how many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,8 +87,21 @@ pub struct PciInfo {
     pub ecam: Vec<EcamWindow, MAX_ECAM>,
     /// Device untypeds of its memory windows, ascending, no overlap.
     pub mmio: Vec<UntypedPiece, MAX_UNTYPED>,
+    /// Slot of a capability for I/O ports 0xCF8 to 0xCFF where configuration space is reached through them; 0: ECAM.
+    /// The windows' `vaddr` and `paddr` mean nothing then.
+    pub config_ports: u32,
+    /// How its ports (hot-plug, errors) signal it, if they can: one vector for all of them.
+    pub port_interrupt: Option<PortInterrupt>,
     /// Devices that nobody gets.
     pub withheld: Vec<DeviceMatch, MAX_WITHHELD>,
+    /// Devices each of whose memory BARs is placed alone in large pages.
+    pub large_bars: Vec<DeviceMatch, MAX_DEVICE_RULES>,
+    /// Devices that may cache translations (ATS).
+    pub ats: Vec<DeviceMatch, MAX_DEVICE_RULES>,
+    /// Physical functions whose virtual functions are enabled at boot.
+    pub virtual_functions: Vec<VirtualFunctions, MAX_DEVICE_RULES>,
+    /// Proximity domains: (first bus, last bus, domain), as firmware says.
+    pub proximity: Vec<(u8, u8, u32), MAX_PROXIMITY>,
     /// Is there an IOMMU that covers its devices?
     pub iommu_present: bool,
     /// iommu-server shard that serves it, when present.
@@ -92,9 +114,59 @@ pub struct PciInfo {
     pub done: u32,
 }
 
-/// Registers of a VT-d unit, mapped in the server, uncached.
+/// An interrupt of the server's own: the message that raises it, and the kernel's handler for it. It arrives as
+/// [`crate::layout::event::INTERRUPT`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortInterrupt {
+    /// Slot of the handler; already set to signal the server.
+    pub handler: u32,
+    /// Message address.
+    pub address: u64,
+    /// Message data.
+    pub data: u32,
+}
+
+/// Devices that an IOMMU unit serves, or that a reserved region is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Scope {
+    /// One requester id (bus << 8 | device << 3 | function).
+    Function(u16),
+    /// All of these buses: what is behind a bridge.
+    Buses(u8, u8),
+    /// The I/O APIC with this id, by this requester id.
+    IoApic {
+        /// Its id.
+        id: u8,
+        /// Its requester id.
+        requester: u16,
+    },
+    /// The HPET with this number, by this requester id.
+    Hpet {
+        /// Its number.
+        id: u8,
+        /// Its requester id.
+        requester: u16,
+    },
+}
+
+/// A region that firmware reserved for DMA of some devices (RMRR, IVMD).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reserved {
+    /// PCI segment of the devices.
+    pub segment: u16,
+    /// First byte.
+    pub base: u64,
+    /// Last byte.
+    pub last: u64,
+    /// The devices.
+    pub scopes: Vec<Scope, 8>,
+}
+
+/// Registers of an IOMMU unit, mapped in the server, uncached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnitInfo {
+    /// What it is: `Vtd` or `AmdVi`.
+    pub kind: IommuChoice,
     /// Where its registers are in the server's address space.
     pub vaddr: u64,
     /// Bytes mapped.
@@ -105,6 +177,8 @@ pub struct UnitInfo {
     pub segment: u16,
     /// Does it take all devices that no other unit names?
     pub include_all: bool,
+    /// Devices that firmware names as its own.
+    pub scopes: Vec<Scope, MAX_SCOPES>,
     /// Slot of the interrupt handler for its fault event.
     pub irq_handler: u32,
     /// Message address of its fault event.
@@ -128,6 +202,14 @@ pub struct IommuInfo {
     pub tables_pages: u32,
     /// Untypeds of the DMA pool, ascending.
     pub pool: Vec<UntypedPiece, MAX_UNTYPED>,
+    /// Drive interrupt remapping where the unit has it.
+    pub interrupt_remapping: bool,
+    /// What firmware reserved.
+    pub reserved: Vec<Reserved, MAX_RESERVED>,
+    /// Devices that may have the memory firmware reserved for their DMA mapped: by address only.
+    pub reserved_allowed: Vec<DeviceMatch, MAX_DEVICE_RULES>,
+    /// Slots that signal each pci-server shard ([`crate::layout::event::TROUBLE`]), by shard.
+    pub shard_signals: Vec<u32, MAX_SHARDS>,
     /// Buses of each pci-server shard, by shard: (segment, first bus, last bus).
     pub shard_buses: Vec<(u16, u8, u8), MAX_SHARDS>,
 }
@@ -182,6 +264,10 @@ pub struct ClientInfo {
     pub pci: Vec<(u8, u16, u8, u8), MAX_SHARDS>,
     /// iommu-server shard that keeps its DMA buffers, if there is one.
     pub iommu: Option<u8>,
+    /// Has it capabilities to look at the servers ([`crate::layout::slot::INSPECT_PCI`] and following)?
+    pub inspect: bool,
+    /// Has it capabilities to administer ([`crate::layout::slot::ADMIN_PCI`])?
+    pub admin: bool,
     /// Its arguments.
     pub args: String<MAX_ARGS>,
     /// Names of all PDs with their numbers (for test programs), only when `testing`.
@@ -357,7 +443,13 @@ mod tests {
                 .into_iter()
                 .collect(),
                 mmio: (0..MAX_UNTYPED as u32).map(piece).collect(),
+                config_ports: 0,
+                port_interrupt: None,
                 withheld: Vec::new(),
+                large_bars: Vec::new(),
+                ats: Vec::new(),
+                virtual_functions: Vec::new(),
+                proximity: Vec::new(),
                 iommu_present: true,
                 iommu_shard: 0,
                 msi_shard: 0,
@@ -373,6 +465,8 @@ mod tests {
                 untyped_bits: 16,
                 pci: [(0, 0, 0, 255)].into_iter().collect(),
                 iommu: Some(0),
+                inspect: true,
+                admin: false,
                 args: text::<MAX_ARGS>("--fast"),
                 pds: [(text("net"), 7)].into_iter().collect(),
             }),

@@ -57,8 +57,16 @@ pub mod slot {
     pub const IOMMU: u64 = 32;
     /// Clients and pci-server shards: msi-server shard n's endpoint is `MSI + n`.
     pub const MSI: u64 = 48;
+    /// Clients that may look: pci-server shard n's endpoint is `INSPECT_PCI + n` (badge kind `Inspect`).
+    pub const INSPECT_PCI: u64 = 64;
+    /// Clients that may look: iommu-server shard n's endpoint is `INSPECT_IOMMU + n`.
+    pub const INSPECT_IOMMU: u64 = 80;
+    /// Clients that may look: msi-server shard n's endpoint is `INSPECT_MSI + n`.
+    pub const INSPECT_MSI: u64 = 96;
+    /// Clients that administer: pci-server shard n's endpoint is `ADMIN_PCI + n` (badge kind `Admin`).
+    pub const ADMIN_PCI: u64 = 112;
     /// First slot whose meaning the PD's information says.
-    pub const FIRST_GIVEN: u64 = 64;
+    pub const FIRST_GIVEN: u64 = 128;
 }
 
 /// Most shards of one kind.
@@ -110,10 +118,13 @@ pub mod event {
     /// The timer that the PD armed has run out.
     pub const TIMER: u64 = 1 << 0;
     /// Console: a log ring has new text. iommu-server: the unit's fault interrupt (unit n: `INTERRUPT << n`, n < 8).
+    /// pci-server: a port reports hot-plug or an error.
     pub const INTERRUPT: u64 = 1 << 1;
+    /// pci-server: an iommu-server has trouble with a device of the shard (`TroubleNext`).
+    pub const TROUBLE: u64 = 1 << 10;
     /// Client: an iommu-server has a fault record for it.
     pub const FAULT: u64 = 1 << 12;
-    /// Client: a pci-server has news about a device.
+    /// Client: a pci-server has news about a device (`EventNext`).
     pub const DEVICE: u64 = 1 << 13;
     /// Supervisor: pci-server shard n finished a revocation that it owed (`SHARD_DONE << n`, n < 8 modulo).
     pub const SHARD_DONE: u64 = 1 << 14;

@@ -11,6 +11,8 @@ pub const MAX_CLIENTS: usize = 32;
 pub const MAX_RULES: usize = 16;
 /// Most devices that the description withholds.
 pub const MAX_WITHHELD: usize = 16;
+/// Most rules of each other list of devices in the description.
+pub const MAX_DEVICE_RULES: usize = 16;
 /// Longest name, in bytes.
 pub const MAX_NAME: usize = 24;
 /// Longest argument string, in bytes.
@@ -80,6 +82,10 @@ pub struct Client {
     pub vectors: u16,
     /// Devices it may have.
     pub devices: Vec<DeviceMatch, MAX_RULES>,
+    /// May it look at every server (dumps, figures)?
+    pub inspect: bool,
+    /// May it administer the platform (scan again, remove devices)?
+    pub admin: bool,
     /// Does the run end when this PD (and all others with this set) have exited?
     pub must_finish: bool,
     /// Is a fault of this PD what the description expects (tests)?
@@ -93,6 +99,10 @@ pub enum IommuChoice {
     Auto,
     /// User-level VT-d.
     Vtd,
+    /// User-level AMD-Vi.
+    AmdVi,
+    /// The kernel's own driver, through I/O spaces.
+    Kernel,
     /// None, even if there is one.
     None,
 }
@@ -104,6 +114,24 @@ pub enum End {
     Never,
     /// When every client that must finish has exited: through QEMU's `isa-debug-exit` port.
     Finished,
+}
+
+/// How configuration space is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ConfigAccess {
+    /// Memory-mapped (ECAM) where firmware names windows for it, else I/O ports.
+    Auto,
+    /// I/O ports 0xCF8 and 0xCFC, even where there is ECAM: segment 0, 256 bytes a function.
+    Ports,
+}
+
+/// A physical function whose virtual functions the platform enables at boot and hands out; nobody gets itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VirtualFunctions {
+    /// The physical function.
+    pub device: DeviceMatch,
+    /// How many.
+    pub count: u16,
 }
 
 /// How many shards each server has. 0: by the machine (one pci shard a host bridge).
@@ -128,6 +156,10 @@ pub struct System {
     pub testing: bool,
     /// Backend of the iommu-server.
     pub iommu: IommuChoice,
+    /// Drive interrupt remapping where the unit has it.
+    pub interrupt_remapping: bool,
+    /// How configuration space is reached.
+    pub config_access: ConfigAccess,
     /// Shards.
     pub shards: Shards,
     /// Pool of DMA memory, in bytes.
@@ -138,9 +170,17 @@ pub struct System {
     pub end: End,
     /// Devices that nobody gets, besides the built-in rules.
     pub withheld: Vec<DeviceMatch, MAX_WITHHELD>,
+    /// Devices each of whose memory BARs is placed alone in large pages (2 MiB), so that one large frame maps it.
+    pub large_bars: Vec<DeviceMatch, MAX_DEVICE_RULES>,
+    /// Devices that may have the memory firmware reserved for their DMA (RMRR, IVMD) mapped.
+    pub reserved_regions: Vec<DeviceMatch, MAX_DEVICE_RULES>,
+    /// Devices that may cache translations (ATS).
+    pub ats: Vec<DeviceMatch, MAX_DEVICE_RULES>,
+    /// Physical functions whose virtual functions are enabled at boot.
+    pub virtual_functions: Vec<VirtualFunctions, MAX_DEVICE_RULES>,
     /// The clients, in order of their ids.
     pub clients: Vec<Client, MAX_CLIENTS>,
 }
 
 /// Version of the compiled form.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;

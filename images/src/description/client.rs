@@ -79,6 +79,8 @@ pub fn read(mut section: Section<'_, '_>) -> Option<Client> {
     let dma_quota = section.size("dma_quota", 4096, 0..=1 << 40);
     let vectors = section.number("vectors", 0..=VECTORS);
     let finish = section.flag("finish").is_some_and(|flag| flag.value);
+    let inspect = section.flag("inspect").is_some_and(|flag| flag.value);
+    let admin = section.flag("admin").is_some_and(|flag| flag.value);
     let may_fault = section.flag("may_fault").is_some_and(|flag| flag.value);
     let devices: Vec<DeviceRule> = section
         .tables("devices", "a device rule", |section| {
@@ -103,6 +105,8 @@ pub fn read(mut section: Section<'_, '_>) -> Option<Client> {
             dma_quota: dma_quota.as_ref().map_or(0, |quota| quota.value),
             vectors: vectors.map_or(0, |vectors| vectors.value as u16),
             devices: compiled,
+            inspect,
+            admin,
             must_finish: finish,
             may_fault,
         },

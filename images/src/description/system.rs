@@ -5,7 +5,12 @@ use super::section::Section;
 use crate::kernel::Build;
 use std::ops::Range;
 use system::layout::MAX_SHARDS;
-use system::model::{End, IommuChoice, Shards};
+use system::model::{
+    ConfigAccess, DeviceMatch, End, IommuChoice, MAX_DEVICE_RULES, Shards, VirtualFunctions,
+};
+
+/// Device rules in compiled form.
+type Matches = heapless::Vec<DeviceMatch, MAX_DEVICE_RULES>;
 
 /// DMA pool when the description says nothing, in bytes.
 const DEFAULT_DMA_POOL: u64 = 32 << 20;
@@ -38,6 +43,18 @@ pub struct SystemSection {
     pub testing: bool,
     /// The IOMMU's driver.
     pub iommu: IommuChoice,
+    /// Drive interrupt remapping.
+    pub interrupt_remapping: bool,
+    /// How configuration space is reached.
+    pub config_access: ConfigAccess,
+    /// Devices whose BARs are placed alone in large pages.
+    pub large_bars: Matches,
+    /// Devices that may have their reserved memory.
+    pub reserved_regions: Matches,
+    /// Devices that may cache translations.
+    pub ats: Matches,
+    /// Physical functions whose virtual functions are enabled at boot.
+    pub virtual_functions: heapless::Vec<VirtualFunctions, MAX_DEVICE_RULES>,
     /// Shards.
     pub shards: Shards,
     /// DMA pool, in bytes.
@@ -63,6 +80,12 @@ impl Default for SystemSection {
             unprotected: false,
             testing: false,
             iommu: IommuChoice::Auto,
+            interrupt_remapping: true,
+            config_access: ConfigAccess::Auto,
+            large_bars: heapless::Vec::new(),
+            reserved_regions: heapless::Vec::new(),
+            ats: heapless::Vec::new(),
+            virtual_functions: heapless::Vec::new(),
             shards: Shards { pci: 0, msi: 1 },
             dma_pool: DEFAULT_DMA_POOL,
             dma_pool_span: None,
@@ -113,10 +136,25 @@ pub fn read(mut section: Section<'_, '_>) -> SystemSection {
                 &[
                     ("auto", IommuChoice::Auto),
                     ("vtd", IommuChoice::Vtd),
+                    ("amdvi", IommuChoice::AmdVi),
+                    ("kernel", IommuChoice::Kernel),
                     ("none", IommuChoice::None),
                 ],
             )
             .map_or(default.iommu, |choice| choice.value),
+        interrupt_remapping: section
+            .flag("interrupt_remapping")
+            .is_none_or(|flag| flag.value),
+        config_access: section
+            .choice(
+                "config_access",
+                &[("auto", ConfigAccess::Auto), ("ports", ConfigAccess::Ports)],
+            )
+            .map_or(default.config_access, |choice| choice.value),
+        large_bars: device_rules(&mut section, "large_bars"),
+        reserved_regions: device_rules(&mut section, "reserved_regions"),
+        ats: device_rules(&mut section, "ats"),
+        virtual_functions: read_virtual_functions(&mut section),
         shards: section
             .table("shards", "[system.shards]", read_shards)
             .unwrap_or(default.shards),
@@ -134,6 +172,47 @@ pub fn read(mut section: Section<'_, '_>) -> SystemSection {
     };
     section.finish();
     read
+}
+
+/// A list of device rules.
+fn device_rules(section: &mut Section<'_, '_>, key: &'static str) -> Matches {
+    let rules: Vec<DeviceRule> = section
+        .tables(key, "a device rule", |section| {
+            client::read_device_rule(section, Sharing::Meaningless)
+        })
+        .into_iter()
+        .flatten()
+        .collect();
+    client::bounded(section, key, &rules)
+}
+
+/// `virtual_functions`: device rules, each with a `count`.
+fn read_virtual_functions(
+    section: &mut Section<'_, '_>,
+) -> heapless::Vec<VirtualFunctions, MAX_DEVICE_RULES> {
+    let key = "virtual_functions";
+    let read: Vec<(DeviceRule, u16)> = section
+        .tables(key, "a device rule with a count", |mut section| {
+            let count = section.number("count", 1..=256);
+            if count.is_none() {
+                section.missing_unless_wrong("count");
+            }
+            let rule = client::read_device_rule(section, Sharing::Meaningless)?;
+            Some((rule, count?.value as u16))
+        })
+        .into_iter()
+        .flatten()
+        .collect();
+    let (rules, counts): (Vec<_>, Vec<_>) = read.into_iter().unzip();
+    let compiled = client::bounded(section, key, &rules);
+    compiled
+        .into_iter()
+        .filter_map(|device| {
+            let at = rules.iter().position(|rule| rule.device == device)?;
+            let count = counts.get(at).copied()?;
+            Some(VirtualFunctions { device, count })
+        })
+        .collect()
 }
 
 fn read_shards(mut section: Section<'_, '_>) -> Shards {

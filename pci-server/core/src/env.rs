@@ -7,15 +7,22 @@
 use core::fmt;
 
 use hw::{Clock, ConfigSpace, Sbdf};
-use ipc_proto::{Badge, ClientId, Message, Properties, Refusal};
+use ipc_proto::{Badge, ClientId, ContextChoice, Message, Properties, Refusal};
 
 /// The iommu-server shard below.
 pub trait Iommu {
-    /// Moves the device from the blocking context to the client's.
+    /// Moves the device from the blocking context to one of the client's, whose number is given.
+    /// `ats_queue`: depth of its invalidate queue if it may cache translations, else 0.
     ///
     /// # Errors
     /// The server's refusal.
-    fn attach(&mut self, device: Sbdf, client: ClientId) -> Result<Properties, Refusal>;
+    fn attach(
+        &mut self,
+        device: Sbdf,
+        client: ClientId,
+        context: ContextChoice,
+        ats_queue: u8,
+    ) -> Result<(Properties, u16), Refusal>;
     /// Moves the device back. When this returns no DMA of it reaches memory.
     ///
     /// # Errors

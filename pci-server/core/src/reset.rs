@@ -123,7 +123,8 @@ fn is_pending<C: ConfigSpace>(cfg: &C, device: &Device) -> bool {
 
 fn start<C: ConfigSpace>(cfg: &mut C, device: &Device, kind: ResetKind) -> Progress {
     match kind {
-        ResetKind::None => Progress::Done,
+        // A bus is not reset as part of one function's own reset.
+        ResetKind::None | ResetKind::Bus => Progress::Done,
         ResetKind::Flr => {
             if let Some(express) = device.express {
                 let control = express.device_control_register();

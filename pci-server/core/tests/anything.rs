@@ -182,7 +182,7 @@ proptest! {
         for step in steps {
             match step {
                 Step::Assign { client, device, slot } => {
-                    if booted.send(ipc_proto::Badge::plain(BadgeKind::Client, client), pci::Request::Assign { device: devices[device], slot })
+                    if booted.send(ipc_proto::Badge::plain(BadgeKind::Client, client), pci::Request::Assign { device: devices[device], slot, context: ipc_proto::ContextChoice::Shared })
                         .is_some_and(|reply| reply.label == 0)
                     {
                         badges.push(booted.badge_in(client, slot));

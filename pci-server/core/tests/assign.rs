@@ -12,7 +12,8 @@ use common::kernel::{Object, Place};
 use common::*;
 use hw::{ConfigSpace, Sbdf};
 use ipc_proto::{
-    Badge, BadgeKind, ClientId, DeviceState, Refusal, ResetKind, Rule, Switch, VERSION, Width, pci,
+    Badge, BadgeKind, ClientId, ContextChoice, DeviceState, Refusal, ResetKind, Rule, Switch,
+    VERSION, Width, pci,
 };
 use sim::config::{Endpoint, Machine};
 use system::model::DeviceMatch;
@@ -116,7 +117,10 @@ fn hello_compares_versions() {
 #[test]
 fn assignment_attaches_places_the_capability_and_decodes_without_mastering() {
     let booted = booted();
-    let reply = booted.client(0).assign(at(EDU), 5).unwrap();
+    let reply = booted
+        .client(0)
+        .assign(at(EDU), 5, ContextChoice::Shared)
+        .unwrap();
     assert_eq!(reply.properties, PROMISE);
     booted.world(|world| {
         assert_eq!(world.attached.get(&at(EDU)), Some(&ClientId(0)));
@@ -145,7 +149,10 @@ fn each_broken_rule_has_its_own_error_and_changes_nothing() {
         let booted = booted();
         booted.assigned(1, at(NVME), 0);
         let before = booted.state();
-        let refusal = booted.client(0).assign(at(device), slot).unwrap_err();
+        let refusal = booted
+            .client(0)
+            .assign(at(device), slot, ContextChoice::Shared)
+            .unwrap_err();
         assert_eq!(refusal.rule, rule, "{device}");
         assert_eq!(booted.state(), before, "{device}");
     };
@@ -165,11 +172,17 @@ fn a_held_device_is_refused_to_others_and_to_its_holder() {
     booted.assigned(0, at(EDU), 0);
     let before = booted.state();
     assert_eq!(
-        booted.client(1).assign(at(EDU), 0).unwrap_err(),
+        booted
+            .client(1)
+            .assign(at(EDU), 0, ContextChoice::Shared)
+            .unwrap_err(),
         about(Rule::HeldByAnother, EDU)
     );
     assert_eq!(
-        booted.client(0).assign(at(EDU), 1).unwrap_err(),
+        booted
+            .client(0)
+            .assign(at(EDU), 1, ContextChoice::Shared)
+            .unwrap_err(),
         about(Rule::AlreadyHeld, EDU)
     );
     assert_eq!(booted.state(), before);
@@ -181,11 +194,17 @@ fn an_occupied_window_slot_is_refused_and_the_device_is_detached_again() {
     booted.assigned(1, at(EDU), 7);
     let before = booted.state();
     assert_eq!(
-        booted.client(1).assign(at(NVME), 7).unwrap_err(),
+        booted
+            .client(1)
+            .assign(at(NVME), 7, ContextChoice::Shared)
+            .unwrap_err(),
         Refusal::new(Rule::WindowSlotOccupied, 7)
     );
     assert_eq!(booted.state(), before);
-    booted.client(1).assign(at(NVME), 8).unwrap();
+    booted
+        .client(1)
+        .assign(at(NVME), 8, ContextChoice::Shared)
+        .unwrap();
 }
 
 #[test]
@@ -194,7 +213,11 @@ fn a_client_without_a_window_gets_nothing() {
     clients[0].window = 0;
     let booted = Booted::new(machine, clients);
     assert_eq!(
-        booted.client(0).assign(at(EDU), 0).unwrap_err().rule,
+        booted
+            .client(0)
+            .assign(at(EDU), 0, ContextChoice::Shared)
+            .unwrap_err()
+            .rule,
         Rule::NoWindow
     );
 }
@@ -221,21 +244,33 @@ fn without_an_iommu_only_what_cannot_master_is_assigned() {
     let booted = run(false);
     let before = booted.state();
     assert_eq!(
-        booted.client(0).assign(at(EDU), 0).unwrap_err(),
+        booted
+            .client(0)
+            .assign(at(EDU), 0, ContextChoice::Shared)
+            .unwrap_err(),
         about(Rule::NoIommu, EDU)
     );
     // Not mastering when firmware handed over, but it could.
     assert_eq!(
-        booted.client(1).assign(at(NVME), 0).unwrap_err(),
+        booted
+            .client(1)
+            .assign(at(NVME), 0, ContextChoice::Shared)
+            .unwrap_err(),
         about(Rule::NoIommu, NVME)
     );
     assert_eq!(booted.state(), before);
-    let reply = booted.client(0).assign(at("00:08.0"), 0).unwrap();
+    let reply = booted
+        .client(0)
+        .assign(at("00:08.0"), 0, ContextChoice::Shared)
+        .unwrap();
     assert!(!reply.properties.dma_isolated);
     assert_eq!(command(&booted, NVME) & 4, 0);
 
     let booted = run(true);
-    let reply = booted.client(0).assign(at(EDU), 0).unwrap();
+    let reply = booted
+        .client(0)
+        .assign(at(EDU), 0, ContextChoice::Shared)
+        .unwrap();
     assert_eq!(reply.properties, ipc_proto::Properties::default());
     assert!(booted.world(|world| world.attached.is_empty()));
     booted.device(booted.badge_in(0, 0)).release().unwrap();
@@ -252,18 +287,27 @@ fn more_than_the_assignment_slots_are_refused() {
     let booted = Booted::new(machine, vec![client("greedy", &[any])]);
     let device = |n| booted.client(0).device_at(n).unwrap().device;
     for n in 0..pci_core::MAX_ASSIGNMENTS as u16 {
-        booted.client(0).assign(device(n), n).unwrap();
+        booted
+            .client(0)
+            .assign(device(n), n, ContextChoice::Shared)
+            .unwrap();
     }
     let last = pci_core::MAX_ASSIGNMENTS as u16;
     let before = booted.state();
-    let refusal = booted.client(0).assign(device(last), last).unwrap_err();
+    let refusal = booted
+        .client(0)
+        .assign(device(last), last, ContextChoice::Shared)
+        .unwrap_err();
     assert_eq!(
         refusal,
         Refusal::new(Rule::TooManyAssignments, pci_core::MAX_ASSIGNMENTS as u64)
     );
     assert_eq!(booted.state(), before);
     booted.device(booted.badge_in(0, 9)).release().unwrap();
-    booted.client(0).assign(device(last), last).unwrap();
+    booted
+        .client(0)
+        .assign(device(last), last, ContextChoice::Shared)
+        .unwrap();
 }
 
 #[test]
@@ -271,7 +315,10 @@ fn a_device_that_is_gone_or_exchanged_is_not_assigned() {
     let booted = booted();
     booted.world(|world| world.machine.remove(at(EDU)));
     assert_eq!(
-        booted.client(0).assign(at(EDU), 0).unwrap_err(),
+        booted
+            .client(0)
+            .assign(at(EDU), 0, ContextChoice::Shared)
+            .unwrap_err(),
         about(Rule::NoSuchDevice, EDU)
     );
     assert_eq!(
@@ -280,11 +327,17 @@ fn a_device_that_is_gone_or_exchanged_is_not_assigned() {
     );
     booted.world(|world| world.machine.add(NVME, Endpoint::new(1, 2)));
     assert_eq!(
-        booted.client(1).assign(at(NVME), 0).unwrap_err(),
+        booted
+            .client(1)
+            .assign(at(NVME), 0, ContextChoice::Shared)
+            .unwrap_err(),
         about(Rule::MalformedDevice, NVME)
     );
     assert_eq!(
-        booted.client(1).assign(at(NVME), 0).unwrap_err(),
+        booted
+            .client(1)
+            .assign(at(NVME), 0, ContextChoice::Shared)
+            .unwrap_err(),
         about(Rule::DeviceBroken, NVME)
     );
     assert!(booted.world(|world| world.attached.is_empty()));
@@ -341,7 +394,11 @@ fn badges_that_were_never_given_out_are_refused() {
         Rule::WrongCapability
     );
     assert_eq!(
-        booted.client(2).assign(at(EDU), 0).unwrap_err().rule,
+        booted
+            .client(2)
+            .assign(at(EDU), 0, ContextChoice::Shared)
+            .unwrap_err()
+            .rule,
         Rule::UnknownBadge
     );
     // A client cannot act as supervisor, nor the supervisor as client.

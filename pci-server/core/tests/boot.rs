@@ -10,7 +10,7 @@ mod common;
 use common::devices::*;
 use common::*;
 use hw::Sbdf;
-use ipc_proto::{DeviceState, ResetKind, Rule};
+use ipc_proto::{ContextChoice, DeviceState, ResetKind, Rule};
 use pci_core::{Malformed, Withheld};
 use sim::config::{BarShape, Bridge, Endpoint, Machine, Misbehaviour, MsixShape};
 use system::model::DeviceMatch;
@@ -170,7 +170,11 @@ fn what_the_description_withholds_is_not_touched() {
     assert_eq!(withheld(&booted, "00:06.0"), Some(Withheld::Description));
     assert_eq!(booted.world(|world| world.machine.snapshot(serial)), before);
     assert_eq!(
-        booted.client(0).assign(serial, 0).unwrap_err().rule,
+        booted
+            .client(0)
+            .assign(serial, 0, ContextChoice::Shared)
+            .unwrap_err()
+            .rule,
         Rule::Withheld
     );
 }
@@ -328,9 +332,16 @@ fn malformed_functions_are_withheld_with_the_reason_and_the_rest_goes_on() {
             .all(|device| device.at != at("00:0e.0"))
     );
     // The honest one is served.
-    booted.client(0).assign(at("00:1e.0"), 0).unwrap();
+    booted
+        .client(0)
+        .assign(at("00:1e.0"), 0, ContextChoice::Shared)
+        .unwrap();
     assert_eq!(
-        booted.client(0).assign(at("00:01.0"), 1).unwrap_err().rule,
+        booted
+            .client(0)
+            .assign(at("00:01.0"), 1, ContextChoice::Shared)
+            .unwrap_err()
+            .rule,
         Rule::MalformedDevice
     );
     // Each is told in a line.

@@ -12,7 +12,7 @@ use common::devices::*;
 use common::kernel::{Object, Place};
 use common::*;
 use hw::Sbdf;
-use ipc_proto::{DeviceState, Mechanism, Refusal, Rule, Switch};
+use ipc_proto::{ContextChoice, DeviceState, Mechanism, Refusal, Rule, Switch};
 use sim::config::{Machine, Misbehaviour};
 use system::model::DeviceMatch;
 
@@ -75,7 +75,12 @@ fn each_failure_is_undone<P>(
 fn assignment_is_rolled_back_whole() {
     let failures = each_failure_is_undone(
         |_, _| (),
-        |booted, [edu, _], ()| booted.client(0).assign(edu, 3).map(drop),
+        |booted, [edu, _], ()| {
+            booted
+                .client(0)
+                .assign(edu, 3, ContextChoice::Shared)
+                .map(drop)
+        },
     );
     assert_eq!(failures, 2, "attach, place the capability");
 }
@@ -84,7 +89,10 @@ fn assignment_is_rolled_back_whole() {
 fn enabling_msi_is_rolled_back_whole() {
     let failures = each_failure_is_undone(
         |booted, [edu, _]| {
-            booted.client(0).assign(edu, 0).unwrap();
+            booted
+                .client(0)
+                .assign(edu, 0, ContextChoice::Shared)
+                .unwrap();
             booted.badge_in(0, 0)
         },
         |booted, _, badge| {
@@ -101,7 +109,10 @@ fn enabling_msi_is_rolled_back_whole() {
 fn frames_are_all_placed_or_none() {
     let failures = each_failure_is_undone(
         |booted, [edu, _]| {
-            booted.client(0).assign(edu, 0).unwrap();
+            booted
+                .client(0)
+                .assign(edu, 0, ContextChoice::Shared)
+                .unwrap();
             // The region is split already, and one frame of it is out.
             booted
                 .device(booted.badge_in(0, 0))
@@ -213,7 +224,11 @@ fn a_release_that_fails_anywhere_leaves_no_way_to_the_device_open_to_another() {
             "call {n} failed"
         );
         assert_eq!(
-            booted.client(1).assign(edu, 0).unwrap_err().rule,
+            booted
+                .client(1)
+                .assign(edu, 0, ContextChoice::Shared)
+                .unwrap_err()
+                .rule,
             Rule::DeviceBroken
         );
         assert_eq!(device.info().unwrap_err().rule, Rule::StaleCapability);
@@ -252,7 +267,7 @@ fn a_device_that_vanishes_while_it_is_assigned_is_not_assigned() {
             space.misbehave(Misbehaviour::VanishesAfter { accesses });
             world.machine.insert(edu, space);
         });
-        let refusal = match booted.client(0).assign(edu, 0) {
+        let refusal = match booted.client(0).assign(edu, 0, ContextChoice::Shared) {
             Err(refusal) => refusal,
             Ok(_) => {
                 assert!(accesses >= 3);
@@ -288,7 +303,10 @@ fn when_undoing_fails_the_device_is_broken() {
         world.kernel.fail_at = Some(world.kernel.calls + 2);
     });
     assert_eq!(
-        booted.client(0).assign(edu, 0).unwrap_err(),
+        booted
+            .client(0)
+            .assign(edu, 0, ContextChoice::Shared)
+            .unwrap_err(),
         Refusal::new(Rule::WindowSlotOccupied, 0)
     );
     assert_eq!(

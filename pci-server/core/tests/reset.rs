@@ -11,7 +11,9 @@ use common::devices::*;
 use common::scene::*;
 use common::*;
 use hw::ConfigSpace;
-use ipc_proto::{ClientId, DeviceState, Mechanism, ResetKind, Rule, Switch, Width, pci};
+use ipc_proto::{
+    ClientId, ContextChoice, DeviceState, Mechanism, ResetKind, Rule, Switch, Width, pci,
+};
 
 #[test]
 fn a_reset_waits_long_enough_and_brings_everything_back() {
@@ -126,7 +128,11 @@ fn a_device_that_comes_back_late_is_waited_for_and_one_that_does_not_is_broken()
             DeviceState::Broken
         );
         assert_eq!(
-            booted.client(1).assign(at(NVME), 0).unwrap_err().rule,
+            booted
+                .client(1)
+                .assign(at(NVME), 0, ContextChoice::Shared)
+                .unwrap_err()
+                .rule,
             Rule::DeviceBroken
         );
         booted.world(|world| {
@@ -158,7 +164,10 @@ fn a_reset_of_one_device_does_not_stop_operations_on_another() {
     other.bus_master(Switch::On).unwrap();
     other.msi_enable(Mechanism::Msi, 0, 1, 1).unwrap();
     other.release().unwrap();
-    booted.client(1).assign(at(EDU), 0).unwrap();
+    booted
+        .client(1)
+        .assign(at(EDU), 0, ContextChoice::Shared)
+        .unwrap();
     assert_eq!(booted.world(|world| world.clock_us()), start);
     // The device itself is busy meanwhile, for its holder and for others.
     let device = booted.device(badge);
@@ -169,7 +178,11 @@ fn a_reset_of_one_device_does_not_stop_operations_on_another() {
     assert_eq!(device.release().unwrap_err().rule, Rule::DeviceBusy);
     assert_eq!(device.reset().unwrap_err().rule, Rule::DeviceBusy);
     assert_eq!(
-        booted.client(1).assign(at(NVME), 5).unwrap_err().rule,
+        booted
+            .client(1)
+            .assign(at(NVME), 5, ContextChoice::Shared)
+            .unwrap_err()
+            .rule,
         Rule::HeldByAnother
     );
     assert_eq!(

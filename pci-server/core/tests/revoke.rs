@@ -9,7 +9,7 @@ mod common;
 
 use common::devices::*;
 use common::scene::*;
-use ipc_proto::{ClientId, DeviceState, Mechanism, Rule, Width, pci};
+use ipc_proto::{ClientId, ContextChoice, DeviceState, Mechanism, Rule, Width, pci};
 use sim::config::Misbehaviour;
 
 #[test]
@@ -92,10 +92,17 @@ fn client_death_is_answered_at_once_and_takes_everything_in_the_same_order() {
     assert_eq!(booted.state(), before);
     // The client's own capability, copied on, is of no use any more.
     assert_eq!(
-        booted.client(0).assign(at(EDU), 0).unwrap_err().rule,
+        booted
+            .client(0)
+            .assign(at(EDU), 0, ContextChoice::Shared)
+            .unwrap_err()
+            .rule,
         Rule::ClientGone
     );
-    booted.client(1).assign(at(EDU), 0).unwrap();
+    booted
+        .client(1)
+        .assign(at(EDU), 0, ContextChoice::Shared)
+        .unwrap();
 }
 
 #[test]
@@ -152,11 +159,19 @@ fn a_device_being_taken_back_is_busy_for_everybody() {
     let badge = booted.badge_in(0, 0);
     assert_eq!(booted.send(badge, pci::Request::Release {}), None);
     assert_eq!(
-        booted.client(1).assign(at(NVME), 0).unwrap_err().rule,
+        booted
+            .client(1)
+            .assign(at(NVME), 0, ContextChoice::Shared)
+            .unwrap_err()
+            .rule,
         Rule::DeviceBusy
     );
     assert_eq!(
-        booted.client(0).assign(at(NVME), 1).unwrap_err().rule,
+        booted
+            .client(0)
+            .assign(at(NVME), 1, ContextChoice::Shared)
+            .unwrap_err()
+            .rule,
         Rule::DeviceBusy
     );
     assert_eq!(
@@ -164,7 +179,10 @@ fn a_device_being_taken_back_is_busy_for_everybody() {
         Rule::StaleCapability
     );
     booted.settle();
-    booted.client(1).assign(at(NVME), 0).unwrap();
+    booted
+        .client(1)
+        .assign(at(NVME), 0, ContextChoice::Shared)
+        .unwrap();
 }
 
 #[test]
@@ -264,7 +282,10 @@ fn what_a_holder_changed_is_not_left_for_the_next() {
         before
     );
     device.release().unwrap();
-    booted.client(1).assign(at(NVME), 0).unwrap();
+    booted
+        .client(1)
+        .assign(at(NVME), 0, ContextChoice::Shared)
+        .unwrap();
     assert_eq!(
         booted.world(|world| world.machine.snapshot(at(NVME))),
         before

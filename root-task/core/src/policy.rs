@@ -306,6 +306,8 @@ pub(crate) mod tests {
             dma_quota: 1 << 20,
             vectors: 2,
             devices: devices.iter().copied().collect(),
+            inspect: false,
+            admin: false,
             must_finish: true,
             may_fault: false,
         }
@@ -318,11 +320,17 @@ pub(crate) mod tests {
             unprotected: false,
             testing: true,
             iommu: IommuChoice::Auto,
+            interrupt_remapping: true,
+            config_access: model::ConfigAccess::Auto,
             shards: Shards { pci: 0, msi: 1 },
             dma_pool: 32 << 20,
             table_pages: 2048,
             end: End::Finished,
             withheld: Vec::new(),
+            large_bars: Vec::new(),
+            reserved_regions: Vec::new(),
+            ats: Vec::new(),
+            virtual_functions: Vec::new(),
             clients: clients.iter().cloned().collect(),
         }
     }

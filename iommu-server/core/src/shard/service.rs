@@ -2,12 +2,14 @@
 
 use hw::Sbdf;
 use ipc_proto::iommu::{
-    AllocReply, AttachReply, AttachedAtReply, ClientGoneReply, DetachReply, FaultNextReply,
-    FiguresReply, FramesReply, FreeReply, HelloReply, ImportReply, InfoReply, MapReply,
-    PromiseReply, Service, UnmapReply,
+    AliasReply, AllocReply, AttachReply, AttachedAtReply, ClientGoneReply, DetachReply,
+    FaultNextReply, FiguresReply, FramesReply, FreeReply, HelloReply, ImportReply, InfoReply,
+    MapReply, PromiseReply, RemapReply, ReservedAtReply, Service, TroubleNextReply, UnmapReply,
+    UnremapReply,
 };
 use ipc_proto::{
-    ANY_IOVA, Access, BadgeKind, Call, ClientId, PagePreference, Refusal, Reply, Rule, VERSION,
+    ANY_IOVA, Access, BadgeKind, Call, ClientId, ContextChoice, PagePreference, Refusal, Reply,
+    Rule, VERSION,
 };
 
 use super::Shard;
@@ -106,7 +108,10 @@ impl<E: Env, B: Backend> Service for Shard<'_, E, B> {
     }
 
     #[inline]
-    fn map(&mut self, call: Call, iova: u64, access: Access) -> Answer<MapReply> {
+    fn map(&mut self, call: Call, iova: u64, access: Access, context: u16) -> Answer<MapReply> {
+        if context != 0 {
+            return Err(Refusal::new(Rule::NoSuchContext, context.into()));
+        }
         let index = self.buffer(call)?;
         let iova = self.map_buffer(index, iova, access)?;
         Ok(Reply::Now(MapReply { iova }))
@@ -138,11 +143,24 @@ impl<E: Env, B: Backend> Service for Shard<'_, E, B> {
         }))
     }
 
-    fn attach(&mut self, call: Call, device: Sbdf, client: ClientId) -> Answer<AttachReply> {
+    fn attach(
+        &mut self,
+        call: Call,
+        device: Sbdf,
+        client: ClientId,
+        context: ContextChoice,
+        _ats_queue: u8,
+    ) -> Answer<AttachReply> {
         self.on_its_buses(call, device)?;
+        if context != ContextChoice::Shared {
+            return Err(Refusal::new(Rule::BackendCannot, context as u64));
+        }
         let client = self.known(client)?;
         let properties = self.attach_device(device, client)?;
-        Ok(Reply::Now(AttachReply { properties }))
+        Ok(Reply::Now(AttachReply {
+            properties,
+            context: 0,
+        }))
     }
 
     fn detach(&mut self, call: Call, device: Sbdf) -> Answer<DetachReply> {
@@ -159,6 +177,41 @@ impl<E: Env, B: Backend> Service for Shard<'_, E, B> {
             .properties(device)
             .ok_or(Refusal::new(Rule::NoIommu, about))?;
         Ok(Reply::Now(PromiseReply { properties }))
+    }
+
+    fn remap(
+        &mut self,
+        call: Call,
+        device: Sbdf,
+        address: u64,
+        data: u32,
+        _count: u16,
+    ) -> Answer<RemapReply> {
+        // Messages are not remapped: `interrupts_isolated` says so.
+        self.on_its_buses(call, device)?;
+        Ok(Reply::Now(RemapReply { address, data }))
+    }
+
+    fn unremap(&mut self, call: Call, device: Sbdf) -> Answer<UnremapReply> {
+        self.on_its_buses(call, device)?;
+        Ok(Reply::Now(UnremapReply {}))
+    }
+
+    fn alias(&mut self, call: Call, device: Sbdf, alias: Sbdf) -> Answer<AliasReply> {
+        self.on_its_buses(call, device)?;
+        Err(Refusal::new(
+            Rule::BackendCannot,
+            u64::from(alias.to_bits()),
+        ))
+    }
+
+    fn trouble_next(&mut self, _call: Call) -> Answer<TroubleNextReply> {
+        Err(Rule::EndOfList.into())
+    }
+
+    fn reserved_at(&mut self, call: Call, device: Sbdf, _index: u16) -> Answer<ReservedAtReply> {
+        self.on_its_buses(call, device)?;
+        Err(Rule::EndOfList.into())
     }
 
     fn client_gone(&mut self, _call: Call, client: ClientId) -> Answer<ClientGoneReply> {

@@ -230,7 +230,11 @@ impl World {
     }
 
     pub fn map(&mut self, buffer: Badge, iova: u64, access: Access) -> Result<u64, Refusal> {
-        let request = iommu::Request::Map { iova, access };
+        let request = iommu::Request::Map {
+            iova,
+            access,
+            context: 0,
+        };
         Ok(iommu::MapReply::decode(&self.call(buffer, request, None))?.iova)
     }
 
@@ -255,6 +259,8 @@ impl World {
 
     pub fn attach(&mut self, device: Sbdf, client: u16) -> Result<(), Refusal> {
         let request = iommu::Request::Attach {
+            context: ipc_proto::ContextChoice::Shared,
+            ats_queue: 0,
             device,
             client: ClientId(client),
         };

@@ -153,6 +153,8 @@ fn without_a_unit_addresses_are_physical_and_nothing_is_promised() {
             .unwrap()
     };
     let attach = iommu::Request::Attach {
+        context: ipc_proto::ContextChoice::Shared,
+        ats_queue: 0,
         device: device(EDU),
         client: ipc_proto::ClientId(0),
     };
@@ -174,6 +176,7 @@ fn without_a_unit_addresses_are_physical_and_nothing_is_promised() {
     };
     iommu::FramesReply::decode(&call(badge, frames)).unwrap();
     let map = |iova| iommu::Request::Map {
+        context: 0,
         iova,
         access: Access::ReadWrite,
     };

@@ -312,6 +312,8 @@ fn devices_belong_to_the_shard_of_their_bus() {
     let mut world = World::new(Model::QEMU);
     let attach = |world: &mut World, badge: Badge, device| {
         let request = iommu::Request::Attach {
+            context: ipc_proto::ContextChoice::Shared,
+            ats_queue: 0,
             device,
             client: ipc_proto::ClientId(0),
         };

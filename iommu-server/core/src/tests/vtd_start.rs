@@ -23,6 +23,7 @@ fn a_started_unit_blocks_every_device() {
     assert_eq!(
         machine.vtd.properties(device(0x18)).unwrap(),
         ipc_proto::Properties {
+            translation_cached: false,
             dma_isolated: true,
             interrupts_isolated: false,
             faults_reported: true,

@@ -17,6 +17,7 @@ impl<M: Mmio, T: TableMemory> Backend for Vtd<'_, M, T> {
     fn properties(&self, device: Sbdf) -> Option<Properties> {
         match &self.units.get(self.unit_of(device)?)?.slot {
             Slot::Driven(unit) if unit.state() == State::Running => Some(Properties {
+                translation_cached: false,
                 dma_isolated: true,
                 interrupts_isolated: false,
                 faults_reported: true,

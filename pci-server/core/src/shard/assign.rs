@@ -3,7 +3,9 @@
 
 use hw::header::{Command, register};
 use hw::{ConfigSpace, Sbdf};
-use ipc_proto::{Badge, BadgeKind, ClientId, DeviceState, Properties, Refusal, Rule};
+use ipc_proto::{
+    Badge, BadgeKind, ClientId, ContextChoice, DeviceState, Properties, Refusal, Rule,
+};
 
 use super::{Shard, from_below};
 use crate::Device;
@@ -18,7 +20,8 @@ impl<E: Env> Shard<'_, E> {
         client: ClientId,
         at: Sbdf,
         slot: u16,
-    ) -> Result<Properties, Refusal> {
+        context: ContextChoice,
+    ) -> Result<(Properties, u16), Refusal> {
         let index = self.granted(client, at)?;
         self.check_state(client, index)?;
         self.check_window(client, slot, 1)?;
@@ -32,16 +35,17 @@ impl<E: Env> Shard<'_, E> {
         device.state = DeviceState::Assigning;
         let reset = device.reset;
         let attached = if self.info.iommu_present {
-            self.env.attach(at, client).map_err(from_below)
+            self.env.attach(at, client, context, 0).map_err(from_below)
         } else {
-            Ok(Properties::default())
+            Ok((Properties::default(), 0))
         };
-        let placed = attached.and_then(|properties| {
+        let placed = attached.and_then(|(properties, number)| {
             let properties = Properties {
                 reset,
                 ..properties
             };
             self.open(index, assignment, client, slot, properties)
+                .map(|properties| (properties, number))
                 .map_err(|refusal| self.undo_attach(index, refusal))
         });
         if let Some(device) = self.devices.get_mut(index) {

@@ -3,7 +3,10 @@
 use hw::header::{Command, register};
 use hw::{ConfigSpace, Sbdf};
 use ipc_proto::pci::{self, *};
-use ipc_proto::{Call, ClientId, Mechanism, Refusal, Reply, Rule, Switch, VERSION, Width};
+use ipc_proto::{
+    Call, ClientId, ConfigRight, ContextChoice, Mechanism, Refusal, Reply, Rule, Switch, VERSION,
+    Width,
+};
 
 use super::{Parts, Shard};
 use crate::assignment::Hold;
@@ -63,10 +66,14 @@ impl<E: Env> pci::Service for Shard<'_, E> {
         call: Call,
         device: Sbdf,
         slot: u16,
+        context: ContextChoice,
     ) -> Result<Reply<AssignReply>, Refusal> {
         let client = self.client(call)?;
-        let properties = self.assign_device(client, device, slot)?;
-        Ok(Reply::Now(AssignReply { properties }))
+        let (properties, context) = self.assign_device(client, device, slot, context)?;
+        Ok(Reply::Now(AssignReply {
+            properties,
+            context,
+        }))
     }
 
     fn release(&mut self, call: Call) -> Result<Reply<ReleaseReply>, Refusal> {
@@ -263,5 +270,141 @@ impl<E: Env> pci::Service for Shard<'_, E> {
             base: region.base,
             bytes: region.bytes,
         }))
+    }
+
+    fn test_assign(
+        &mut self,
+        _call: Call,
+        _device: Sbdf,
+    ) -> Result<Reply<TestAssignReply>, Refusal> {
+        Err(Rule::UnknownOperation.into())
+    }
+
+    fn group_at(
+        &mut self,
+        _call: Call,
+        _device: Sbdf,
+        _index: u16,
+    ) -> Result<Reply<GroupAtReply>, Refusal> {
+        Err(Rule::UnknownOperation.into())
+    }
+
+    fn topology(&mut self, _call: Call, _device: Sbdf) -> Result<Reply<TopologyReply>, Refusal> {
+        Err(Rule::UnknownOperation.into())
+    }
+
+    fn event_next(&mut self, _call: Call) -> Result<Reply<EventNextReply>, Refusal> {
+        Err(Rule::UnknownOperation.into())
+    }
+
+    fn capability_at(
+        &mut self,
+        _call: Call,
+        _device: Sbdf,
+        _index: u16,
+    ) -> Result<Reply<CapabilityAtReply>, Refusal> {
+        Err(Rule::UnknownOperation.into())
+    }
+
+    fn reserved_at(
+        &mut self,
+        _call: Call,
+        _device: Sbdf,
+        _index: u16,
+    ) -> Result<Reply<ReservedAtReply>, Refusal> {
+        Err(Rule::UnknownOperation.into())
+    }
+
+    fn bar_read(
+        &mut self,
+        _call: Call,
+        _bar: u8,
+        _offset: u64,
+        _width: Width,
+    ) -> Result<Reply<BarReadReply>, Refusal> {
+        Err(Rule::UnknownOperation.into())
+    }
+
+    fn bar_write(
+        &mut self,
+        _call: Call,
+        _bar: u8,
+        _offset: u64,
+        _width: Width,
+        _value: u32,
+    ) -> Result<Reply<BarWriteReply>, Refusal> {
+        Err(Rule::UnknownOperation.into())
+    }
+
+    fn narrow(
+        &mut self,
+        _call: Call,
+        _config: ConfigRight,
+        _bars: u8,
+        _messages: u16,
+        _control: Switch,
+        _slot: u16,
+    ) -> Result<Reply<NarrowReply>, Refusal> {
+        Err(Rule::UnknownOperation.into())
+    }
+
+    fn virtual_functions(
+        &mut self,
+        _call: Call,
+        _count: u16,
+    ) -> Result<Reply<VirtualFunctionsReply>, Refusal> {
+        Err(Rule::UnknownOperation.into())
+    }
+
+    fn agree_bus_reset(&mut self, _call: Call) -> Result<Reply<AgreeBusResetReply>, Refusal> {
+        Err(Rule::UnknownOperation.into())
+    }
+
+    fn bus_reset(&mut self, _call: Call) -> Result<Reply<BusResetReply>, Refusal> {
+        Err(Rule::UnknownOperation.into())
+    }
+
+    fn msi_mask(
+        &mut self,
+        _call: Call,
+        _first: u16,
+        _count: u16,
+        _switch: Switch,
+    ) -> Result<Reply<MsiMaskReply>, Refusal> {
+        Err(Rule::UnknownOperation.into())
+    }
+
+    fn msi_pending(
+        &mut self,
+        _call: Call,
+        _first: u16,
+        _count: u16,
+    ) -> Result<Reply<MsiPendingReply>, Refusal> {
+        Err(Rule::UnknownOperation.into())
+    }
+
+    fn why(&mut self, _call: Call, _device: Sbdf) -> Result<Reply<WhyReply>, Refusal> {
+        Err(Rule::UnknownOperation.into())
+    }
+
+    fn raw_config(
+        &mut self,
+        _call: Call,
+        _device: Sbdf,
+        _offset: u16,
+    ) -> Result<Reply<RawConfigReply>, Refusal> {
+        Err(Rule::UnknownOperation.into())
+    }
+
+    fn view_at(&mut self, _call: Call, _index: u16) -> Result<Reply<ViewAtReply>, Refusal> {
+        Err(Rule::UnknownOperation.into())
+    }
+
+    fn rescan(&mut self, _call: Call) -> Result<Reply<RescanReply>, Refusal> {
+        Err(Rule::UnknownOperation.into())
+    }
+
+    fn remove(&mut self, _call: Call, _device: Sbdf) -> Result<Reply<RemoveReply>, Refusal> {
+        Err(Rule::UnknownOperation.into())
     }
 }

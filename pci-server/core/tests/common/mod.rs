@@ -21,7 +21,7 @@ use std::fmt;
 
 use hw::{Clock, Sbdf};
 use ipc_proto::pci::{self, Stub};
-use ipc_proto::{Badge, BadgeKind, Message, Transport};
+use ipc_proto::{Badge, BadgeKind, ContextChoice, Message, Transport};
 use kernel::{Object, Place};
 use pci_core::{Shard, Tables};
 use sim::config::Machine;
@@ -44,6 +44,12 @@ pub fn client(name: &str, devices: &[DeviceMatch]) -> ClientEntry {
 /// A shard with bus 0 to 0x3f of segment 0 and an IOMMU.
 pub fn pci_info() -> PciInfo {
     let mut info = PciInfo {
+        config_ports: 0,
+        port_interrupt: None,
+        large_bars: Default::default(),
+        ats: Default::default(),
+        virtual_functions: Default::default(),
+        proximity: Default::default(),
         shard: 0,
         ecam: Default::default(),
         mmio: Default::default(),
@@ -153,7 +159,9 @@ impl Booted {
 
     /// Assigns, and gives the way to the device.
     pub fn assigned(&self, client: u16, at: Sbdf, slot: u16) -> Stub<Caller<'_>> {
-        self.client(client).assign(at, slot).unwrap();
+        self.client(client)
+            .assign(at, slot, ContextChoice::Shared)
+            .unwrap();
         self.device(self.badge_in(client, slot))
     }
 

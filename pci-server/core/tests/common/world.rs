@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use hw::{Clock, ConfigSpace, Sbdf};
-use ipc_proto::{Badge, ClientId, Message, Properties, Refusal, Rule};
+use ipc_proto::{Badge, ClientId, ContextChoice, Message, Properties, Refusal, Rule};
 use pci_core::bank::Bank;
 use pci_core::env::*;
 use sim::clock::ManualClock;
@@ -172,11 +172,18 @@ pub const PROMISE: Properties = Properties {
     dma_isolated: true,
     interrupts_isolated: false,
     faults_reported: true,
+    translation_cached: false,
     reset: None,
 };
 
 impl Iommu for World {
-    fn attach(&mut self, device: Sbdf, client: ClientId) -> Result<Properties, Refusal> {
+    fn attach(
+        &mut self,
+        device: Sbdf,
+        client: ClientId,
+        _: ContextChoice,
+        _: u8,
+    ) -> Result<(Properties, u16), Refusal> {
         self.kernel.may_fail()?;
         assert_eq!(
             self.attached.insert(device, client),
@@ -184,7 +191,7 @@ impl Iommu for World {
             "{device} attached twice"
         );
         self.did.push(Did::Attached(device, client));
-        Ok(PROMISE)
+        Ok((PROMISE, 0))
     }
     fn detach(&mut self, device: Sbdf) -> Result<(), Refusal> {
         self.kernel.may_fail()?;

@@ -7,7 +7,7 @@ use system::info::{
     Slots, TimerInfo, UnitInfo,
 };
 use system::layout::pd;
-use system::model::{self, Name};
+use system::model::{self, IommuChoice, Name};
 
 use super::grants::SERIAL_PORTS;
 use super::{Foreign, Inputs, Kind, Pd, Plan, PlanError};
@@ -125,12 +125,14 @@ impl Plan {
             .enumerate();
         for (index, ((unit, irq), handler)) in known {
             let entry = UnitInfo {
+                kind: IommuChoice::Vtd,
                 vaddr: device_at(pd, index),
                 bytes: unit.bytes,
                 paddr: unit.base,
                 segment: unit.segment,
                 // QEMU names each device of its one unit instead; the unit takes them all.
                 include_all: unit.include_all || is_alone(&inputs.machine.units, unit),
+                scopes: heapless::Vec::new(),
                 irq_handler: *handler,
                 irq_address: MESSAGE_ADDRESS | u64::from(apic_id(inputs, 0)) << 12,
                 irq_data: u32::from(irq.vector) + u32::from(inputs.kernel.cpu_vector_base),
@@ -152,6 +154,10 @@ impl Plan {
             tables_paddr: self.iommu_tables.block.base,
             tables_pages: inputs.system.table_pages,
             pool,
+            interrupt_remapping: inputs.system.interrupt_remapping,
+            reserved: heapless::Vec::new(),
+            reserved_allowed: inputs.system.reserved_regions.clone(),
+            shard_signals: heapless::Vec::new(),
             shard_buses: self.shard_buses()?,
         })
     }
@@ -208,7 +214,13 @@ impl Plan {
             shard: number,
             ecam,
             mmio,
+            config_ports: 0,
+            port_interrupt: None,
             withheld: inputs.system.withheld.clone(),
+            large_bars: inputs.system.large_bars.clone(),
+            ats: inputs.system.ats.clone(),
+            virtual_functions: inputs.system.virtual_functions.clone(),
+            proximity: heapless::Vec::new(),
             iommu_present: uses_units(inputs),
             iommu_shard: 0,
             msi_shard: number % inputs.system.shards.msi.max(1),
@@ -245,6 +257,8 @@ impl Plan {
             untyped_bits: client.map_or(0, |client| client.untyped_bits),
             pci,
             iommu: pd.given.iommu.then_some(0),
+            inspect: false,
+            admin: false,
             args: client.map(|client| client.args.clone()).unwrap_or_default(),
             pds,
         })

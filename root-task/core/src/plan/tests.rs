@@ -325,7 +325,7 @@ fn the_iommu_server_gets_units_pool_and_contiguous_tables() {
     let Role::Iommu(iommu) = &info.role else {
         panic!()
     };
-    let unit = iommu.units[0];
+    let unit = &iommu.units[0];
     assert_eq!(
         (unit.paddr, unit.irq_address, unit.irq_data),
         (0xfed9_0000, 0xfee0_0000, 107 + 0x30)
