@@ -1,10 +1,15 @@
 //! Base address registers and the expansion ROM: what they decode, and how
 //! large the region behind each is (PCIe 5.0, 7.5.1.2.1 and 7.5.1.2.4).
 //!
-//! [`probe`] is the only function that writes. It turns decoding off, sizes
+//! [`probe`] (with [`probe_registers`]) is all that writes. It turns decoding off, sizes
 //! each register by writing ones, puts every register back and turns decoding
 //! on again, on every path; a value that does not come back is a fault of the
 //! device. A bad register spoils its own slot of [`Bars`], not the others.
+//! What firmware left, without a write and so without sizes: [`read_registers`].
+
+mod registers;
+
+pub use registers::{Register, RomRegister, read_registers, read_rom};
 
 use thiserror::Error;
 
@@ -62,7 +67,7 @@ pub struct Bar {
 }
 
 impl Bar {
-    /// Offset of the (lower) register in configuration space.
+    /// Offset of the (lower) register in configuration space, of a BAR in the header.
     #[must_use]
     pub const fn register(&self) -> u16 {
         register::BAR0 + 4 * self.index as u16
@@ -246,7 +251,7 @@ pub fn probe<C: ConfigSpace + ?Sized>(
         cfg.write16(at, register::COMMAND, quiet);
     }
     let bars = Bars {
-        slots: probe_slots(cfg, at, header.layout.bar_count()),
+        slots: probe_registers(cfg, at, register::BAR0, header.layout.bar_count()),
         rom: match header.layout.rom_register() {
             Some(offset) => probe_rom(cfg, at, offset),
             None => Ok(None),
@@ -261,7 +266,14 @@ pub fn probe<C: ConfigSpace + ?Sized>(
     Ok(bars)
 }
 
-fn probe_slots<C: ConfigSpace + ?Sized>(cfg: &mut C, at: Sbdf, count: u8) -> [Slot; MAX_BARS] {
+/// Sizes the `count` base address registers from `first` on, in the header or in a capability.
+/// Decoding must be off. Every register has its old value when this returns.
+pub fn probe_registers<C: ConfigSpace + ?Sized>(
+    cfg: &mut C,
+    at: Sbdf,
+    first: u16,
+    count: u8,
+) -> [Slot; MAX_BARS] {
     let mut slots = [Slot::Unused; MAX_BARS];
     let mut upper_half_next = false;
     for (index, slot) in (0..count).zip(slots.iter_mut()) {
@@ -270,7 +282,7 @@ fn probe_slots<C: ConfigSpace + ?Sized>(cfg: &mut C, at: Sbdf, count: u8) -> [Sl
             *slot = Slot::UpperHalf;
             continue;
         }
-        *slot = match probe_slot(cfg, at, index, count) {
+        *slot = match probe_slot(cfg, at, first, index, count) {
             Ok(Some(bar)) => {
                 upper_half_next = matches!(bar.space, Space::Memory64 { .. });
                 Slot::Bar(bar)
@@ -294,10 +306,11 @@ enum Extent {
 fn probe_slot<C: ConfigSpace + ?Sized>(
     cfg: &mut C,
     at: Sbdf,
+    first: u16,
     index: u8,
     count: u8,
 ) -> Result<Option<Bar>, (BarError, Extent)> {
-    let offset = register::BAR0 + 4 * u16::from(index);
+    let offset = first + 4 * u16::from(index);
     let (low, low_mask, low_after) = size_register(cfg, at, offset, u32::MAX);
     let one = |fault| Err((fault, Extent::OneSlot));
     if low == u32::MAX {

@@ -8,23 +8,62 @@
 //! To add a family: a file with its type and an implementation of
 //! [`Capability`] (or [`ExtendedCapability`]), nothing else.
 
+mod access_control;
+mod address_translation;
 mod advanced_features;
+mod alternative_routing;
+mod containment;
+mod designated_vendor;
+mod enhanced_allocation;
+mod error_reporting;
 mod express;
 pub mod id;
 mod list;
 mod msi;
 mod msix;
+mod page_request;
+mod pasid;
 mod power;
+mod resizable;
+mod serial_number;
+mod sr_iov;
+mod subsystem;
+mod vital_product;
 
+pub use access_control::{AccessControl, AcsServices};
+pub use address_translation::{AddressTranslation, AtsControl};
 pub use advanced_features::AdvancedFeatures;
-pub use express::{Express, PhysicalSlot, PortType};
+pub use alternative_routing::{AlternativeRouting, AriFlags};
+pub use containment::{Containment, DpcCapabilities, DpcControl, DpcStatus};
+pub use designated_vendor::DesignatedVendor;
+pub use enhanced_allocation::{
+    Allocation, AllocationProperty, AllocationTarget, Allocations, EnhancedAllocation,
+};
+pub use error_reporting::{
+    CorrectableErrors, ErrorControl, ErrorReporting, RootErrorCommand, RootErrorStatus, RootErrors,
+    UncorrectableErrors,
+};
+pub use express::{
+    Device2Registers, DeviceCapabilities, DeviceCapabilities2, DeviceControl, DeviceControl2,
+    DeviceRegisters, DeviceStatus, Express, Link2Registers, LinkCapabilities, LinkCapabilities2,
+    LinkControl, LinkControl2, LinkRegisters, LinkStatus, LinkStatus2, PhysicalSlot, PortType,
+    PowerLimit, RootCapabilities, RootControl, RootRegisters, RootStatus, SlotCapabilities,
+    SlotControl, SlotRegisters, SlotStatus,
+};
 pub use list::{
     CapabilityList, Entry, ExtendedEntry, ExtendedWalk, MAX_CAPABILITIES,
     MAX_EXTENDED_CAPABILITIES, Walk, WalkFault,
 };
-pub use msi::Msi;
+pub use msi::{Msi, MsiMessage};
 pub use msix::{InBar, Msix, MsixError, PageRange};
-pub use power::{PowerManagement, PowerState};
+pub use page_request::{PageRequest, PriControl, PriStatus};
+pub use pasid::{Pasid, PasidFlags};
+pub use power::{PowerCapabilities, PowerControl, PowerManagement, PowerState};
+pub use resizable::{Resizable, ResizableBars, VfResizableBars};
+pub use serial_number::SerialNumber;
+pub use sr_iov::{SrIov, SrIovCapabilities, SrIovControl};
+pub use subsystem::BridgeSubsystem;
+pub use vital_product::VitalProductData;
 
 use thiserror::Error;
 
@@ -32,6 +71,8 @@ use crate::{ConfigSpace, Sbdf};
 
 /// Bytes of the configuration space that conventional capabilities live in.
 pub const CONVENTIONAL_BYTES: u16 = 256;
+/// Bytes of the configuration space of a PCI Express function.
+pub const EXTENDED_BYTES: u16 = 4096;
 
 /// Why a capability that is in the list cannot be used.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Error)]
@@ -100,6 +141,14 @@ fn check_extent(id: u8, offset: u8, needed: u16) -> Result<(), CapabilityError> 
             offset: u16::from(offset),
             needed,
         });
+    }
+    Ok(())
+}
+
+/// Refuses an extended capability whose `needed` bytes pass the end of configuration space.
+fn check_extended_extent(id: u16, offset: u16, needed: u16) -> Result<(), CapabilityError> {
+    if u32::from(offset) + u32::from(needed) > u32::from(EXTENDED_BYTES) {
+        return Err(CapabilityError::BeyondEnd { id, offset, needed });
     }
     Ok(())
 }

@@ -123,24 +123,48 @@ fn pointers_into_the_header_are_faults() {
 }
 
 #[test]
-fn misaligned_pointers_are_faults() {
-    let fault = list(full().link_last_to(0xc2)).fault;
-    assert_eq!(
-        fault,
-        Some(WalkFault::Misaligned {
-            from: 0x95,
-            to: 0xc2
-        })
-    );
-    let list = list(full().link_last_extended_to(0x201));
+fn reserved_bits_of_pointers_are_masked() {
+    // Each capability of `full` is reached with a different value of the two bits.
+    let crooked = full()
+        .raw(0x34, &[0x41])
+        .raw(0x41, &[0x4a])
+        .raw(0x49, &[0x5b])
+        .link_last_extended_to(0x203)
+        .raw(0x200, &[0x0d, 0, 1, 0]);
+    let crooked = list(crooked);
+    let straight = list(full());
+    assert_eq!(crooked.entries, straight.entries);
+    assert_eq!(crooked.fault, None);
+    let extended: Vec<_> = crooked.extended.iter().map(|e| (e.id, e.offset)).collect();
+    assert_eq!(extended, [(1, 0x100), (3, 0x144), (0xd, 0x200)]);
+    assert_eq!(crooked.extended_fault, None);
+}
+
+#[test]
+fn pointers_of_which_only_reserved_bits_are_set_end_the_list() {
+    let list = list(full().link_last_to(0x03).link_last_extended_to(0x002));
+    assert_eq!((list.entries.len(), list.extended.len()), (4, 2));
+    assert_eq!((list.fault, list.extended_fault), (None, None));
+}
+
+#[test]
+fn an_id_of_all_ones_ends_the_conventional_list() {
+    let list = list(full().link_last_to(0xc0).raw(0xc0, &[0xff, 0x40]));
+    assert_eq!(list.entries.len(), 4);
+    assert_eq!(list.fault, Some(WalkFault::AllOnes { at: 0xc0 }));
+}
+
+#[test]
+fn a_header_of_zeros_ends_the_extended_list() {
+    let list = list(full().link_last_extended_to(0x200));
     assert_eq!(list.extended.len(), 2);
-    assert_eq!(
-        list.extended_fault,
-        Some(WalkFault::Misaligned {
-            from: 0x144,
-            to: 0x201
-        })
-    );
+    assert_eq!(list.extended_fault, None);
+}
+
+#[test]
+fn pci_x_functions_have_extended_capabilities() {
+    let function = Endpoint::new(1, 2).capability(id::PCI_X, &[0; 6], &[]);
+    assert_eq!(list(function.extended(3, 1, &[0; 8])).extended.len(), 1);
 }
 
 #[test]

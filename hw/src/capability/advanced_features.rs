@@ -13,6 +13,8 @@ pub struct AdvancedFeatures {
     pub transactions_pending: bool,
     /// Can be reset alone.
     pub function_level_reset: bool,
+    /// Transactions were pending at the time of reading.
+    pub pending: bool,
 }
 
 impl AdvancedFeatures {
@@ -49,6 +51,7 @@ impl Capability for AdvancedFeatures {
             offset,
             transactions_pending: capabilities & 1 != 0,
             function_level_reset: capabilities & 2 != 0,
+            pending: cfg.read8(at, u16::from(offset) + 5) & Self::TRANSACTIONS_PENDING != 0,
         })
     }
 }

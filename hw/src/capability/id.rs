@@ -2,10 +2,16 @@
 
 /// Power management.
 pub const POWER_MANAGEMENT: u8 = 0x01;
+/// Vital product data.
+pub const VITAL_PRODUCT_DATA: u8 = 0x03;
 /// Message signalled interrupts.
 pub const MSI: u8 = 0x05;
+/// PCI-X.
+pub const PCI_X: u8 = 0x07;
 /// Vendor specific.
 pub const VENDOR: u8 = 0x09;
+/// Subsystem id of a bridge.
+pub const BRIDGE_SUBSYSTEM: u8 = 0x0d;
 /// PCI Express.
 pub const EXPRESS: u8 = 0x10;
 /// MSI-X.
@@ -14,6 +20,36 @@ pub const MSIX: u8 = 0x11;
 pub const ADVANCED_FEATURES: u8 = 0x13;
 /// Enhanced Allocation.
 pub const ENHANCED_ALLOCATION: u8 = 0x14;
+
+/// Ids of extended capabilities.
+pub mod extended {
+    /// Advanced error reporting.
+    pub const ERROR_REPORTING: u16 = 0x0001;
+    /// Device serial number.
+    pub const SERIAL_NUMBER: u16 = 0x0003;
+    /// Vendor specific.
+    pub const VENDOR: u16 = 0x000b;
+    /// Access control services.
+    pub const ACCESS_CONTROL: u16 = 0x000d;
+    /// Alternative routing-id interpretation.
+    pub const ALTERNATIVE_ROUTING_ID: u16 = 0x000e;
+    /// Address translation services.
+    pub const ADDRESS_TRANSLATION: u16 = 0x000f;
+    /// Single root IO virtualization.
+    pub const SR_IOV: u16 = 0x0010;
+    /// Page request.
+    pub const PAGE_REQUEST: u16 = 0x0013;
+    /// Resizable BAR.
+    pub const RESIZABLE_BAR: u16 = 0x0015;
+    /// Process address space id.
+    pub const PASID: u16 = 0x001b;
+    /// Downstream port containment.
+    pub const PORT_CONTAINMENT: u16 = 0x001d;
+    /// Designated vendor specific.
+    pub const DESIGNATED_VENDOR: u16 = 0x0023;
+    /// Resizable BAR of virtual functions.
+    pub const VF_RESIZABLE_BAR: u16 = 0x0024;
+}
 
 /// Name of a conventional capability; `"unknown"` for an id that no specification gave out.
 #[must_use]
@@ -101,6 +137,12 @@ pub const fn extended_name(id: u16) -> &'static str {
         0x0032 => "flit logging",
         0x0033 => "flit performance measurement",
         0x0034 => "flit error injection",
+        0x0035 => "streamlined virtual channel",
+        0x0036 => "MMIO register block locator",
+        0x0037 => "NOP flit",
+        0x0038 => "scalable IO virtualization",
+        0x0039 => "physical layer 128 GT/s",
+        0x003a => "captured data",
         _ => "unknown",
     }
 }

@@ -1,7 +1,8 @@
 //! The bounded walk over both capability lists, [`Walk`] and [`ExtendedWalk`],
 //! and what they find, [`CapabilityList`].
 //!
-//! Conventional list: PCIe 5.0, 7.5.1.1.11 and 7.5.3; extended list: 7.6.3. A
+//! Conventional list: PCIe 5.0, 7.5.1.1.11 and 7.5.3; extended list: 7.6.3. The
+//! two low bits of a pointer are reserved and masked, as both sections demand. A
 //! walk remembers where it has been: a cycle ends it, so that no list, however
 //! forged or changing, costs more reads than there are places for a capability.
 
@@ -17,6 +18,8 @@ pub const MAX_CAPABILITIES: usize = 48;
 /// Extended capabilities that [`CapabilityList`] keeps; no known function has half as many.
 pub const MAX_EXTENDED_CAPABILITIES: usize = 64;
 
+/// Bits of a pointer that software masks (PCIe 5.0, 7.5.1.1.11, 7.5.3 and 7.6.3).
+const RESERVED_POINTER_BITS: u16 = 3;
 /// First place for a conventional capability.
 const FIRST: u8 = 0x40;
 /// First place for an extended capability, where the list starts.
@@ -63,14 +66,6 @@ impl ExtendedEntry {
 /// Why a capability list ended before its end.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Error)]
 pub enum WalkFault {
-    /// A pointer whose two low bits are not zero.
-    #[error("the pointer at {from:#x} holds {to:#x}, which is not a multiple of four")]
-    Misaligned {
-        /// Offset of the register that points.
-        from: u16,
-        /// Where it points.
-        to: u16,
-    },
     /// A pointer into the header, or beyond the space.
     #[error("the pointer at {from:#x} holds {to:#x}, which is outside the capability area")]
     OutOfRange {
@@ -87,7 +82,7 @@ pub enum WalkFault {
         /// Where it points.
         to: u16,
     },
-    /// A capability reads all ones: the function is gone, or nothing is there.
+    /// A capability's id reads all ones: the function is gone, or nothing is there.
     #[error("the capability at {at:#x} reads all ones")]
     AllOnes {
         /// Its offset.
@@ -108,6 +103,16 @@ struct Step {
     to: u16,
 }
 
+impl Step {
+    /// The step that the register at `from` names; `None` if its pointer is zero, which ends a list.
+    const fn new(from: u16, pointer: u16) -> Option<Self> {
+        match pointer & !RESERVED_POINTER_BITS {
+            0 => None,
+            to => Some(Self { from, to }),
+        }
+    }
+}
+
 /// Iterates over the conventional list of a function; ends after the first fault.
 pub struct Walk<'c, C: ?Sized> {
     cfg: &'c C,
@@ -121,13 +126,12 @@ impl<'c, C: ConfigSpace + ?Sized> Walk<'c, C> {
     /// A walk over the function at `at`; empty if Status says that there is no list.
     pub fn new(cfg: &'c C, at: Sbdf, layout: Layout) -> Self {
         let status = Status::from_bits_retain(cfg.read16(at, register::STATUS));
-        let next = status.contains(Status::CAPABILITIES).then(|| {
+        let next = if status.contains(Status::CAPABILITIES) {
             let from = layout.capabilities_pointer();
-            Step {
-                from,
-                to: u16::from(cfg.read8(at, from)),
-            }
-        });
+            Step::new(from, u16::from(cfg.read8(at, from)))
+        } else {
+            None
+        };
         Self {
             cfg,
             at,
@@ -138,9 +142,6 @@ impl<'c, C: ConfigSpace + ?Sized> Walk<'c, C> {
 
     fn enter(&mut self, step: Step) -> Result<Entry, WalkFault> {
         let Step { from, to } = step;
-        if to & 3 != 0 {
-            return Err(WalkFault::Misaligned { from, to });
-        }
         if to < u16::from(FIRST) || to >= CONVENTIONAL_BYTES {
             return Err(WalkFault::OutOfRange { from, to });
         }
@@ -150,14 +151,10 @@ impl<'c, C: ConfigSpace + ?Sized> Walk<'c, C> {
         }
         self.seen |= place;
         let word = self.cfg.read16(self.at, to);
-        if word == u16::MAX {
+        if word as u8 == u8::MAX {
             return Err(WalkFault::AllOnes { at: to });
         }
-        let pointer = word >> 8;
-        self.next = (pointer != 0).then_some(Step {
-            from: to + 1,
-            to: pointer,
-        });
+        self.next = Step::new(to + 1, word >> 8);
         Ok(Entry {
             id: word as u8,
             // Below 256, as checked.
@@ -170,8 +167,7 @@ impl<C: ConfigSpace + ?Sized> Iterator for Walk<'_, C> {
     type Item = Result<Entry, WalkFault>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        // A first pointer of zero is an empty list.
-        let step = self.next.take().filter(|step| step.to != 0)?;
+        let step = self.next.take()?;
         Some(self.enter(step))
     }
 }
@@ -201,9 +197,6 @@ impl<'c, C: ConfigSpace + ?Sized> ExtendedWalk<'c, C> {
 
     fn enter(&mut self, step: Step) -> Result<Option<ExtendedEntry>, WalkFault> {
         let Step { from, to } = step;
-        if to & 3 != 0 {
-            return Err(WalkFault::Misaligned { from, to });
-        }
         let place = to
             .checked_sub(FIRST_EXTENDED)
             .map(|bytes| usize::from(bytes / 4))
@@ -218,18 +211,14 @@ impl<'c, C: ConfigSpace + ?Sized> ExtendedWalk<'c, C> {
         }
         *word |= bit;
         let header = self.cfg.read32(self.at, to);
-        if to == FIRST_EXTENDED && (header == 0 || header == u32::MAX) {
-            // An empty list, or a function with 256 bytes only.
+        if header == 0 || (to == FIRST_EXTENDED && header == u32::MAX) {
+            // An empty list or its end, or a function with 256 bytes only.
             return Ok(None);
         }
         if header == u32::MAX {
             return Err(WalkFault::AllOnes { at: to });
         }
-        let pointer = (header >> 20) as u16;
-        self.next = (pointer != 0).then_some(Step {
-            from: to,
-            to: pointer,
-        });
+        self.next = Step::new(to, (header >> 20) as u16);
         Ok(Some(ExtendedEntry {
             id: header as u16,
             version: (header >> 16 & 0xf) as u8,
@@ -277,7 +266,9 @@ impl CapabilityList {
                 Err(fault) => list.fault = Some(fault),
             }
         }
-        if list.offset_of(id::EXPRESS).is_none() {
+        // Conventional functions of PCI-X 2.0 have 4,096 bytes, too.
+        let extended = [id::EXPRESS, id::PCI_X];
+        if !extended.iter().any(|id| list.offset_of(*id).is_some()) {
             return list;
         }
         for step in ExtendedWalk::new(cfg, at) {

@@ -19,6 +19,22 @@ pub struct Msi {
     pub vectors: u8,
     /// Whether it was enabled at the time of reading.
     pub enabled: bool,
+    /// Vectors that it may use at the time of reading; 64 and 128 stand for the reserved
+    /// encodings of Multiple Message Enable.
+    pub allowed: u8,
+}
+
+/// What a function sends, and which vectors it holds back.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct MsiMessage {
+    /// Message address.
+    pub address: u64,
+    /// Message data of the first vector.
+    pub data: u16,
+    /// Masked vectors, where each has a mask.
+    pub mask: Option<u32>,
+    /// Pending vectors, where each has a pending bit.
+    pub pending: Option<u32>,
 }
 
 impl Msi {
@@ -88,6 +104,24 @@ impl Msi {
         }
     }
 
+    /// Reads the message and the masks as they are now.
+    pub fn message<C: ConfigSpace + ?Sized>(&self, cfg: &C, at: Sbdf) -> MsiMessage {
+        let upper = self
+            .upper_address_register()
+            .map_or(0, |register| cfg.read32(at, register));
+        let lower = cfg.read32(at, self.address_register());
+        MsiMessage {
+            address: u64::from(upper) << 32 | u64::from(lower),
+            data: cfg.read16(at, self.data_register()),
+            mask: self
+                .mask_register()
+                .map(|register| cfg.read32(at, register)),
+            pending: self
+                .pending_register()
+                .map(|register| cfg.read32(at, register)),
+        }
+    }
+
     /// The Multiple Message Enable field for `vectors`, a power of two up to what the
     /// function asks for; `None` for any other number.
     #[must_use]
@@ -125,6 +159,7 @@ impl Capability for Msi {
             maskable: control & 1 << 8 != 0,
             vectors: 1 << wanted,
             enabled: control & Self::ENABLE != 0,
+            allowed: 1 << ((control & Self::MULTIPLE_ENABLE_MASK) >> Self::MULTIPLE_ENABLE_SHIFT),
         };
         check_extent(Self::ID, offset, msi.bytes())?;
         Ok(msi)

@@ -33,6 +33,8 @@ pub struct Msix {
     pub pending: InBar,
     /// Whether it was enabled at the time of reading.
     pub enabled: bool,
+    /// Whether every vector was masked at the time of reading.
+    pub masked: bool,
 }
 
 /// Why the table or the pending bits are not where the capability says.
@@ -203,6 +205,7 @@ impl Capability for Msix {
             table: in_bar(base + 4, "table BIR")?,
             pending: in_bar(base + 8, "PBA BIR")?,
             enabled: control & Self::ENABLE != 0,
+            masked: control & Self::FUNCTION_MASK != 0,
         })
     }
 }
