@@ -1,11 +1,16 @@
 //! [`Shard`]: one pci-server. Here: its state, and how a badge leads to a device.
-//! The operations are in `service`, `assign`, `revoke` and `messages`.
+//! The operations are in
+//! `service`, which hands each to its family's file.
 //!
 //! A request is decoded and its badge judged by `ipc_proto::pci`; the badge's
 //! index leads straight to the assignment, that to the device.
 
 mod assign;
+mod events;
+mod frames;
+mod inspect;
 mod messages;
+mod queries;
 mod revoke;
 mod service;
 
@@ -21,6 +26,9 @@ use crate::assignment::{Assignment, Hold};
 use crate::boot::{self, BarOrder, Devices};
 use crate::env::{Env, Parking};
 use crate::{Device, MAX_ASSIGNMENTS};
+use events::Events;
+
+pub use events::MAX_EVENTS;
 
 /// Every assignment slot, once the shard has booted.
 type Assignments<T> = Vec<Assignment<T>, MAX_ASSIGNMENTS>;
@@ -32,6 +40,7 @@ pub struct Tables<T> {
     devices: Devices,
     order: BarOrder,
     assignments: Assignments<T>,
+    events: Events,
 }
 
 impl<T> Tables<T> {
@@ -42,6 +51,7 @@ impl<T> Tables<T> {
             devices: Devices::new(),
             order: BarOrder::new(),
             assignments: Vec::new(),
+            events: Events::new(),
         }
     }
 }
@@ -59,6 +69,7 @@ pub struct Shard<'a, E: Env> {
     clients: &'a [ClientEntry],
     devices: &'a mut Devices,
     assignments: &'a mut Assignments<<E as Parking>::Ticket>,
+    events: &'a mut Events,
     /// Assignments with a job, one bit each.
     jobs: u64,
     /// Where the search for a due job goes on.
@@ -88,6 +99,7 @@ impl<'a, E: Env> Shard<'a, E> {
             devices,
             order,
             assignments,
+            events,
         } = tables;
         boot::fill(&mut env, info, clients, devices, order);
         assignments.clear();
@@ -98,6 +110,7 @@ impl<'a, E: Env> Shard<'a, E> {
             clients,
             devices,
             assignments,
+            events,
             jobs: 0,
             turn: 0,
             armed: None,

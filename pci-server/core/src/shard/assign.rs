@@ -4,7 +4,7 @@
 use hw::header::{Command, register};
 use hw::{ConfigSpace, Sbdf};
 use ipc_proto::{
-    Badge, BadgeKind, ClientId, ContextChoice, DeviceState, Properties, Refusal, Rule,
+    Badge, BadgeKind, ClientId, ContextChoice, DeviceState, EventKind, Properties, Refusal, Rule,
 };
 
 use super::{Shard, from_below};
@@ -25,7 +25,9 @@ impl<E: Env> Shard<'_, E> {
         let index = self.granted(client, at)?;
         self.check_state(client, index)?;
         self.check_window(client, slot, 1)?;
-        let assignment = self.free_assignment()?;
+        let assignment = self
+            .free_assignment()
+            .inspect_err(|refusal| self.tell(client, EventKind::Quota, at, refusal.about))?;
         let device = self.devices.get_mut(index).ok_or(Rule::NoSuchDevice)?;
         if !self.info.iommu_present && !self.info.unprotected && device.can_master {
             return Err(device.refusal(Rule::NoIommu));

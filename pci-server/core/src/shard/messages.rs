@@ -3,7 +3,7 @@
 
 use heapless::Vec;
 use hw::Sbdf;
-use ipc_proto::{Badge, ClientId, Mechanism, Refusal, Rule};
+use ipc_proto::{Badge, ClientId, EventKind, Mechanism, Refusal, Rule};
 
 use super::{Parts, Shard, from_below};
 use crate::Device;
@@ -50,6 +50,10 @@ impl<E: Env> Shard<'_, E> {
             Err(refusal) => {
                 // What cannot be given back now is given back with the device.
                 hold.vectors = env.give_back(device.at).is_err();
+                let at = device.at;
+                if refusal.rule == Rule::VectorQuota {
+                    self.tell(client, EventKind::Quota, at, refusal.about);
+                }
                 Err(refusal)
             }
         }

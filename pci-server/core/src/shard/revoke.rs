@@ -10,7 +10,7 @@
 //! devices come in between.
 
 use ipc_proto::pci::{ReleaseReply, ResetReply};
-use ipc_proto::{Badge, ClientId, DeviceState, Refusal, Reply, ResetKind, Rule};
+use ipc_proto::{Badge, ClientId, DeviceState, EventKind, Refusal, Reply, ResetKind, Rule};
 
 use super::{Parts, Shard, from_below};
 use crate::assignment::{Job, Purpose};
@@ -69,6 +69,7 @@ impl<E: Env> Shard<'_, E> {
     /// this returns: the timer starts each step.
     pub(super) fn take_back_all(&mut self, client: ClientId) -> u16 {
         self.gone |= 1u32.checked_shl(u32::from(client.0)).unwrap_or(0);
+        self.events.forget(client);
         let mut count = 0;
         for at in 0..self.assignments.len() as u16 {
             let Some(Parts { hold, device, .. }) =
@@ -193,11 +194,11 @@ impl<E: Env> Shard<'_, E> {
             _ => Rule::ResetTimeout,
         };
         let refusal = device.refusal(rule);
-        let client = hold.client;
+        let (client, address) = (hold.client, device.at);
         revoke_capability(env, device, at);
         // Why it is broken says more than what else fails on the way.
         let _ = self.end(at, Some(failure));
-        self.env.tell_client(client);
+        self.tell(client, EventKind::Broken, address, rule as u64);
         refusal
     }
 

@@ -4,61 +4,29 @@ use hw::header::{Command, register};
 use hw::{ConfigSpace, Sbdf};
 use ipc_proto::pci::{self, *};
 use ipc_proto::{
-    Call, ClientId, ConfigRight, ContextChoice, Mechanism, Refusal, Reply, Rule, Switch, VERSION,
-    Width,
+    Call, ClientId, ConfigRight, ContextChoice, Mechanism, Refusal, Reply, Rule, Switch, Width,
 };
 
 use super::{Parts, Shard};
-use crate::assignment::Hold;
+use crate::config;
 use crate::env::Env;
-use crate::interrupts::Setup;
-use crate::{config, pages};
+
+/// An answer that is there at once.
+fn now<T>(answer: Result<T, Refusal>) -> Result<Reply<T>, Refusal> {
+    answer.map(Reply::Now)
+}
 
 impl<E: Env> pci::Service for Shard<'_, E> {
     fn hello(&mut self, call: Call, version: u64) -> Result<Reply<HelloReply>, Refusal> {
-        self.client(call)?;
-        if version != VERSION {
-            return Err(Refusal::new(Rule::VersionMismatch, VERSION));
-        }
-        let (segment, first_bus, last_bus) = self.info.ecam.first().map_or((0, 0, 0), |window| {
-            (window.segment, window.first_bus, window.last_bus)
-        });
-        Ok(Reply::Now(HelloReply {
-            version: VERSION,
-            shard: u16::from(self.info.shard),
-            segment,
-            first_bus,
-            last_bus,
-        }))
+        now(self.greet(call, version))
     }
 
     fn device_at(&mut self, call: Call, index: u16) -> Result<Reply<DeviceAtReply>, Refusal> {
-        let client = self.client(call)?;
-        let device = self
-            .devices
-            .iter()
-            .filter(|device| device.is_granted(client.0))
-            .nth(usize::from(index))
-            .ok_or(Rule::EndOfList)?;
-        Ok(Reply::Now(DeviceAtReply {
-            device: device.at,
-            ids: device.ids,
-            class: device.class,
-            state: device.state,
-        }))
+        now(self.granted_at(call, index))
     }
 
     fn query(&mut self, call: Call, device: Sbdf) -> Result<Reply<QueryReply>, Refusal> {
-        let client = self.client(call)?;
-        let index = self.granted(client, device)?;
-        let properties = self.promise(index)?;
-        let device = self.devices.get(index).ok_or(Rule::NoSuchDevice)?;
-        Ok(Reply::Now(QueryReply {
-            ids: device.ids,
-            class: device.class,
-            state: device.state,
-            properties,
-        }))
+        now(self.describe(call, device))
     }
 
     fn assign(
@@ -81,13 +49,7 @@ impl<E: Env> pci::Service for Shard<'_, E> {
     }
 
     fn info(&mut self, call: Call) -> Result<Reply<InfoReply>, Refusal> {
-        let (hold, device) = self.held(call.badge)?;
-        Ok(Reply::Now(InfoReply {
-            device: device.at,
-            ids: device.ids,
-            class: device.class,
-            properties: hold.properties,
-        }))
+        now(self.describe_held(call))
     }
 
     #[inline]
@@ -115,22 +77,7 @@ impl<E: Env> pci::Service for Shard<'_, E> {
     }
 
     fn bar(&mut self, call: Call, bar: u8) -> Result<Reply<BarReply>, Refusal> {
-        let (_, device) = self.held(call.badge)?;
-        let region = device
-            .bars
-            .get(usize::from(bar))
-            .ok_or(Refusal::new(Rule::NoSuchBar, u64::from(bar)))?;
-        let (withheld_first, withheld_count) = if region.is_memory() {
-            pages::withheld_range(device, region)
-        } else {
-            (0, 0)
-        };
-        Ok(Reply::Now(BarReply {
-            kind: region.kind,
-            bytes: region.bytes,
-            withheld_first,
-            withheld_count,
-        }))
+        now(self.describe_bar(call, bar))
     }
 
     fn bar_frames(
@@ -141,20 +88,7 @@ impl<E: Env> pci::Service for Shard<'_, E> {
         count: u16,
         slot: u16,
     ) -> Result<Reply<BarFramesReply>, Refusal> {
-        let (hold, device) = self.held(call.badge)?;
-        let client = hold.client;
-        let region = pages::memory_bar(device, bar)?;
-        let placed = pages::check_range(device, region, first, count)?;
-        let memory = region
-            .memory
-            .ok_or(Refusal::new(Rule::NoSuchBar, u64::from(bar)))?;
-        self.check_window(client, slot, placed)?;
-        let Parts { env, hold, .. } = self.held_mut(call.badge)?;
-        // Noted before: frames may exist even where placing them failed.
-        hold.regions |= 1 << bar;
-        env.place_frames(memory, first, placed, client, slot)?;
-        hold.frames = hold.frames.saturating_add(u32::from(placed));
-        Ok(Reply::Now(BarFramesReply { placed }))
+        now(self.place_bar(call, bar, first, count, slot))
     }
 
     #[inline]
@@ -216,42 +150,11 @@ impl<E: Env> pci::Service for Shard<'_, E> {
     }
 
     fn figures(&mut self, _: Call) -> Result<Reply<FiguresReply>, Refusal> {
-        let usage = self.env.usage();
-        let holds = || {
-            self.assignments
-                .iter()
-                .filter_map(|assignment| assignment.hold.as_ref())
-        };
-        let waits =
-            |hold: &&Hold<E::Ticket>| hold.job.as_ref().is_some_and(|job| job.ticket.is_some());
-        Ok(Reply::Now(FiguresReply {
-            devices: self.devices.len() as u32,
-            assigned: holds().count() as u32,
-            slots_used: usage.slots,
-            untyped_used: usage.untyped_bytes,
-            operations: self.operations,
-            refused: self.refused,
-            parked: holds().filter(waits).count() as u64,
-        }))
+        now(self.count())
     }
 
     fn holder(&mut self, _: Call, index: u32) -> Result<Reply<HolderReply>, Refusal> {
-        let device = self.devices.get(index as usize).ok_or(Rule::EndOfList)?;
-        let hold = device
-            .assignment
-            .and_then(|at| self.assignments.get(usize::from(at)))
-            .and_then(|assignment| assignment.hold.as_ref());
-        Ok(Reply::Now(HolderReply {
-            device: device.at,
-            ids: device.ids,
-            class: device.class,
-            state: device.state,
-            holder: hold.map_or(0, |hold| hold.client.0 + 1),
-            frames: hold.map_or(0, |hold| hold.frames),
-            messages: hold.map_or(0, |hold| {
-                hold.interrupts.as_ref().map_or(0, Setup::messages)
-            }),
-        }))
+        now(self.holder_of(index))
     }
 
     fn holder_bar(
@@ -260,16 +163,7 @@ impl<E: Env> pci::Service for Shard<'_, E> {
         index: u32,
         bar: u8,
     ) -> Result<Reply<HolderBarReply>, Refusal> {
-        let device = self.devices.get(index as usize).ok_or(Rule::EndOfList)?;
-        let region = device
-            .bars
-            .get(usize::from(bar))
-            .ok_or(Refusal::new(Rule::NoSuchBar, u64::from(bar)))?;
-        Ok(Reply::Now(HolderBarReply {
-            kind: region.kind,
-            base: region.base,
-            bytes: region.bytes,
-        }))
+        now(self.bar_of(index, bar))
     }
 
     fn test_assign(
@@ -293,8 +187,8 @@ impl<E: Env> pci::Service for Shard<'_, E> {
         Err(Rule::UnknownOperation.into())
     }
 
-    fn event_next(&mut self, _call: Call) -> Result<Reply<EventNextReply>, Refusal> {
-        Err(Rule::UnknownOperation.into())
+    fn event_next(&mut self, call: Call) -> Result<Reply<EventNextReply>, Refusal> {
+        now(self.next_event(call))
     }
 
     fn capability_at(

@@ -54,6 +54,8 @@ pub struct World {
     /// Vectors taken: first data value and how many.
     pub vectors: BTreeMap<Sbdf, Vec<(u32, u16)>>,
     pub next_vector: u32,
+    /// Vectors that a client may have.
+    pub vector_quota: u16,
     /// Masters of device capabilities.
     masters: BTreeMap<u16, u32>,
     /// Mapped MSI-X tables: first physical page.
@@ -80,6 +82,7 @@ impl World {
             attached: BTreeMap::new(),
             vectors: BTreeMap::new(),
             next_vector: 0x40,
+            vector_quota: u16::MAX,
             masters: BTreeMap::new(),
             tables: BTreeMap::new(),
             memory: BTreeMap::new(),
@@ -218,6 +221,9 @@ impl Vectors for World {
     ) -> Result<VectorBlock, Refusal> {
         self.kernel.may_fail()?;
         assert!(count.is_power_of_two());
+        if count > self.vector_quota {
+            return Err(Refusal::new(Rule::VectorQuota, self.vector_quota.into()));
+        }
         for n in 0..count {
             let place = Place::Window(client.0, slot + n);
             if self.kernel.object(place).is_some() {
