@@ -2,15 +2,19 @@
 //! status bits, what a bridge forwards (PCIe 5.0, 7.5.1).
 //!
 //! [`Header::read`] takes what every function has in few reads; the parts that
-//! only some callers want ([`Subsystem`], [`Interrupt`], [`Bridge`]) are read
-//! by their own functions.
+//! only some callers want ([`Subsystem`], [`Interrupt`], [`Timing`], [`SelfTest`],
+//! [`Bridge`], [`CardBus`]) are read by their own functions.
+
+mod bridge;
+
+pub use bridge::{Bridge, BridgeControl, BusNumbers, CardBus, CardBusControl, Window};
 
 use core::fmt;
 
 use bitflags::bitflags;
 use thiserror::Error;
 
-use crate::{BusRange, ConfigSpace, Sbdf};
+use crate::{ConfigSpace, Sbdf};
 
 /// Offsets of the header's registers, in bytes (PCIe 5.0, figures 7-4, 7-6 and 7-12).
 pub mod register {
@@ -26,6 +30,10 @@ pub mod register {
     pub const REVISION: u16 = 0x08;
     /// Cache line size, latency timer, header type, BIST: one byte each.
     pub const CACHE_LINE: u16 = 0x0c;
+    /// Latency timer, 8 bits.
+    pub const LATENCY_TIMER: u16 = 0x0d;
+    /// Built-in self-test, 8 bits ([`super::SelfTest`]).
+    pub const BIST: u16 = 0x0f;
     /// Header type, 8 bits.
     pub const HEADER_TYPE: u16 = 0x0e;
     /// First base address register.
@@ -42,10 +50,16 @@ pub mod register {
     pub const INTERRUPT_LINE: u16 = 0x3c;
     /// Interrupt pin, 8 bits.
     pub const INTERRUPT_PIN: u16 = 0x3d;
+    /// Least time that a conventional function wants the bus for, 8 bits; type 0.
+    pub const MIN_GRANT: u16 = 0x3e;
+    /// Most time that a conventional function can wait for the bus, 8 bits; type 0.
+    pub const MAX_LATENCY: u16 = 0x3f;
     /// Primary, secondary, subordinate bus and secondary latency timer; types 1 and 2.
     pub const BUS_NUMBERS: u16 = 0x18;
     /// IO base and IO limit, 8 bits each; type 1.
     pub const IO_BASE: u16 = 0x1c;
+    /// Secondary Status, 16 bits ([`super::Status`]); type 1.
+    pub const SECONDARY_STATUS: u16 = 0x1e;
     /// Memory base and memory limit, 16 bits each; type 1.
     pub const MEMORY_BASE: u16 = 0x20;
     /// Prefetchable memory base and limit, 16 bits each; type 1.
@@ -60,6 +74,16 @@ pub mod register {
     pub const ROM_BRIDGE: u16 = 0x38;
     /// Bridge control, 16 bits ([`super::BridgeControl`]); type 1.
     pub const BRIDGE_CONTROL: u16 = 0x3e;
+    /// Secondary Status of a CardBus bridge, 16 bits.
+    pub const SECONDARY_STATUS_CARDBUS: u16 = 0x16;
+    /// First of two memory windows of a CardBus bridge: base and limit, 32 bits each.
+    pub const CARDBUS_MEMORY: u16 = 0x1c;
+    /// First of two IO windows of a CardBus bridge: base and limit, 32 bits each.
+    pub const CARDBUS_IO: u16 = 0x2c;
+    /// Subsystem vendor ID, then subsystem ID of a CardBus bridge.
+    pub const SUBSYSTEM_CARDBUS: u16 = 0x40;
+    /// Ports of a CardBus bridge's 16-bit interface, 32 bits.
+    pub const CARDBUS_LEGACY: u16 = 0x44;
 }
 
 bitflags! {
@@ -72,10 +96,20 @@ bitflags! {
         const MEMORY_SPACE = 1 << 1;
         /// May issue memory and IO requests, message signalled interrupts among them.
         const BUS_MASTER = 1 << 2;
+        /// Conventional functions: watches special cycles.
+        const SPECIAL_CYCLES = 1 << 3;
+        /// Conventional functions: may use memory write and invalidate.
+        const WRITE_INVALIDATE = 1 << 4;
+        /// Conventional functions: watches writes to the VGA palette.
+        const PALETTE_SNOOP = 1 << 5;
         /// Reports parity errors.
         const PARITY_ERROR_RESPONSE = 1 << 6;
+        /// Before PCI 3.0: address and data stepping.
+        const STEPPING = 1 << 7;
         /// Reports errors to the root complex.
         const SERR_ENABLE = 1 << 8;
+        /// Conventional functions: fast transactions to different targets.
+        const FAST_BACK_TO_BACK = 1 << 9;
         /// May not assert INTx.
         const INTERRUPT_DISABLE = 1 << 10;
         const _ = !0;
@@ -90,6 +124,12 @@ bitflags! {
         const INTERRUPT = 1 << 3;
         /// The capability pointer is valid.
         const CAPABILITIES = 1 << 4;
+        /// Conventional functions: runs at 66 MHz.
+        const MHZ_66 = 1 << 5;
+        /// Before PCI 2.2: has features that its user configures.
+        const USER_FEATURES = 1 << 6;
+        /// Conventional functions: takes fast transactions to different targets.
+        const FAST_BACK_TO_BACK = 1 << 7;
         /// A poisoned transaction was received or sent.
         const MASTER_DATA_PARITY_ERROR = 1 << 8;
         /// Completed a request with Completer Abort.
@@ -106,23 +146,11 @@ bitflags! {
     }
 }
 
-bitflags! {
-    /// The Bridge Control register (PCIe 5.0, 7.5.1.3.13).
-    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-    pub struct BridgeControl: u16 {
-        /// Forwards poisoned transactions as errors.
-        const PARITY_ERROR_RESPONSE = 1 << 0;
-        /// Forwards error messages.
-        const SERR_ENABLE = 1 << 1;
-        /// Forwards only the first 256 bytes of each KiB of IO space.
-        const ISA_ENABLE = 1 << 2;
-        /// Forwards the VGA addresses.
-        const VGA_ENABLE = 1 << 3;
-        /// Decodes 16 bits of VGA IO addresses.
-        const VGA_16_BIT = 1 << 4;
-        /// Holds everything behind the bridge in reset.
-        const SECONDARY_BUS_RESET = 1 << 6;
-        const _ = !0;
+impl Status {
+    /// Conventional functions: how fast the function answers, 0 fast, 1 medium, 2 slow, 3 reserved.
+    #[must_use]
+    pub const fn device_select(self) -> u8 {
+        (self.bits() >> 9 & 3) as u8
     }
 }
 
@@ -327,11 +355,65 @@ pub struct Subsystem {
 impl Subsystem {
     /// Reads it from a type 0 header.
     pub fn read<C: ConfigSpace + ?Sized>(cfg: &C, at: Sbdf) -> Self {
-        let word = cfg.read32(at, register::SUBSYSTEM);
+        Self::at(cfg, at, register::SUBSYSTEM)
+    }
+
+    /// Reads it where a header or a capability has it.
+    pub(crate) fn at<C: ConfigSpace + ?Sized>(cfg: &C, at: Sbdf, offset: u16) -> Self {
+        let word = cfg.read32(at, offset);
         Self {
             vendor: word as u16,
             id: (word >> 16) as u16,
         }
+    }
+}
+
+/// How long a conventional function wants the bus, and in which units it caches (PCI 3.0, 6.2.4).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Timing {
+    /// Cache line size, in words of four bytes.
+    pub cache_line: u8,
+    /// Latency timer, in clocks of the bus.
+    pub latency: u8,
+    /// Type 0 only: least time on the bus, in units of 250 ns; else 0.
+    pub min_grant: u8,
+    /// Type 0 only: longest wait for the bus, in units of 250 ns; else 0.
+    pub max_latency: u8,
+}
+
+impl Timing {
+    /// Reads it from a header.
+    pub fn read<C: ConfigSpace + ?Sized>(cfg: &C, at: Sbdf, layout: Layout) -> Self {
+        let of_endpoint = |offset| match layout {
+            Layout::Endpoint => cfg.read8(at, offset),
+            Layout::Bridge | Layout::CardBus => 0,
+        };
+        Self {
+            cache_line: cfg.read8(at, register::CACHE_LINE),
+            latency: cfg.read8(at, register::LATENCY_TIMER),
+            min_grant: of_endpoint(register::MIN_GRANT),
+            max_latency: of_endpoint(register::MAX_LATENCY),
+        }
+    }
+}
+
+/// The built-in self-test of a function that has one (PCIe 5.0, 7.5.1.1.10).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct SelfTest {
+    /// It runs.
+    pub running: bool,
+    /// What it came to, 0 to 15: 0 is good.
+    pub code: u8,
+}
+
+impl SelfTest {
+    /// Reads its state; `None` where the function has none.
+    pub fn read<C: ConfigSpace + ?Sized>(cfg: &C, at: Sbdf) -> Option<Self> {
+        let word = cfg.read8(at, register::BIST);
+        (word & 1 << 7 != 0).then_some(Self {
+            running: word & 1 << 6 != 0,
+            code: word & 0xf,
+        })
     }
 }
 
@@ -373,109 +455,4 @@ impl Interrupt {
             line: word as u8,
         }
     }
-}
-
-/// Bus numbers of a bridge, as it alleges them: check with [`Self::behind`].
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct BusNumbers {
-    /// The bus on which the bridge is.
-    pub primary: u8,
-    /// The bus directly behind it; 0 where firmware has not set it up.
-    pub secondary: u8,
-    /// The highest bus number behind it.
-    pub subordinate: u8,
-}
-
-impl BusNumbers {
-    /// Reads them from a bridge (types 1 and 2).
-    pub fn read<C: ConfigSpace + ?Sized>(cfg: &C, at: Sbdf) -> Self {
-        let word = cfg.read32(at, register::BUS_NUMBERS);
-        Self {
-            primary: word as u8,
-            secondary: (word >> 8) as u8,
-            subordinate: (word >> 16) as u8,
-        }
-    }
-
-    /// The buses behind the bridge; `None` if they are not set up, or not in order.
-    #[must_use]
-    pub const fn behind(self) -> Option<BusRange> {
-        if self.secondary == 0 {
-            return None;
-        }
-        BusRange::new(self.secondary, self.subordinate)
-    }
-}
-
-/// Addresses that a bridge forwards: inclusive, in bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Window {
-    /// First address.
-    pub base: u64,
-    /// Last address, included.
-    pub limit: u64,
-}
-
-/// What a PCI-to-PCI bridge (type 1) forwards (PCIe 5.0, 7.5.1.3). A window whose limit is below
-/// its base is closed: `None`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Bridge {
-    /// Its bus numbers.
-    pub buses: BusNumbers,
-    /// IO ports forwarded, in units of 4 KiB.
-    pub io: Option<Window>,
-    /// Non-prefetchable memory forwarded, in units of 1 MiB, below 4 GiB.
-    pub memory: Option<Window>,
-    /// Prefetchable memory forwarded, in units of 1 MiB.
-    pub prefetchable: Option<Window>,
-    /// Bridge Control.
-    pub control: BridgeControl,
-}
-
-impl Bridge {
-    /// Reads a type 1 header's part that no other layout has.
-    pub fn read<C: ConfigSpace + ?Sized>(cfg: &C, at: Sbdf) -> Self {
-        let io = cfg.read16(at, register::IO_BASE);
-        let io_upper = cfg.read32(at, register::IO_BASE_UPPER);
-        let memory = cfg.read32(at, register::MEMORY_BASE);
-        let prefetch = cfg.read32(at, register::PREFETCH_BASE);
-        let base_upper = cfg.read32(at, register::PREFETCH_BASE_UPPER);
-        let limit_upper = cfg.read32(at, register::PREFETCH_LIMIT_UPPER);
-        Self {
-            buses: BusNumbers::read(cfg, at),
-            io: io_window(io, io_upper),
-            memory: memory_window(memory, 0, 0),
-            prefetchable: if prefetch & 0xf == 1 {
-                memory_window(prefetch, base_upper, limit_upper)
-            } else {
-                memory_window(prefetch, 0, 0)
-            },
-            control: BridgeControl::from_bits_retain(cfg.read16(at, register::BRIDGE_CONTROL)),
-        }
-    }
-}
-
-fn io_window(word: u16, upper: u32) -> Option<Window> {
-    // An unimplemented window reads zero throughout, and 0..0xfff is no range a bridge can own.
-    if word == 0 && upper == 0 {
-        return None;
-    }
-    let wide = word & 0xf == 1;
-    let (base_upper, limit_upper) = if wide {
-        (upper & 0xffff, upper >> 16)
-    } else {
-        (0, 0)
-    };
-    let base = (u64::from(base_upper) << 16) | u64::from(word & 0xf0) << 8;
-    let limit = (u64::from(limit_upper) << 16) | u64::from(word >> 12) << 12 | 0xfff;
-    (base <= limit).then_some(Window { base, limit })
-}
-
-fn memory_window(word: u32, base_upper: u32, limit_upper: u32) -> Option<Window> {
-    if word == 0 && base_upper == 0 && limit_upper == 0 {
-        return None;
-    }
-    let base = (u64::from(base_upper) << 32) | u64::from(word & 0xfff0) << 16;
-    let limit = (u64::from(limit_upper) << 32) | u64::from(word & 0xfff0_0000) | 0xf_ffff;
-    (base <= limit).then_some(Window { base, limit })
 }

@@ -12,7 +12,7 @@
 
 mod bridge;
 mod capabilities;
-mod dump;
+pub mod dump;
 mod endpoint;
 mod hostile;
 mod space;
@@ -39,6 +39,7 @@ const SECONDARY_BUS_RESET: u8 = 1 << 6;
 #[derive(Debug, Default)]
 pub struct Machine {
     functions: BTreeMap<Sbdf, RefCell<Space>>,
+    domains: dump::Domains,
     reads: Cell<usize>,
     writes: Cell<usize>,
 }

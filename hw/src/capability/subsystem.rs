@@ -21,10 +21,6 @@ impl Capability for BridgeSubsystem {
         offset: u8,
     ) -> Result<Self, CapabilityError> {
         check_extent(Self::ID, offset, Self::BYTES)?;
-        let word = cfg.read32(at, u16::from(offset) + 4);
-        Ok(Self(Subsystem {
-            vendor: word as u16,
-            id: (word >> 16) as u16,
-        }))
+        Ok(Self(Subsystem::at(cfg, at, u16::from(offset) + 4)))
     }
 }

@@ -27,57 +27,129 @@ impl fmt::Display for DumpError {
 
 impl std::error::Error for DumpError {}
 
-impl Machine {
-    /// The machine of a dump: headings that begin with an address, then rows of hex bytes.
-    ///
-    /// # Errors
-    /// The first line that makes no sense.
-    pub fn from_lspci(text: &str) -> Result<Self, DumpError> {
-        let mut machine = Self::new();
-        let mut current: Option<(Sbdf, Vec<u8>)> = None;
-        for (index, line) in text.lines().enumerate() {
-            let error = |what| DumpError {
-                line: index + 1,
-                what,
-            };
-            let Some((first, rest)) = line.trim().split_once(' ') else {
-                continue;
-            };
-            if let Ok(at) = first.parse::<Sbdf>() {
-                machine.finish(current.replace((at, Vec::new())));
-            } else if let Some(offset) = row_offset(first) {
-                let (_, bytes) = current.as_mut().ok_or(error("bytes before any heading"))?;
-                if offset != bytes.len() {
-                    return Err(error("rows are not in order"));
-                }
-                for byte in rest.split_whitespace() {
-                    let byte = u8::from_str_radix(byte, 16);
-                    bytes.push(byte.map_err(|_| error("not a byte in hexadecimal"))?);
-                }
-            } else {
-                return Err(error("neither a heading nor a row of bytes"));
+/// A function of a dump.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dumped {
+    /// Its address in a [`Machine`]: of a domain beyond 16 bits, as some systems number those of
+    /// their own making, the segment is one from the top.
+    pub at: Sbdf,
+    /// Its domain as the dump has it.
+    pub domain: u32,
+    /// Its registers as far as the dump has them.
+    pub bytes: Vec<u8>,
+}
+
+impl Dumped {
+    /// Its address as the dump has it, always with a domain.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let (bus, device, function) = (self.at.bus(), self.at.device(), self.at.function());
+        format!("{:04x}:{bus:02x}:{device:02x}.{function}", self.domain)
+    }
+}
+
+/// Which segments stand for domains beyond 16 bits.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Domains(Vec<u32>);
+
+impl Domains {
+    /// The address that `word` names, and its domain.
+    fn address(&mut self, word: &str) -> Option<(Sbdf, u32)> {
+        if let Ok(at) = word.parse::<Sbdf>() {
+            return Some((at, u32::from(at.segment())));
+        }
+        let (domain, rest) = word.split_once(':')?;
+        let domain = u32::from_str_radix(domain, 16).ok()?;
+        let at: Sbdf = rest.parse().ok()?;
+        let index = self.0.iter().position(|known| *known == domain);
+        let index = index.unwrap_or_else(|| {
+            self.0.push(domain);
+            self.0.len() - 1
+        });
+        let segment = u16::MAX.checked_sub(u16::try_from(index).ok()?)?;
+        let at = Sbdf::from_requester_id(segment, at.requester_id());
+        Some((at, domain))
+    }
+}
+
+/// The functions of a dump in its order: headings that begin with an address, then rows of hex
+/// bytes until an empty line or the next heading. Other lines are skipped: `lspci -v` puts text
+/// between them.
+///
+/// # Errors
+/// The first line that makes no sense, or a dump without functions.
+pub fn read(text: &str) -> Result<Vec<Dumped>, DumpError> {
+    read_with(text, &mut Domains::default())
+}
+
+fn read_with(text: &str, domains: &mut Domains) -> Result<Vec<Dumped>, DumpError> {
+    let mut functions: Vec<Dumped> = Vec::new();
+    let mut is_open = false;
+    for (index, line) in text.lines().enumerate() {
+        let error = |what| DumpError {
+            line: index + 1,
+            what,
+        };
+        let line = line.trim_end();
+        is_open &= !line.is_empty();
+        // What is indented is text.
+        let Some((first, rest)) = line.split_once(' ').filter(|(first, _)| !first.is_empty())
+        else {
+            continue;
+        };
+        if let Some((at, domain)) = domains.address(first) {
+            if functions.iter().any(|function| function.at == at) {
+                return Err(error("the function is there twice"));
+            }
+            functions.push(Dumped {
+                at,
+                domain,
+                bytes: Vec::new(),
+            });
+            is_open = true;
+        } else if let Some(offset) = row_offset(first) {
+            let function = functions.last_mut().filter(|_| is_open);
+            let bytes = &mut function.ok_or(error("bytes before any heading"))?.bytes;
+            if offset != bytes.len() {
+                return Err(error("rows are not in order"));
+            }
+            for byte in rest.split_whitespace() {
+                let byte = u8::from_str_radix(byte, 16);
+                bytes.push(byte.map_err(|_| error("not a byte in hexadecimal"))?);
+            }
+            if bytes.len() > 4096 {
+                return Err(error("more than 4096 bytes"));
             }
         }
-        machine.finish(current);
+    }
+    if functions.is_empty() {
+        return Err(DumpError {
+            line: text.lines().count(),
+            what: "no function in the whole dump",
+        });
+    }
+    Ok(functions)
+}
+
+impl Machine {
+    /// The machine of a dump, as [`read`] reads it.
+    ///
+    /// # Errors
+    /// The first line that makes no sense, or a dump without functions.
+    pub fn from_lspci(text: &str) -> Result<Self, DumpError> {
+        let mut machine = Self::new();
+        for function in read_with(text, &mut machine.domains)? {
+            let mut space = Space::known(&function.bytes);
+            if function.bytes.len() >= 6 {
+                space.allow(0x04, &0x0547u16.to_le_bytes());
+            }
+            machine.insert(function.at, space);
+        }
         Ok(machine)
     }
 
-    fn finish(&mut self, function: Option<(Sbdf, Vec<u8>)>) {
-        let Some((at, bytes)) = function else {
-            return;
-        };
-        let length = match bytes.len() {
-            0..=64 => 64,
-            65..=256 => 256,
-            _ => 4096,
-        };
-        let mut space = Space::new(length);
-        space.set(0, bytes.get(..length).unwrap_or(&bytes));
-        space.allow(0x04, &0x0547u16.to_le_bytes());
-        self.insert(at, space);
-    }
-
-    /// Makes BARs writable down to their sizes: lines of `slot bar size`, separated by tabs.
+    /// Makes BARs and expansion ROMs writable down to their sizes: lines of `slot bar size`,
+    /// separated by tabs; `bar` is a number or `ROM`.
     ///
     /// # Errors
     /// The first line that makes no sense, or is about a function that the dump does not have.
@@ -92,30 +164,54 @@ impl Machine {
             }
             let mut fields = line.split('\t');
             let mut field = || fields.next().ok_or(error("fewer than three fields"));
-            let at: Sbdf = field()?.parse().map_err(|_| error("no address"))?;
-            let Ok(bar) = field()?.parse::<u16>() else {
-                continue;
-            };
+            let (at, _) = self.domains.address(field()?).ok_or(error("no address"))?;
+            let bar = field()?;
             let size = field()?.trim_start_matches("0x");
             let size = u64::from_str_radix(size, 16).map_err(|_| error("no size"))?;
             let function = self.functions.get(&at).ok_or(error("no such function"))?;
             let space = &mut *function.borrow_mut();
-            if bar > 5 || !size.is_power_of_two() {
+            if !size.is_power_of_two() {
                 continue;
             }
-            let at = 0x10 + 4 * bar;
-            let low = space.bytes().get(usize::from(at)).copied().unwrap_or(0);
-            let mask = !(size - 1);
-            if low & 1 != 0 {
-                space.allow(at, &(mask as u32 & !0x3).to_le_bytes());
-            } else {
-                space.allow(at, &(mask as u32 & !0xf).to_le_bytes());
-                if low & 0x6 == 0x4 && bar < 5 {
-                    space.allow(at + 4, &((mask >> 32) as u32).to_le_bytes());
-                }
+            match bar.parse::<u16>() {
+                Ok(bar) if bar < 6 => size_bar(space, bar, size),
+                Ok(_) => {}
+                Err(_) if bar == "ROM" => size_rom(space, size),
+                Err(_) => return Err(error("neither a BAR's number nor ROM")),
             }
         }
         Ok(())
+    }
+}
+
+fn size_bar(space: &mut Space, bar: u16, size: u64) {
+    let at = 0x10 + 4 * bar;
+    let low = space.bytes().get(usize::from(at)).copied().unwrap_or(0);
+    let mask = !(size - 1);
+    if low & 1 != 0 {
+        allow32(space, at, mask as u32 & !0x3);
+    } else {
+        allow32(space, at, mask as u32 & !0xf);
+        if low & 0x6 == 0x4 && bar < 5 {
+            allow32(space, at + 4, (mask >> 32) as u32);
+        }
+    }
+}
+
+fn size_rom(space: &mut Space, size: u64) {
+    let at = match space.bytes().get(0x0e).map(|kind| kind & 0x7f) {
+        Some(0) => 0x30,
+        Some(1) => 0x38,
+        _ => return,
+    };
+    let mask = !(size - 1) as u32 & 0xffff_f800;
+    allow32(space, at, mask | 1);
+}
+
+/// Lets a register be written, if the dump has it.
+fn allow32(space: &mut Space, at: u16, mask: u32) {
+    if space.bytes().len() >= usize::from(at) + 4 {
+        space.allow(at, &mask.to_le_bytes());
     }
 }
 

@@ -34,9 +34,22 @@ impl Space {
             [64, 256, 4096].contains(&length),
             "configuration space has 64, 256 or 4096 bytes, not {length}"
         );
+        Self::of(vec![0; length])
+    }
+
+    /// The registers of which `bytes` are known, at most 4,096: the others read ones. None can be
+    /// written.
+    #[must_use]
+    pub fn known(bytes: &[u8]) -> Self {
+        assert!(bytes.len() <= 4096, "{} bytes", bytes.len());
+        Self::of(bytes.to_vec())
+    }
+
+    fn of(bytes: Vec<u8>) -> Self {
+        let length = bytes.len();
         Self {
-            bytes: vec![0; length],
-            initial: vec![0; length],
+            initial: bytes.clone(),
+            bytes,
             writable: vec![0; length],
             cleared_by_one: vec![0; length],
             reset_trigger: None,

@@ -109,8 +109,12 @@ fn dumps_that_make_no_sense_are_refused_by_line() {
         error(2, "not a byte in hexadecimal")
     );
     assert_eq!(
-        load("what is this"),
-        error(1, "neither a heading nor a row of bytes")
+        load("what is this\n"),
+        error(1, "no function in the whole dump")
+    );
+    assert_eq!(
+        load("00:01.0 x\n\n0000:00:01.0 y"),
+        error(3, "the function is there twice")
     );
     let mut machine = Machine::new();
     let absent = machine.apply_regions("00:01.0\t0\t0x10");
@@ -127,4 +131,20 @@ fn register_windows_have_bounds() {
     window.write64(usize::MAX - 7, 1);
     assert_eq!(window.writes, 1);
     assert_eq!((window.read32(16), window.read32(2)), (u32::MAX, u32::MAX));
+}
+
+#[test]
+fn text_of_verbose_dumps_is_skipped_and_any_length_is_known() {
+    let text = "10000:e1:00.0 NVM\n\tSubsystem: 00:01.0 looks like an address\n\
+                \tRegion 0: Memory at f000\n00: 86 80\n\n\
+                00:01.0 A\r\n00: 01 02\r\n";
+    let functions = super::dump::read(text).unwrap();
+    let names: Vec<_> = functions.iter().map(super::dump::Dumped::name).collect();
+    assert_eq!(names, ["10000:e1:00.0", "0000:00:01.0"]);
+    let machine = Machine::from_lspci(text).unwrap();
+    let at = functions[0].at;
+    assert_eq!(at.segment(), u16::MAX);
+    assert_eq!(machine.read16(at, 0), 0x8086);
+    assert_eq!(machine.read16(at, 2), u16::MAX);
+    assert_eq!(machine.snapshot(at), [0x86, 0x80]);
 }
