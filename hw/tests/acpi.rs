@@ -6,17 +6,13 @@ mod tables;
 
 use std::collections::BTreeMap;
 
+use hw::BusRange;
 use hw::acpi::{
-    ApicUse, Dmar, DmarFlags, Hpet, InterruptPlan, LocalApic, MAX_PATH, Madt, MadtEntry, Mcfg,
-    PhysicalMemory, Platform, Polarity, Remapping, RemappingPlan, RootTable, Rsdp, Rule, ScopeKind,
-    Signature, TableError, Trigger,
+    ApicUse, Hpet, InterruptPlan, LocalApic, Madt, MadtEntry, Mcfg, PhysicalMemory, Platform,
+    Polarity, RootTable, Rsdp, Rule, Signature, TableError, Trigger,
 };
-use hw::{BusRange, Sbdf};
 use portcullis_hw as hw;
-use sim::config::{Bridge, Endpoint, Machine};
-use tables::{
-    dmar, drhd, full_dmar, full_madt, hpet, madt, mcfg, remapping, rmrr, rsdp, scope, seal, table,
-};
+use tables::{full_dmar, full_ivrs, full_madt, full_srat, hpet, madt, mcfg, rsdp, seal, table};
 
 fn error(table: Signature, offset: u32, rule: Rule) -> TableError {
     TableError {
@@ -126,203 +122,6 @@ fn impossible_ecam_windows_are_errors_by_themselves() {
 }
 
 #[test]
-fn remapping_structures_are_read() {
-    let bytes = full_dmar();
-    let dmar = Dmar::parse(&bytes).unwrap();
-    assert_eq!(dmar.host_address_bits, 39);
-    assert_eq!(
-        dmar.flags,
-        DmarFlags::INTERRUPT_REMAPPING | DmarFlags::X2APIC_OPT_OUT
-    );
-    let all: Vec<_> = dmar.structures().map(Result::unwrap).collect();
-    let [
-        Remapping::Drhd(graphics),
-        Remapping::Drhd(rest),
-        Remapping::Rmrr(region),
-        Remapping::Atsr(ports),
-        Remapping::Rhsa(domain),
-        Remapping::Other {
-            kind: 4,
-            length: 15,
-        },
-    ] = all[..]
-    else {
-        unreachable!("{all:?}");
-    };
-    assert_eq!(
-        (graphics.include_all, graphics.base, graphics.size),
-        (false, 0xfed9_0000, 0x1000)
-    );
-    let scopes: Vec<_> = graphics.scopes().map(Result::unwrap).collect();
-    assert_eq!(
-        (scopes.len(), scopes[0].kind, scopes[0].bus),
-        (1, ScopeKind::Endpoint, 0)
-    );
-    assert_eq!((rest.include_all, rest.size), (true, 0x2000));
-    let kinds: Vec<_> = rest
-        .scopes()
-        .map(|s| s.unwrap())
-        .map(|s| (s.kind, s.enumeration_id))
-        .collect();
-    assert_eq!(kinds, [(ScopeKind::IoApic, 2), (ScopeKind::Hpet, 0)]);
-    assert_eq!((region.base, region.limit), (0x7a00_0000, 0x7a0f_ffff));
-    assert_eq!(
-        region.scopes().next().unwrap().unwrap().path[0].device,
-        0x14
-    );
-    assert!(!ports.all_ports);
-    assert_eq!(
-        ports.scopes().next().unwrap().unwrap().kind,
-        ScopeKind::Bridge
-    );
-    assert_eq!((domain.base, domain.domain), (0xfed9_1000, 3));
-}
-
-#[test]
-fn a_remapping_plan_outlives_the_table() {
-    let plan = RemappingPlan::from_bytes(&full_dmar()).unwrap();
-    assert_eq!(plan.host_address_bits, 39);
-    assert!(plan.interrupt_remapping);
-    assert_eq!(plan.units.len(), 2);
-    assert_eq!(
-        (plan.units[0].domain, plan.units[1].domain),
-        (None, Some(3))
-    );
-    let owners: Vec<_> = plan.unit_scopes.iter().map(|scope| scope.owner).collect();
-    assert_eq!(owners, [0, 1, 1]);
-    assert_eq!(plan.reserved.len(), 1);
-    assert_eq!(plan.reserved_scopes[0].owner, 0);
-}
-
-#[test]
-fn a_bad_structure_is_an_error_and_the_next_is_read() {
-    let bytes = dmar(
-        0,
-        &[
-            drhd(0, 0, 0, 0xfed9_0010, &[]),
-            rmrr(0x1000, 0x0fff, &[]),
-            rmrr(
-                0x1000,
-                0x1fff,
-                &[scope(1, 0, 0, &[(32, 0)]), scope(1, 0, 0, &[(1, 8)])],
-            ),
-            remapping(0, &[0; 4]),
-            drhd(1, 0, 0, 0xfed9_0000, &[]),
-        ],
-    );
-    let all: Vec<_> = Dmar::parse(&bytes).unwrap().structures().collect();
-    let bad =
-        |offset, field, value| error(Signature::DMAR, offset, Rule::BadValue { field, value });
-    assert_eq!(all[0], Err(bad(48, "register base address", 0xfed9_0010)));
-    assert_eq!(all[1], Err(bad(64, "reserved region's limit", 0x0fff)));
-    let Ok(Remapping::Rmrr(region)) = all[2] else {
-        unreachable!("{:?}", all[2]);
-    };
-    let scopes: Vec<_> = region.scopes().collect();
-    assert_eq!(scopes[0], Err(bad(112, "device in a path", 32)));
-    assert_eq!(scopes[1], Err(bad(120, "function in a path", 8)));
-    let short = Rule::RecordTooShort {
-        length: 8,
-        minimum: 16,
-    };
-    assert_eq!(all[3], Err(error(Signature::DMAR, 128, short)));
-    assert!(matches!(all[4], Ok(Remapping::Drhd(unit)) if unit.include_all));
-    assert_eq!(
-        RemappingPlan::from_bytes(&bytes),
-        Err(bad(48, "register base address", 0xfed9_0010))
-    );
-}
-
-#[test]
-fn records_that_do_not_fit_end_the_iteration() {
-    for (length, expected) in [
-        (
-            0u16,
-            Rule::RecordTooShort {
-                length: 0,
-                minimum: 4,
-            },
-        ),
-        (
-            3,
-            Rule::RecordTooShort {
-                length: 3,
-                minimum: 4,
-            },
-        ),
-        (
-            0x100,
-            Rule::RecordBeyondEnd {
-                length: 0x100,
-                available: 32,
-            },
-        ),
-    ] {
-        let mut broken = drhd(0, 0, 0, 0xfed9_0000, &[]);
-        broken[2..4].copy_from_slice(&length.to_le_bytes());
-        let bytes = dmar(0, &[broken, drhd(1, 0, 0, 0xfed9_1000, &[])]);
-        let all: Vec<_> = Dmar::parse(&bytes).unwrap().structures().collect();
-        assert_eq!(all, [Err(error(Signature::DMAR, 48, expected))]);
-    }
-    // Bytes left over that are no head.
-    let bytes = dmar(0, &[vec![0, 0, 16]]);
-    let all: Vec<_> = Dmar::parse(&bytes).unwrap().structures().collect();
-    let rule = Rule::RecordBeyondEnd {
-        length: 4,
-        available: 3,
-    };
-    assert_eq!(all, [Err(error(Signature::DMAR, 48, rule))]);
-}
-
-#[test]
-fn scopes_are_checked() {
-    let unit = |scope: Vec<u8>| {
-        let bytes = dmar(0, &[drhd(0, 0, 0, 0xfed9_0000, &[scope])]);
-        RemappingPlan::from_bytes(&bytes).map(|plan| plan.unit_scopes[0].scope.clone())
-    };
-    let path = [(1, 0); MAX_PATH];
-    assert_eq!(unit(scope(2, 0, 0, &path)).unwrap().path.len(), MAX_PATH);
-    let (what, limit) = ("steps in a path", MAX_PATH as u32);
-    let long = [(1, 0); MAX_PATH + 1];
-    let too_many = error(Signature::DMAR, 64, Rule::TooMany { what, limit });
-    assert_eq!(unit(scope(2, 0, 0, &long)), Err(too_many));
-    let (field, value) = ("length of a device scope", 6);
-    let no_path = error(Signature::DMAR, 64, Rule::BadValue { field, value });
-    assert_eq!(unit(scope(1, 0, 0, &[])), Err(no_path));
-    let other = unit(scope(9, 0, 0, &[(1, 0)])).unwrap();
-    assert_eq!(other.kind, ScopeKind::Other(9));
-}
-
-#[test]
-fn paths_are_followed_through_bridges() {
-    let mut machine = Machine::new();
-    machine.add("00:1c.0", Bridge::new(0, 3, 8));
-    machine.add("03:02.1", Bridge::new(3, 5, 5));
-    machine.add("05:00.0", Endpoint::new(1, 2));
-    machine.add("00:1d.0", Bridge::new(0, 0, 0));
-    let resolve = |path: &[(u8, u8)]| {
-        let bytes = dmar(0, &[drhd(0, 0, 0, 0xfed9_0000, &[scope(1, 0, 0, path)])]);
-        let plan = RemappingPlan::from_bytes(&bytes).unwrap();
-        plan.unit_scopes[0].scope.resolve(&machine, 0)
-    };
-    let at = |text: &str| text.parse::<Sbdf>().ok();
-    assert_eq!(resolve(&[(2, 0)]), at("00:02.0"));
-    assert_eq!(resolve(&[(0x1c, 0), (2, 1), (0, 0)]), at("05:00.0"));
-    assert_eq!(resolve(&[(0x1d, 0), (0, 0)]), None);
-}
-
-#[test]
-fn more_units_than_are_kept_is_an_error() {
-    let units: Vec<_> = (0..33)
-        .map(|n| drhd(0, 0, 0, 0xfed9_0000 + n * 0x1000, &[]))
-        .collect();
-    let (what, limit) = ("remapping units", 32);
-    let full = error(Signature::DMAR, 0, Rule::TooMany { what, limit });
-    assert_eq!(RemappingPlan::from_bytes(&dmar(0, &units)), Err(full));
-    assert!(RemappingPlan::from_bytes(&dmar(0, &units[..32])).is_ok());
-}
-
-#[test]
 fn interrupt_controllers_are_read() {
     let bytes = full_madt();
     let madt = Madt::parse(&bytes).unwrap();
@@ -412,13 +211,20 @@ fn a_platform_is_discovered_from_its_root_pointer() {
         mcfg(&[(0xb000_0000, 0, 0, 255)]),
         hpet(0, 0xfed0_0000),
         full_dmar(),
+        full_srat(),
         // A second of a kind does not count.
         mcfg(&[(0xc000_0000, 0, 0, 255)]),
+        full_ivrs(),
     ]);
     let platform = Platform::discover(&mut memory, &rsdp).unwrap();
     let ecam = platform.ecam.unwrap().unwrap();
     assert_eq!((ecam.len(), ecam[0].base), (1, 0xb000_0000));
-    assert_eq!(platform.remapping.unwrap().unwrap().units.len(), 2);
+    let remapping = platform.remapping.unwrap().unwrap();
+    assert_eq!(
+        (remapping.table, remapping.units.len()),
+        (Signature::DMAR, 2)
+    );
+    assert_eq!(platform.proximity.unwrap().unwrap().devices.len(), 1);
     assert_eq!(platform.interrupts.unwrap().unwrap().processors.len(), 2);
     assert_eq!(platform.hpet.unwrap().unwrap().address, 0xfed0_0000);
 }

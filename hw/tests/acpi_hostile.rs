@@ -4,13 +4,14 @@
 
 mod tables;
 
+use hw::acpi::plan::NoTopology;
 use hw::acpi::{
-    Dmar, Hpet, InterruptPlan, Madt, Mcfg, Remapping, RemappingPlan, RootTable, Rsdp, Rule,
-    Signature,
+    Dmar, Hpet, InterruptPlan, IommuPlan, Ivrs, IvrsBlock, Madt, Mcfg, ProximityPlan, Remapping,
+    RootTable, Rsdp, Rule, Signature, Slit, Srat,
 };
 use portcullis_hw as hw;
 use proptest::prelude::*;
-use tables::{full_dmar, full_madt, hpet, mcfg, rsdp, seal, table};
+use tables::{full_dmar, full_ivrs, full_madt, full_srat, hpet, mcfg, rsdp, seal, slit, table};
 
 #[test]
 fn broken_root_pointers_are_refused() {
@@ -40,16 +41,36 @@ fn read_all(bytes: &[u8]) -> usize {
     if let Ok(dmar) = Dmar::parse(bytes) {
         for structure in dmar.structures() {
             records += 1 + match structure {
-                Ok(Remapping::Drhd(unit)) => unit.scopes().count(),
-                Ok(Remapping::Rmrr(region)) => region.scopes().count(),
-                Ok(Remapping::Atsr(ports)) => ports.scopes().count(),
+                Ok(Remapping::Drhd(unit)) => unit.scopes.iter().count(),
+                Ok(Remapping::Rmrr(region)) => region.scopes.iter().count(),
+                Ok(Remapping::Atsr(ports)) => ports.scopes.iter().count(),
+                Ok(Remapping::Satc(devices)) => devices.scopes.iter().count(),
+                Ok(Remapping::Sidp(devices)) => devices.scopes.iter().count(),
                 _ => 0,
             };
         }
     }
+    if let Ok(ivrs) = Ivrs::parse(bytes) {
+        for block in ivrs.blocks() {
+            records += 1 + match block {
+                Ok(IvrsBlock::Unit(unit)) => unit.entries().count(),
+                _ => 0,
+            };
+        }
+    }
+    if let Ok(srat) = Srat::parse(bytes) {
+        records += srat.entries().count();
+    }
+    if let Ok(slit) = Slit::parse(bytes) {
+        records += slit.localities() * slit.localities();
+    }
     let _ = Hpet::parse(bytes);
-    let _ = RemappingPlan::from_bytes(bytes);
     let _ = InterruptPlan::from_bytes(bytes);
+    let _ = ProximityPlan::from_bytes(bytes);
+    if let Ok(plan) = IommuPlan::from_bytes(bytes) {
+        assert!(plan.claims(&NoTopology).is_ok());
+        assert!(!plan.show(&NoTopology).to_string().is_empty());
+    }
     for kind in [Signature::RSDT, Signature::XSDT] {
         if let Ok(root) = RootTable::parse(bytes, kind) {
             records += root.addresses().count();
@@ -64,6 +85,9 @@ fn all_tables() -> Vec<Vec<u8>> {
         full_dmar(),
         full_madt(),
         hpet(0, 0xfed0_0000),
+        full_ivrs(),
+        full_srat(),
+        slit(4, &[10; 16]),
         table(b"XSDT", &[0x10; 64]),
     ]
 }
@@ -79,6 +103,9 @@ fn a_table_cut_anywhere_is_refused_as_truncated() {
                 b"DMAR" => Dmar::parse(cut).map(|_| ()),
                 b"APIC" => Madt::parse(cut).map(|_| ()),
                 b"HPET" => Hpet::parse(cut).map(|_| ()),
+                b"IVRS" => Ivrs::parse(cut).map(|_| ()),
+                b"SRAT" => Srat::parse(cut).map(|_| ()),
+                b"SLIT" => Slit::parse(cut).map(|_| ()),
                 _ => RootTable::parse(cut, signature).map(|_| ()),
             };
             let refused = refused.unwrap_err();
@@ -117,7 +144,7 @@ fn every_changed_byte_is_noticed_by_the_checksum() {
 proptest! {
     #[test]
     fn resealed_changes_never_panic(
-        which in 0usize..5,
+        which in 0usize..8,
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..12),
     ) {
         let mut bytes = all_tables().swap_remove(which);
@@ -132,7 +159,9 @@ proptest! {
 
     #[test]
     fn any_bytes_behind_a_valid_header_never_panic(
-        signature in prop::sample::select(vec![*b"MCFG", *b"DMAR", *b"APIC", *b"HPET", *b"XSDT", *b"RSDT"]),
+        signature in prop::sample::select(vec![
+            *b"MCFG", *b"DMAR", *b"APIC", *b"HPET", *b"IVRS", *b"SRAT", *b"SLIT", *b"XSDT", *b"RSDT",
+        ]),
         body in prop::collection::vec(prop_oneof![any::<u8>(), 0u8..20], 0..400),
     ) {
         let bytes = table(&signature, &body);

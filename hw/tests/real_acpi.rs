@@ -9,7 +9,7 @@ use std::process::Command;
 
 use data_folder::say;
 use hw::acpi::{
-    Dmar, InterruptPlan, Madt, MadtEntry, Mcfg, Remapping, RemappingPlan, Scope, ScopeKind,
+    Dmar, InterruptPlan, IommuPlan, Madt, MadtEntry, Mcfg, Remapping, Scope, ScopeKind,
 };
 use portcullis_hw as hw;
 
@@ -52,7 +52,7 @@ fn every_table_of_a_real_machine_is_read() {
             let outcome = match signature {
                 "MCFG" => Mcfg::parse(&bytes)
                     .and_then(|mcfg| mcfg.windows().try_for_each(|w| w.map(|_| ()))),
-                "DMAR" => RemappingPlan::from_bytes(&bytes).map(|_| ()),
+                "DMAR" => IommuPlan::from_bytes(&bytes).map(|_| ()),
                 _ => InterruptPlan::from_bytes(&bytes).map(|_| ()),
             };
             *count += 1;
@@ -94,8 +94,8 @@ fn scope(fields: &mut Fields, scope: &Scope) {
     };
     field(fields, "Device Scope Type", kind);
     field(fields, "Enumeration ID", scope.enumeration_id);
-    field(fields, "PCI Bus Number", scope.bus);
-    for hop in &scope.path {
+    field(fields, "PCI Bus Number", scope.path.bus);
+    for hop in &scope.path.hops {
         let path = u16::from(hop.device) << 8 | u16::from(hop.function);
         field(fields, "PCI Path", path);
     }
@@ -118,31 +118,31 @@ fn ours(bytes: &[u8]) -> Option<Fields> {
         }
         b"DMAR" => {
             let dmar = Dmar::parse(bytes).unwrap();
-            RemappingPlan::from_bytes(bytes).ok()?;
+            IommuPlan::from_bytes(bytes).ok()?;
             field(out, "Host Address Width", dmar.host_address_bits - 1);
             for structure in dmar.structures() {
                 match structure.unwrap() {
                     Remapping::Drhd(unit) => {
                         field(out, "PCI Segment Number", unit.segment);
                         field(out, "Register Base Address", unit.base);
-                        unit.scopes().for_each(|s| scope(out, &s.unwrap()));
+                        unit.scopes.iter().for_each(|s| scope(out, &s.unwrap()));
                     }
                     Remapping::Rmrr(region) => {
                         field(out, "PCI Segment Number", region.segment);
                         field(out, "Base Address", region.base);
                         field(out, "End Address (limit)", region.limit);
-                        region.scopes().for_each(|s| scope(out, &s.unwrap()));
+                        region.scopes.iter().for_each(|s| scope(out, &s.unwrap()));
                     }
                     Remapping::Atsr(ports) => {
                         field(out, "PCI Segment Number", ports.segment);
-                        ports.scopes().for_each(|s| scope(out, &s.unwrap()));
+                        ports.scopes.iter().for_each(|s| scope(out, &s.unwrap()));
                     }
                     Remapping::Rhsa(domain) => {
                         field(out, "Base Address", domain.base);
                         field(out, "Proximity Domain", domain.domain);
                     }
-                    Remapping::Other { kind: 4, .. } => {}
-                    Remapping::Other { .. } => return None,
+                    Remapping::Andd(_) => {}
+                    _ => return None,
                 }
             }
         }

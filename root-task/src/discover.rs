@@ -9,6 +9,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::ControlFlow;
 
+use hw::acpi::plan::UnitKind;
 use hw::acpi::{Hpet, PhysicalMemory, Platform, Rsdp};
 use hw::address::EcamWindow;
 use hw::enumeration::{Found, Function, HostBridge, enumerate};
@@ -263,6 +264,7 @@ fn adopt(machine: &mut Machine, platform: &Platform, voice: &mut Voice) {
             machine.units = plan
                 .units
                 .iter()
+                .filter(|unit| unit.kind == UnitKind::Vtd)
                 .map(|unit| Unit {
                     base: unit.base,
                     // At most 4 KiB << 15.

@@ -1,24 +1,23 @@
 //! DMAR: DMA remapping units, the devices that each takes, and memory that
-//! devices need mapped, [`Dmar`] (VT-d 4.0, chapter 8).
+//! devices need mapped, [`Dmar`] (VT-d 4.1, chapter 8).
 
-use core::iter::FusedIterator;
+mod scope;
+
+pub use scope::{MAX_PATH, Path, PathHop, Scope, ScopeKind, Scopes};
 
 use bitflags::bitflags;
-use heapless::Vec;
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
-use super::table::{RecordHead, Records, Rule, Signature, Span, Table, TableError};
-use crate::header::BusNumbers;
-use crate::{ConfigSpace, Sbdf};
+use super::table::{
+    Record, RecordHead, Rule, Signature, Span, Table, TableError, ascii, body, record_head, records,
+};
 
 /// Bytes before the first remapping structure.
 const FIRST: usize = 48;
-/// Longest path of a device scope that is understood.
-pub const MAX_PATH: usize = 8;
 
 bitflags! {
-    /// What the platform's firmware allows or asks (VT-d 4.0, 8.1).
+    /// What the platform's firmware allows or asks (VT-d 4.1, 8.1).
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     pub struct DmarFlags: u8 {
         /// Interrupt remapping is supported.
@@ -38,11 +37,7 @@ struct Head {
     length: U16,
 }
 
-impl RecordHead for Head {
-    fn length(&self) -> usize {
-        usize::from(self.length.get())
-    }
-}
+record_head!(Head);
 
 #[derive(FromBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -64,9 +59,10 @@ struct RawRmrr {
     limit: U64,
 }
 
+/// ATSR, SATC and SIDP.
 #[derive(FromBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
-struct RawAtsr {
+struct RawList {
     head: Head,
     flags: u8,
     reserved: u8,
@@ -84,85 +80,10 @@ struct RawRhsa {
 
 #[derive(FromBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
-struct RawScope {
-    kind: u8,
-    length: u8,
-    flags: u8,
-    reserved: u8,
-    enumeration_id: u8,
-    bus: u8,
-}
-
-impl RecordHead for RawScope {
-    fn length(&self) -> usize {
-        usize::from(self.length)
-    }
-}
-
-/// What a device scope names.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum ScopeKind {
-    /// One function.
-    Endpoint,
-    /// A bridge and everything behind it.
-    Bridge,
-    /// An IOAPIC; its id is the enumeration id.
-    IoApic,
-    /// A timer block that sends MSIs; the enumeration id is its number.
-    Hpet,
-    /// A device that only ACPI's name space has.
-    NameSpace,
-    /// A kind that this code does not know.
-    Other(u8),
-}
-
-impl ScopeKind {
-    const fn from_byte(byte: u8) -> Self {
-        match byte {
-            1 => Self::Endpoint,
-            2 => Self::Bridge,
-            3 => Self::IoApic,
-            4 => Self::Hpet,
-            5 => Self::NameSpace,
-            other => Self::Other(other),
-        }
-    }
-}
-
-/// One step of a path: device and function on the bus that the step before leads to.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct PathHop {
-    /// Device, 0 to 31.
-    pub device: u8,
-    /// Function, 0 to 7.
-    pub function: u8,
-}
-
-/// A device that a remapping structure is about (VT-d 4.0, 8.3.1).
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Scope {
-    /// What it names.
-    pub kind: ScopeKind,
-    /// Meaning depends on [`Self::kind`].
-    pub enumeration_id: u8,
-    /// Bus that the path starts on.
-    pub bus: u8,
-    /// The way to the device, through bridges: at least one step.
-    pub path: Vec<PathHop, MAX_PATH>,
-}
-
-impl Scope {
-    /// The function that the path leads to, following the secondary buses of the bridges on the
-    /// way as they are set up now; `None` if a step is no bridge.
-    pub fn resolve<C: ConfigSpace + ?Sized>(&self, cfg: &C, segment: u16) -> Option<Sbdf> {
-        let mut bus = self.bus;
-        let (last, bridges) = self.path.split_last()?;
-        for hop in bridges {
-            let bridge = Sbdf::from_parts(segment, bus, hop.device, hop.function).ok()?;
-            bus = BusNumbers::read(cfg, bridge).behind()?.first();
-        }
-        Sbdf::from_parts(segment, bus, last.device, last.function).ok()
-    }
+struct RawAndd {
+    head: Head,
+    reserved: [u8; 3],
+    number: u8,
 }
 
 /// A DMA remapping hardware unit (type 0).
@@ -176,7 +97,8 @@ pub struct Drhd<'a> {
     pub base: u64,
     /// Bytes of registers: 4 KiB times a power of two.
     pub size: u64,
-    scopes: Span<'a>,
+    /// Devices that it names.
+    pub scopes: Scopes<'a>,
 }
 
 /// Memory that firmware has devices use by DMA (type 1).
@@ -188,7 +110,8 @@ pub struct Rmrr<'a> {
     pub base: u64,
     /// Last physical address, included.
     pub limit: u64,
-    scopes: Span<'a>,
+    /// Devices that use the memory.
+    pub scopes: Scopes<'a>,
 }
 
 /// Root ports whose devices may use address translation services (type 2).
@@ -198,7 +121,8 @@ pub struct Atsr<'a> {
     pub all_ports: bool,
     /// PCI segment of the ports.
     pub segment: u16,
-    scopes: Span<'a>,
+    /// The root ports.
+    pub scopes: Scopes<'a>,
 }
 
 /// Proximity domain of a unit (type 3).
@@ -210,25 +134,33 @@ pub struct Rhsa {
     pub domain: u32,
 }
 
-impl<'a> Drhd<'a> {
-    /// Devices that it names.
-    pub fn scopes(&self) -> impl FusedIterator<Item = Result<Scope, TableError>> + 'a {
-        scopes(self.scopes)
-    }
+/// A device that is only in ACPI's name space (type 4).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Andd<'a> {
+    /// Number by which scopes of the kind [`ScopeKind::NameSpace`] name it.
+    pub number: u8,
+    /// Its path in the name space.
+    pub name: &'a str,
 }
 
-impl<'a> Rmrr<'a> {
-    /// Devices that use the memory.
-    pub fn scopes(&self) -> impl FusedIterator<Item = Result<Scope, TableError>> + 'a {
-        scopes(self.scopes)
-    }
+/// Integrated devices with address translation caches (type 5).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Satc<'a> {
+    /// The devices work with the cache in use only.
+    pub required: bool,
+    /// PCI segment of the devices.
+    pub segment: u16,
+    /// The devices.
+    pub scopes: Scopes<'a>,
 }
 
-impl<'a> Atsr<'a> {
-    /// The root ports.
-    pub fn scopes(&self) -> impl FusedIterator<Item = Result<Scope, TableError>> + 'a {
-        scopes(self.scopes)
-    }
+/// Properties of integrated devices, in [`Scope::flags`] (type 6).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sidp<'a> {
+    /// PCI segment of the devices.
+    pub segment: u16,
+    /// The devices.
+    pub scopes: Scopes<'a>,
 }
 
 /// A remapping structure of the table.
@@ -242,7 +174,13 @@ pub enum Remapping<'a> {
     Atsr(Atsr<'a>),
     /// Type 3.
     Rhsa(Rhsa),
-    /// Any other: name-space devices, SATC, SIDP and what is to come.
+    /// Type 4.
+    Andd(Andd<'a>),
+    /// Type 5.
+    Satc(Satc<'a>),
+    /// Type 6.
+    Sidp(Sidp<'a>),
+    /// Any other.
     Other {
         /// Type.
         kind: u16,
@@ -271,14 +209,7 @@ impl<'a> Dmar<'a> {
         table.structure::<[u8; FIRST]>(0)?;
         let [width, flags] = *table.structure::<[u8; 2]>(36)?;
         if width > 63 {
-            return Err(TableError {
-                table: Signature::DMAR,
-                offset: 36,
-                rule: Rule::BadValue {
-                    field: "host address width",
-                    value: u64::from(width),
-                },
-            });
+            return Err(table.from(36).bad("host address width", width));
         }
         Ok(Self {
             host_address_bits: width + 1,
@@ -289,52 +220,38 @@ impl<'a> Dmar<'a> {
 
     /// The remapping structures in order. One with a bad value is an error and passed over.
     pub fn structures(&self) -> impl Iterator<Item = Result<Remapping<'a>, TableError>> + 'a {
-        Records::<Head>::new(self.structures).map(|record| {
-            let (head, span) = record?;
-            structure(head, span)
-        })
+        self.records().map(body)
+    }
+
+    /// The remapping structures, and where they are.
+    pub fn records(&self) -> impl Iterator<Item = Result<Record<Remapping<'a>>, TableError>> + 'a {
+        records(self.structures, structure)
     }
 }
 
 fn structure<'a>(head: &Head, span: Span<'a>) -> Result<Remapping<'a>, TableError> {
-    let bad = |field, value| Err(span.error(Rule::BadValue { field, value }));
     Ok(match head.kind.get() {
         0 => {
             let (raw, scopes) = span.record::<RawDrhd>()?;
             let base = raw.base.get();
             if base == 0 || base & 0xfff != 0 {
-                return bad("register base address", base);
+                return Err(span.bad("register base address", base));
             }
             Remapping::Drhd(Drhd {
                 include_all: raw.flags & 1 != 0,
                 segment: raw.segment.get(),
                 base,
                 size: 4096 << (raw.size & 0xf),
-                scopes,
+                scopes: Scopes(scopes),
             })
         }
-        1 => {
-            let (raw, scopes) = span.record::<RawRmrr>()?;
-            let (base, limit) = (raw.base.get(), raw.limit.get());
-            if base & 0xfff != 0 {
-                return bad("reserved region's base", base);
-            }
-            if limit <= base || limit & 0xfff != 0xfff {
-                return bad("reserved region's limit", limit);
-            }
-            Remapping::Rmrr(Rmrr {
-                segment: raw.segment.get(),
-                base,
-                limit,
-                scopes,
-            })
-        }
+        1 => Remapping::Rmrr(region(span)?),
         2 => {
-            let (raw, scopes) = span.record::<RawAtsr>()?;
+            let (raw, scopes) = span.record::<RawList>()?;
             Remapping::Atsr(Atsr {
                 all_ports: raw.flags & 1 != 0,
                 segment: raw.segment.get(),
-                scopes,
+                scopes: Scopes(scopes),
             })
         }
         3 => {
@@ -344,6 +261,22 @@ fn structure<'a>(head: &Head, span: Span<'a>) -> Result<Remapping<'a>, TableErro
                 domain: raw.domain.get(),
             })
         }
+        4 => Remapping::Andd(name_space_device(span)?),
+        5 => {
+            let (raw, scopes) = span.record::<RawList>()?;
+            Remapping::Satc(Satc {
+                required: raw.flags & 1 != 0,
+                segment: raw.segment.get(),
+                scopes: Scopes(scopes),
+            })
+        }
+        6 => {
+            let (raw, scopes) = span.record::<RawList>()?;
+            Remapping::Sidp(Sidp {
+                segment: raw.segment.get(),
+                scopes: Scopes(scopes),
+            })
+        }
         kind => Remapping::Other {
             kind,
             length: head.length.get(),
@@ -351,43 +284,33 @@ fn structure<'a>(head: &Head, span: Span<'a>) -> Result<Remapping<'a>, TableErro
     })
 }
 
-fn scopes<'a>(span: Span<'a>) -> impl FusedIterator<Item = Result<Scope, TableError>> + 'a {
-    Records::<RawScope>::new(span)
-        .map(|record| {
-            let (head, span) = record?;
-            scope(head, span)
-        })
-        .fuse()
+fn region(span: Span<'_>) -> Result<Rmrr<'_>, TableError> {
+    let (raw, scopes) = span.record::<RawRmrr>()?;
+    let (base, limit) = (raw.base.get(), raw.limit.get());
+    if base & 0xfff != 0 {
+        return Err(span.bad("reserved region's base", base));
+    }
+    if limit <= base || limit & 0xfff != 0xfff {
+        return Err(span.bad("reserved region's limit", limit));
+    }
+    Ok(Rmrr {
+        segment: raw.segment.get(),
+        base,
+        limit,
+        scopes: Scopes(scopes),
+    })
 }
 
-fn scope(head: &RawScope, span: Span<'_>) -> Result<Scope, TableError> {
-    let (_, steps) = span.record::<RawScope>()?;
-    let bad = |field, value| span.error(Rule::BadValue { field, value });
-    if steps.bytes.is_empty() || steps.bytes.len() % 2 != 0 {
-        return Err(bad("length of a device scope", u64::from(head.length)));
+fn name_space_device(span: Span<'_>) -> Result<Andd<'_>, TableError> {
+    let (raw, name) = span.record::<RawAndd>()?;
+    let end = name.bytes.iter().position(|byte| *byte == 0);
+    let end = end.unwrap_or(name.bytes.len());
+    let (text, _) = name.bytes.split_at_checked(end).unwrap_or((&[], &[]));
+    match ascii(text) {
+        Ok(name) => Ok(Andd {
+            number: raw.number,
+            name,
+        }),
+        Err(odd) => Err(span.bad("character in a device's name", odd)),
     }
-    let mut path = Vec::new();
-    for step in steps.bytes.chunks_exact(2) {
-        let [device, function] = *step else {
-            continue;
-        };
-        if device > Sbdf::MAX_DEVICE {
-            return Err(bad("device in a path", u64::from(device)));
-        }
-        if function > Sbdf::MAX_FUNCTION {
-            return Err(bad("function in a path", u64::from(function)));
-        }
-        path.push(PathHop { device, function }).map_err(|_| {
-            span.error(Rule::TooMany {
-                what: "steps in a path",
-                limit: MAX_PATH as u32,
-            })
-        })?;
-    }
-    Ok(Scope {
-        kind: ScopeKind::from_byte(head.kind),
-        enumeration_id: head.enumeration_id,
-        bus: head.bus,
-        path,
-    })
 }

@@ -4,7 +4,9 @@
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
-use super::table::{RecordHead, Records, Rule, Signature, Span, Table, TableError};
+use super::table::{
+    Record, RecordHead, Rule, Signature, Span, Table, TableError, body, record_head, records,
+};
 
 /// Bytes before the first entry.
 const FIRST: usize = 44;
@@ -16,11 +18,7 @@ struct Head {
     length: u8,
 }
 
-impl RecordHead for Head {
-    fn length(&self) -> usize {
-        usize::from(self.length)
-    }
-}
+record_head!(Head);
 
 #[derive(FromBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -192,12 +190,14 @@ impl<'a> Madt<'a> {
         })
     }
 
-    /// The entries in order.
+    /// The entries in order. One with a bad value is an error and passed over.
     pub fn entries(&self) -> impl Iterator<Item = Result<MadtEntry, TableError>> + 'a {
-        Records::<Head>::new(self.entries).map(|record| {
-            let (head, span) = record?;
-            entry(head, span)
-        })
+        self.records().map(body)
+    }
+
+    /// The entries, and where they are.
+    pub fn records(&self) -> impl Iterator<Item = Result<Record<MadtEntry>, TableError>> + 'a {
+        records(self.entries, entry)
     }
 }
 

@@ -6,12 +6,14 @@
 
 use heapless::Vec;
 
-use super::dmar::{Dmar, Remapping, Rhsa, Scope};
 use super::hpet::Hpet;
 use super::madt::{ApicUse, InterruptOverride, IoApic, LocalApic, Madt, MadtEntry};
 use super::mcfg::Mcfg;
+use super::plan::IommuPlan;
 use super::root::{RootTable, Rsdp};
+use super::srat::{Affinity, DeviceHandle, MemoryAffinity, MemoryAffinityFlags, Srat};
 use super::table::{Rule, Signature, TableError, TableHeader};
+use crate::Sbdf;
 use crate::address::EcamWindow;
 
 /// Tables that a root table may list.
@@ -29,58 +31,6 @@ pub trait PhysicalMemory {
     fn bytes(&mut self, address: u64, length: usize) -> Option<&[u8]>;
 }
 
-/// A remapping unit.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Unit {
-    /// Physical address of its registers.
-    pub base: u64,
-    /// Bytes of registers.
-    pub size: u64,
-    /// PCI segment of its devices.
-    pub segment: u16,
-    /// Takes every device of the segment that no other unit names.
-    pub include_all: bool,
-    /// Proximity domain, where the table gives one.
-    pub domain: Option<u32>,
-}
-
-/// Memory that firmware has devices use by DMA.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct ReservedRegion {
-    /// PCI segment of the devices.
-    pub segment: u16,
-    /// First physical address.
-    pub base: u64,
-    /// Last physical address, included.
-    pub limit: u64,
-}
-
-/// A device scope, and which unit or region it belongs to.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct OwnedScope {
-    /// Index in [`RemappingPlan::units`] or [`RemappingPlan::reserved`].
-    pub owner: u8,
-    /// The scope.
-    pub scope: Scope,
-}
-
-/// What the DMAR says.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct RemappingPlan {
-    /// Bits of a physical address that DMA can reach.
-    pub host_address_bits: u8,
-    /// Interrupt remapping is supported by the platform.
-    pub interrupt_remapping: bool,
-    /// The units, in the order of the table.
-    pub units: Vec<Unit, 32>,
-    /// Which devices belong to which unit.
-    pub unit_scopes: Vec<OwnedScope, 128>,
-    /// Memory that must stay mapped for some devices.
-    pub reserved: Vec<ReservedRegion, 32>,
-    /// Which devices use which region.
-    pub reserved_scopes: Vec<OwnedScope, 64>,
-}
-
 /// What the MADT says.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct InterruptPlan {
@@ -94,17 +44,31 @@ pub struct InterruptPlan {
     pub overrides: Vec<InterruptOverride, 16>,
 }
 
+/// What the SRAT says: proximity domains. For most devices firmware gives the domain of their host
+/// bridge in AML, which is not read.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ProximityPlan {
+    /// Local APIC ids of processors, and their domains.
+    pub processors: Vec<(u32, u32), 288>,
+    /// Memory that counts.
+    pub memory: Vec<MemoryAffinity, 64>,
+    /// Functions that the table names itself, and their domains.
+    pub devices: Vec<(Sbdf, u32), 64>,
+}
+
 /// What the firmware's tables say about the machine.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Platform {
     /// MCFG: ECAM windows.
     pub ecam: Part<Vec<EcamWindow, 16>>,
-    /// DMAR: remapping units of VT-d.
-    pub remapping: Part<RemappingPlan>,
+    /// DMAR or IVRS: remapping units.
+    pub remapping: Part<IommuPlan>,
     /// MADT: processors and interrupt controllers.
     pub interrupts: Part<InterruptPlan>,
     /// HPET: the first timer block.
     pub hpet: Part<Hpet>,
+    /// SRAT: what is near what.
+    pub proximity: Part<ProximityPlan>,
 }
 
 impl Platform {
@@ -118,6 +82,7 @@ impl Platform {
             remapping: Ok(None),
             interrupts: Ok(None),
             hpet: Ok(None),
+            proximity: Ok(None),
         };
         for address in list(memory, rsdp)? {
             // A table that cannot even be named is none of ours.
@@ -128,8 +93,12 @@ impl Platform {
                 Signature::MCFG => {
                     first(&mut found.ecam, || windows(whole(memory, address, header)?))
                 }
-                Signature::DMAR => first(&mut found.remapping, || {
-                    RemappingPlan::from_bytes(whole(memory, address, header)?)
+                // No machine has both.
+                Signature::DMAR | Signature::IVRS => first(&mut found.remapping, || {
+                    IommuPlan::from_bytes(whole(memory, address, header)?)
+                }),
+                Signature::SRAT => first(&mut found.proximity, || {
+                    ProximityPlan::from_bytes(whole(memory, address, header)?)
                 }),
                 Signature::APIC => first(&mut found.interrupts, || {
                     InterruptPlan::from_bytes(whole(memory, address, header)?)
@@ -216,67 +185,6 @@ fn windows(bytes: &[u8]) -> Result<Vec<EcamWindow, 16>, TableError> {
     Ok(windows)
 }
 
-impl RemappingPlan {
-    /// Reads a DMAR.
-    ///
-    /// # Errors
-    /// The table breaks a rule, or says more than is kept. Nothing of it can be relied on then.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, TableError> {
-        let dmar = Dmar::parse(bytes)?;
-        let table = Signature::DMAR;
-        let mut plan = Self {
-            host_address_bits: dmar.host_address_bits,
-            interrupt_remapping: dmar.flags.contains(super::DmarFlags::INTERRUPT_REMAPPING),
-            ..Self::default()
-        };
-        let mut domains: Vec<Rhsa, 32> = Vec::new();
-        for structure in dmar.structures() {
-            match structure? {
-                Remapping::Drhd(unit) => {
-                    // Fewer than 256 units are kept.
-                    let owner = plan.units.len() as u8;
-                    let entry = Unit {
-                        base: unit.base,
-                        size: unit.size,
-                        segment: unit.segment,
-                        include_all: unit.include_all,
-                        domain: None,
-                    };
-                    keep(&mut plan.units, entry, table, "remapping units")?;
-                    for scope in unit.scopes() {
-                        let scope = scope?;
-                        let entry = OwnedScope { owner, scope };
-                        keep(&mut plan.unit_scopes, entry, table, "device scopes")?;
-                    }
-                }
-                Remapping::Rmrr(region) => {
-                    let owner = plan.reserved.len() as u8;
-                    let entry = ReservedRegion {
-                        segment: region.segment,
-                        base: region.base,
-                        limit: region.limit,
-                    };
-                    keep(&mut plan.reserved, entry, table, "reserved regions")?;
-                    for scope in region.scopes() {
-                        let scope = scope?;
-                        let entry = OwnedScope { owner, scope };
-                        keep(&mut plan.reserved_scopes, entry, table, "device scopes")?;
-                    }
-                }
-                Remapping::Rhsa(domain) => keep(&mut domains, domain, table, "domains")?,
-                Remapping::Atsr(_) | Remapping::Other { .. } => {}
-            }
-        }
-        for unit in &mut plan.units {
-            unit.domain = domains
-                .iter()
-                .find(|domain| domain.base == unit.base)
-                .map(|domain| domain.domain);
-        }
-        Ok(plan)
-    }
-}
-
 impl InterruptPlan {
     /// Reads a MADT. Processors that cannot be started are left out, and the second of two
     /// entries for one processor, which firmware may give in both forms.
@@ -304,6 +212,35 @@ impl InterruptPlan {
                 }
                 MadtEntry::LocalApicAddress(address) => plan.local_apic_address = address,
                 MadtEntry::Other { .. } => {}
+            }
+        }
+        Ok(plan)
+    }
+}
+
+impl ProximityPlan {
+    /// Reads a SRAT. Entries that firmware marks as not counting are left out.
+    ///
+    /// # Errors
+    /// The table breaks a rule, or says more than is kept.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, TableError> {
+        let table = Signature::SRAT;
+        let mut plan = Self::default();
+        for entry in Srat::parse(bytes)?.entries() {
+            match entry? {
+                Affinity::Processor(one) if one.enabled => {
+                    let entry = (one.apic_id, one.domain);
+                    keep(&mut plan.processors, entry, table, "processors")?;
+                }
+                Affinity::Memory(range) if range.flags.contains(MemoryAffinityFlags::ENABLED) => {
+                    keep(&mut plan.memory, range, table, "memory ranges")?;
+                }
+                Affinity::Initiator(device) if device.enabled => {
+                    if let DeviceHandle::Pci(at) = device.device {
+                        keep(&mut plan.devices, (at, device.domain), table, "devices")?;
+                    }
+                }
+                _ => {}
             }
         }
         Ok(plan)

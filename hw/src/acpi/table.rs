@@ -2,6 +2,7 @@
 //! records within a table, and errors (ACPI 6.5, 5.2.6).
 
 use core::fmt;
+use core::iter::FusedIterator;
 use core::marker::PhantomData;
 
 use thiserror::Error;
@@ -21,6 +22,12 @@ impl Signature {
     pub const APIC: Self = Self(*b"APIC");
     /// High precision event timer.
     pub const HPET: Self = Self(*b"HPET");
+    /// DMA remapping units of AMD.
+    pub const IVRS: Self = Self(*b"IVRS");
+    /// Which processor, memory or device is near which.
+    pub const SRAT: Self = Self(*b"SRAT");
+    /// Distances between what is near each other.
+    pub const SLIT: Self = Self(*b"SLIT");
     /// List of tables, 32-bit addresses.
     pub const RSDT: Self = Self(*b"RSDT");
     /// List of tables, 64-bit addresses.
@@ -248,6 +255,12 @@ pub(super) struct Span<'a> {
 }
 
 impl<'a> Span<'a> {
+    /// The error that a field of it has a value that makes no sense.
+    pub fn bad(&self, field: &'static str, value: impl Into<u64>) -> TableError {
+        let value = value.into();
+        self.error(Rule::BadValue { field, value })
+    }
+
     /// An error about this part.
     pub fn error(&self, rule: Rule) -> TableError {
         TableError {
@@ -279,27 +292,36 @@ impl<'a> Span<'a> {
     }
 }
 
-/// What heads each record of a list: it says how long the record is.
+/// A record of a table: where it is, and what it says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Record<T> {
+    /// Bytes from the table's start.
+    pub offset: u32,
+    /// Bytes that it takes, as it says.
+    pub length: u32,
+    /// Its type, as it says.
+    pub kind: u16,
+    /// What it says.
+    pub body: T,
+}
+
+/// What heads each record of a list: it says which kind the record is of, and how long it is.
 pub(super) trait RecordHead: FromBytes + KnownLayout + Immutable + Unaligned {
-    /// Bytes of the record, head included, as it says.
-    fn length(&self) -> usize;
+    /// The type, as the record says.
+    fn kind(&self) -> u16;
+    /// Bytes of the record, head included, as it says. `whole` begins with the record and goes
+    /// on to the end of the list.
+    fn length(&self, whole: &[u8]) -> Result<usize, Rule>;
 }
 
 /// Cuts a part of a table into records; ends after the first that cannot be cut.
 #[derive(Clone, Debug)]
-pub(super) struct Records<'a, H> {
+struct Cutter<'a, H> {
     rest: Span<'a>,
     head: PhantomData<H>,
 }
 
-impl<'a, H: RecordHead> Records<'a, H> {
-    pub fn new(span: Span<'a>) -> Self {
-        Self {
-            rest: span,
-            head: PhantomData,
-        }
-    }
-
+impl<'a, H: RecordHead> Cutter<'a, H> {
     fn cut(&mut self) -> Result<(&'a H, Span<'a>), TableError> {
         // Whatever happens, the next call must see fewer bytes.
         let whole = Span {
@@ -313,7 +335,7 @@ impl<'a, H: RecordHead> Records<'a, H> {
             })
         };
         let (head, _) = H::ref_from_prefix(whole.bytes).map_err(|_| beyond(size_of::<H>()))?;
-        let length = head.length();
+        let length = head.length(whole.bytes).map_err(|rule| whole.error(rule))?;
         if length < size_of::<H>() {
             return Err(whole.error(Rule::RecordTooShort {
                 length: as_u32(length),
@@ -333,7 +355,7 @@ impl<'a, H: RecordHead> Records<'a, H> {
     }
 }
 
-impl<'a, H: RecordHead + 'a> Iterator for Records<'a, H> {
+impl<'a, H: RecordHead + 'a> Iterator for Cutter<'a, H> {
     type Item = Result<(&'a H, Span<'a>), TableError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -344,11 +366,63 @@ impl<'a, H: RecordHead + 'a> Iterator for Records<'a, H> {
     }
 }
 
+/// The records of a list, each read by `read`. A record that `read` refuses is an error and passed
+/// over; one that cannot be cut is the last.
+pub(super) fn records<'a, H: RecordHead + 'a, T>(
+    list: Span<'a>,
+    read: impl Fn(&'a H, Span<'a>) -> Result<T, TableError> + 'a,
+) -> impl FusedIterator<Item = Result<Record<T>, TableError>> + 'a {
+    let cutter = Cutter::<H> {
+        rest: list,
+        head: PhantomData,
+    };
+    cutter
+        .map(move |cut| {
+            let (head, span) = cut?;
+            Ok(Record {
+                offset: as_u32(span.offset),
+                length: as_u32(span.bytes.len()),
+                kind: head.kind(),
+                body: read(head, span)?,
+            })
+        })
+        .fuse()
+}
+
+/// What a record says, without where it is.
+pub(super) fn body<T>(record: Result<Record<T>, TableError>) -> Result<T, TableError> {
+    record.map(|record| record.body)
+}
+
+/// Implements [`RecordHead`] for a structure with the fields `kind` and `length`.
+macro_rules! record_head {
+    ($name:ident) => {
+        impl RecordHead for $name {
+            fn kind(&self) -> u16 {
+                self.kind.into()
+            }
+            fn length(&self, _: &[u8]) -> Result<usize, Rule> {
+                Ok(usize::from(u16::from(self.length)))
+            }
+        }
+    };
+}
+pub(super) use record_head;
+
 /// Sum of all bytes modulo 256: zero if a checksum among them is right.
 pub(super) fn sum(bytes: &[u8]) -> u8 {
     bytes
         .iter()
         .fold(0, |sum: u8, byte| sum.wrapping_add(*byte))
+}
+
+/// The text that `bytes` are, or the first of them that is no visible ASCII character.
+pub(super) fn ascii(bytes: &[u8]) -> Result<&str, u8> {
+    match bytes.iter().find(|byte| !byte.is_ascii_graphic()) {
+        Some(odd) => Err(*odd),
+        // What is all ASCII is valid UTF-8.
+        None => Ok(core::str::from_utf8(bytes).unwrap_or_default()),
+    }
 }
 
 pub(super) fn truncated(
@@ -368,6 +442,6 @@ pub(super) fn truncated(
 }
 
 /// A size for an error message; what does not fit is shown as the largest.
-fn as_u32(bytes: usize) -> u32 {
+pub(super) fn as_u32(bytes: usize) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX)
 }

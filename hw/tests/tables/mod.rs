@@ -1,6 +1,16 @@
 //! ACPI tables built byte by byte, from the specifications and not from
-//! `hw::acpi`'s structures, for `acpi.rs` and `acpi_hostile.rs`.
-#![allow(dead_code, reason = "each test binary uses its own part")]
+//! `hw::acpi`'s structures, for the tests of ACPI and for `fuzz`. Of AMD's: `amd`.
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "each test binary uses its own part"
+)]
+
+mod amd;
+mod proximity;
+
+pub use amd::*;
+pub use proximity::*;
 
 /// Makes the bytes add up to zero by changing byte `at`.
 pub fn seal(bytes: &mut [u8], at: usize) {
@@ -72,10 +82,16 @@ pub fn dmar(flags: u8, structures: &[Vec<u8>]) -> Vec<u8> {
     table(b"DMAR", &body)
 }
 
+/// A structure with a flag byte, a segment and scopes: ATSR, SATC, SIDP.
+pub fn listing(kind: u16, flags: u8, segment: u16, scopes: &[Vec<u8>]) -> Vec<u8> {
+    let mut rest = vec![flags, 0];
+    rest.extend(segment.to_le_bytes());
+    rest.extend(scopes.concat());
+    remapping(kind, &rest)
+}
+
 /// A DMAR with one of everything.
 pub fn full_dmar() -> Vec<u8> {
-    let mut atsr = vec![0, 0, 0, 0];
-    atsr.extend(scope(2, 0, 0, &[(0x1c, 0)]));
     let mut rhsa = vec![0; 4];
     rhsa.extend(0xfed9_1000u64.to_le_bytes());
     rhsa.extend(3u32.to_le_bytes());
@@ -91,12 +107,16 @@ pub fn full_dmar() -> Vec<u8> {
                 &[
                     scope(3, 2, 0xf0, &[(0x1f, 0)]),
                     scope(4, 0, 0, &[(0x1f, 7)]),
+                    scope(5, 1, 0, &[(0x15, 0)]),
                 ],
             ),
             rmrr(0x7a00_0000, 0x7a0f_ffff, &[scope(1, 0, 0, &[(0x14, 0)])]),
-            remapping(2, &atsr),
+            listing(2, 0, 0, &[scope(2, 0, 0, &[(0x1c, 0)])]),
             remapping(3, &rhsa),
             remapping(4, b"\0\0\0\x01\\_SB.X\0"),
+            listing(5, 1, 0, &[scope(1, 0, 0, &[(2, 0)])]),
+            listing(6, 0, 0, &[scope(1, 0, 0, &[(2, 0)])]),
+            remapping(9, &[1, 2, 3, 4]),
         ],
     )
 }
