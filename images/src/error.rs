@@ -32,6 +32,9 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// QEMU's monitor could not be reached.
+    #[error(transparent)]
+    Qmp(#[from] crate::qmp::QmpError),
     /// A program that the tool needs did not succeed; it has said why.
     #[error("{program} did not succeed ({status})")]
     Command {

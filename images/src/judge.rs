@@ -5,6 +5,7 @@
 
 use crate::description::demand::{Expect, ExpectedCheck, ExpectedMetric, ExpectedResult};
 use crate::description::{Description, ROOT};
+use crate::host::Done;
 use crate::transcript::{Departure, Event, Transcript, When};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -116,6 +117,7 @@ pub fn judge(
     digests: &Digests,
     ending: &Ending,
     took: Duration,
+    done: &[Done],
     earlier: &Metrics,
 ) -> Verdict {
     let mut checks = said(description, transcript);
@@ -133,6 +135,7 @@ pub fn judge(
         departures(description, transcript, &mut checks);
         figures(transcript, &mut checks);
     }
+    steps(description, done, &mut checks);
     if !transcript.errors.is_empty() {
         let words: Vec<String> = transcript.errors.iter().map(ToString::to_string).collect();
         checks.push(host("protocol", false, words.join("; ")));
@@ -401,6 +404,24 @@ fn end(description: &Description, transcript: &Transcript, ending: &Ending) -> C
             host("end", false, "the machine stopped, and should not")
         }
         (None, Ending::Exited) => host("end", false, "the machine stopped without @end"),
+    }
+}
+
+/// What the host did: a check a step, right if it was right each time.
+fn steps(description: &Description, done: &[Done], checks: &mut Vec<Check>) {
+    for (number, step) in description.steps.iter().enumerate() {
+        let (pd, mark) = (&step.pd.value, &step.mark.value);
+        let mut times = done.iter().filter(|done| done.step == number);
+        let wrong = times.clone().find(|done| !done.ok);
+        let count = times.clone().count();
+        let detail = match wrong.or(times.next_back()) {
+            Some(done) if count > 1 => format!("{} ({count} times)", done.detail),
+            Some(done) => done.detail.clone(),
+            None => NEVER_SAID.into(),
+        };
+        let ok = count > 0 && wrong.is_none();
+        let name = format!("step-{}.{pd}.{mark}", number + 1);
+        checks.push(host(&name, ok, detail));
     }
 }
 

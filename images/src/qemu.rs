@@ -9,6 +9,7 @@ use crate::description::machine::Machine;
 use crate::description::{Description, placeholders};
 use crate::disk::Image;
 use crate::error::Error;
+use crate::host::{self, Done, Host};
 use crate::judge::{Ending, is_settled};
 use crate::kernel::BuiltKernel;
 use crate::transcript::{Line, Transcript};
@@ -39,6 +40,8 @@ pub struct Run {
     pub took: Duration,
     /// QEMU's own words.
     pub stderr: String,
+    /// What came of the host's steps.
+    pub done: Vec<Done>,
 }
 
 /// QEMU's arguments for a machine with this kernel, image and disks.
@@ -184,12 +187,14 @@ pub fn run(
     bootable: &Bootable,
     on_line: &mut dyn FnMut(&Line),
 ) -> Result<Run, Error> {
-    let arguments = arguments(
+    let mut arguments = arguments(
         &description.machine,
         &bootable.kernel,
         &bootable.image,
         &bootable.disks,
     );
+    let socket = host::socket(&description.steps).map_err(Error::spawn(PROGRAM))?;
+    arguments.extend(socket.iter().flat_map(|socket| socket.arguments()));
     let start = Instant::now();
     let mut child = Owned(
         Command::new(PROGRAM)
@@ -213,7 +218,17 @@ pub fn run(
         })
     });
     let mut transcript = Transcript::default();
-    let ending = follow(description, &lines, start, &mut transcript, on_line);
+    let mut host = Host::new(&description.steps, socket, || {
+        matches!(child.0.try_wait(), Ok(Some(_)))
+    })?;
+    let ending = follow(
+        description,
+        &lines,
+        start,
+        &mut transcript,
+        &mut host,
+        on_line,
+    );
     let took = start.elapsed();
     let status = match ending {
         Ending::Exited => child.0.wait().ok(),
@@ -229,6 +244,7 @@ pub fn run(
         ending,
         took,
         stderr,
+        done: host.into_done(),
     })
 }
 
@@ -251,6 +267,7 @@ fn follow(
     lines: &Receiver<(Duration, String)>,
     start: Instant,
     transcript: &mut Transcript,
+    host: &mut Host<'_>,
     on_line: &mut dyn FnMut(&Line),
 ) -> Ending {
     let mut deadline = start + description.machine.timeout;
@@ -262,6 +279,7 @@ fn follow(
                 if let Some(line) = transcript.push(at, &text) {
                     on_line(line);
                 }
+                host.follow(transcript);
                 if !over && transcript.ended() {
                     over = true;
                     deadline = deadline.min(Instant::now() + POWER_OFF);
@@ -376,6 +394,7 @@ mod tests {
             &receiver,
             Instant::now(),
             &mut transcript,
+            &mut Host::default(),
             &mut |_| (),
         );
         drop(kept);

@@ -5,6 +5,7 @@
 //! says truly which PD speaks. Text that begins with `@` is for the judge
 //! (docs/architecture.md, "Text"). `judge` makes a verdict of it.
 
+use crate::topology::Listed;
 use std::time::Duration;
 
 /// Longest line that is kept; a guest can print without end.
@@ -59,6 +60,14 @@ pub enum Event {
         /// How it ended.
         how: Departure,
     },
+    /// `@mark <name>`: the PD has come to a point where the host may have something to do.
+    Mark {
+        /// Its name.
+        name: String,
+    },
+    /// `@function <bdf> <vvvv:dddd> class=<cccccc> buses=<ss-ss|-> bars=<...|->`: a function, as a client lists it
+    /// that may look.
+    Function(Listed),
     /// `@figure before|after.<server>.<name> <number>`: a resource in use.
     Figure {
         /// When it was read.
@@ -245,6 +254,8 @@ fn event(pd: Option<&str>, body: &str) -> Result<(String, Event), &'static str> 
             .map(|tsc_mhz| Event::Booted { tsc_mhz }),
         "held" => held(rest),
         "gone" => gone(rest),
+        "mark" => one(rest).map(|name| Event::Mark { name }),
+        "function" => function(rest),
         "figure" => figure(rest),
         "end" => passed(rest).map(|(passed, detail)| Event::End { passed, detail }),
         _ => return Err("a line for the judge with an unknown keyword"),
@@ -338,6 +349,32 @@ fn held(text: &str) -> Option<Event> {
     }))
 }
 
+fn function(text: &str) -> Option<Event> {
+    let words: Vec<&str> = text.split(' ').collect();
+    let [address, ids, class, buses, bars] = words.as_slice() else {
+        return None;
+    };
+    let hex = |text| u8::from_str_radix(text, 16).ok();
+    let buses = match buses.strip_prefix("buses=")? {
+        "-" => None,
+        range => {
+            let (secondary, subordinate) = range.split_once('-')?;
+            Some((hex(secondary)?, hex(subordinate)?))
+        }
+    };
+    let bars = match bars.strip_prefix("bars=")? {
+        "-" => Vec::new(),
+        list => list.split(',').map(bar).collect::<Option<_>>()?,
+    };
+    Some(Event::Function(Listed {
+        address: (*address).to_owned(),
+        ids: (*ids).to_owned(),
+        class: class.strip_prefix("class=")?.to_owned(),
+        buses,
+        bars,
+    }))
+}
+
 fn bar(text: &str) -> Option<Bar> {
     let parts: Vec<&str> = text.split(':').collect();
     let [index, kind, base, bytes] = parts.as_slice() else {
@@ -380,9 +417,11 @@ mod tests {
             root| @gone intruder fault page at=0x0\r\n\
             root| @figure before.iommu.frames 12\r\n\
             root| @figure after.iommu.frames 12\r\n\
-            root| @end pass\r\n";
+            root| @end pass\r\n\
+            looker| @mark listed\r\n\
+            looker| @function 0000:00:1c.0 1b36:000c class=060400 buses=01-0f bars=0:mem32:0xfebd4000:0x1000\r\n";
         let found = events(text);
-        assert_eq!(found.len(), 11);
+        assert_eq!(found.len(), 13);
         assert_eq!(found[0].1, Event::Booted { tsc_mhz: 2400 });
         assert_eq!(
             found[2],
@@ -438,6 +477,10 @@ mod tests {
             "root| @held a b c class=1 bars=0:mem vectors=-",
             "root| @booted",
             "root| @end",
+            "a| @mark",
+            "a| @mark two words",
+            "a| @function 0000:00:03.0 1234:11e8 class=00ff00 bars=-",
+            "a| @function 0000:00:03.0 1234:11e8 class=00ff00 buses=1 bars=-",
         ] {
             let transcript = Transcript::from_text(line);
             assert_eq!(transcript.errors.len(), 1, "{line}");

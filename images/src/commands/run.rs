@@ -101,6 +101,7 @@ impl Judged {
             &digests,
             &run.ending,
             run.took,
+            &run.done,
             earlier,
         );
         let files = report::write(

@@ -7,6 +7,7 @@ use super::demand::Expect;
 use super::diagnostic::Findings;
 use super::machine::QemuItem;
 use super::rule::Rule;
+use super::section::Placed;
 use super::section::{list, nearest};
 use super::values::bytes;
 use hw::Sbdf;
@@ -233,6 +234,23 @@ fn slots(parts: &Parts, findings: &mut Findings) {
     }
 }
 
+/// Notes a PD that does not exist.
+fn known_client(pd: &Placed<String>, known: &[&str], findings: &mut Findings) {
+    if known.contains(&pd.value.as_str()) {
+        return;
+    }
+    let help = match nearest(&pd.value, known) {
+        Some(known) => format!("did you mean \"{known}\"?"),
+        None => format!("those that can be expected of are {}", list(known)),
+    };
+    findings.add_with_help(
+        Rule::UnknownClient,
+        pd.span.clone(),
+        format!("there is no client `{}`", pd.value),
+        help,
+    );
+}
+
 fn expectations(parts: &Parts, findings: &mut Findings) {
     let mut known: Vec<&str> = parts
         .clients
@@ -240,24 +258,16 @@ fn expectations(parts: &Parts, findings: &mut Findings) {
         .map(|client| client.model.name.as_str())
         .collect();
     known.push(ROOT);
+    for step in &parts.steps {
+        known_client(&step.pd, &known, findings);
+    }
     let mut seen = Vec::new();
     for expect in &parts.expects {
         let Expect::Check(expect) = expect else {
             continue;
         };
         let pd = expect.pd.value.as_str();
-        if !known.contains(&pd) {
-            let help = match nearest(pd, &known) {
-                Some(known) => format!("did you mean \"{known}\"?"),
-                None => format!("those that can be expected of are {}", list(&known)),
-            };
-            findings.add_with_help(
-                Rule::UnknownClient,
-                expect.pd.span.clone(),
-                format!("there is no client `{pd}`"),
-                help,
-            );
-        }
+        known_client(&expect.pd, &known, findings);
         let key = (pd, expect.check.value.as_str());
         if seen.contains(&key) {
             findings.add(

@@ -15,6 +15,7 @@ mod diagnostic;
 pub mod machine;
 mod rule;
 mod section;
+pub mod step;
 mod system;
 mod values;
 
@@ -30,6 +31,7 @@ use self::demand::{Expect, Scenario};
 use self::diagnostic::Findings;
 use self::machine::{Content, Machine};
 use self::section::Section;
+use self::step::Step;
 use self::system::SystemSection;
 use crate::kernel::KernelSpec;
 use ::system::model::{self, MAX_CLIENTS};
@@ -50,6 +52,8 @@ pub struct Description {
     pub kernel: Kernel,
     /// What a run has to show.
     pub expects: Vec<Expect>,
+    /// What the host does while it runs.
+    pub steps: Vec<Step>,
     /// Is it one of the scenarios of `./x test`?
     pub scenario: Option<Scenario>,
     /// Sentences about the clients, in their order.
@@ -75,6 +79,7 @@ struct Parts {
     system: SystemSection,
     clients: Vec<Client>,
     expects: Vec<Expect>,
+    steps: Vec<Step>,
 }
 
 /// Why a file gives no description.
@@ -184,6 +189,7 @@ fn read_table(
         );
     }
     let expects = section.tables("expect", "[[expect]]", demand::read_expect);
+    let steps = section.tables("step", "[[step]]", step::read);
     let scenario = section.table("scenario", "[scenario]", demand::read_scenario);
     section.finish();
 
@@ -199,6 +205,7 @@ fn read_table(
             .filter_map(|(_, client)| client)
             .collect(),
         expects: expects.into_iter().flatten().collect(),
+        steps: steps.into_iter().flatten().collect(),
     };
     cross::check(&parts, programs, findings);
     assemble(
@@ -233,6 +240,7 @@ fn assemble(
         machine: parts.machine,
         kernel,
         expects: parts.expects,
+        steps: parts.steps,
         scenario,
         client_abouts,
         system: model::System {

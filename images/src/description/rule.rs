@@ -77,6 +77,7 @@ rules! {
     NoSuchCore "E030" "no-such-core" "A client runs on a core that the machine has.";
     NeverEnds "E031" "never-ends" "A system that ends when its clients have finished has a client that finishes.";
     BadOption "E032" "bad-option" "Options that exclude each other are not combined.";
+    BadStep "E034" "bad-step" "A step has either a command for QEMU, in JSON with `execute`, or something to compare.";
     UnusedDisk "W001" "unused-disk" "A disk is the drive of a device of the machine.";
     AbsentDevice "W002" "absent-device" "A device granted by its address on bus 0 is one of the machine's devices.";
 }

@@ -57,6 +57,7 @@ fn verdict_on(system: &str, text: &str, ending: Ending) -> Verdict {
         &digests,
         &ending,
         Duration::from_millis(20),
+        &[],
         &Metrics::new(),
     )
 }
@@ -209,6 +210,7 @@ fn the_best_of_several_runs_counts() {
             &digests,
             &Ending::Exited,
             Duration::ZERO,
+            &[],
             earlier,
         )
     };
@@ -246,4 +248,41 @@ fn a_system_can_be_expected_to_hang_or_crash() {
     );
     let unbooted = short.replace("root| @booted tsc_mhz=1000\n", "");
     assert_eq!(outcome(&unbooted, Ending::TimedOut), Outcome::Fail);
+}
+
+#[test]
+fn a_step_is_right_if_it_was_so_each_time() {
+    let steps = "[[step]]\npd = \"blk\"\nmark = \"in\"\nqmp = '{\"execute\": \"stop\"}'\n\
+                 [[step]]\npd = \"blk\"\nmark = \"out\"\ncompare = \"pci\"\n";
+    let system = description(&format!("{SYSTEM}\n{steps}"));
+    let digests = Digests::from([("disk".to_owned(), "abc".to_owned())]);
+    let done = |step, ok| Done {
+        step,
+        ok,
+        detail: format!("{step} {ok}"),
+    };
+    let failures = |done: &[Done]| -> Vec<String> {
+        let verdict = judge(
+            &system,
+            &Transcript::from_text(GOOD),
+            &digests,
+            &Ending::Exited,
+            Duration::ZERO,
+            done,
+            &Metrics::new(),
+        );
+        let name = |check: &Check| format!("{}: {}", check.name, check.detail);
+        verdict.failures().map(name).collect()
+    };
+    assert_eq!(
+        failures(&[done(0, true), done(1, true)]),
+        Vec::<String>::new()
+    );
+    assert_eq!(
+        failures(&[done(0, true), done(0, false), done(0, true)]),
+        [
+            "host.step-1.blk.in: 0 false (3 times)",
+            "host.step-2.blk.out: expected, and never said",
+        ]
+    );
 }

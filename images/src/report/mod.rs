@@ -152,6 +152,7 @@ mod tests {
             ending: Ending::Exited,
             took: Duration::ZERO,
             stderr: "warning: x\n".into(),
+            done: Vec::new(),
         };
         assert_eq!(
             log(&run),
