@@ -21,6 +21,7 @@ mod voice;
 use alloc::format;
 use alloc::string::String;
 use core::convert::Infallible;
+use core::fmt;
 
 use ipc_proto::log::LogRing;
 use ipc_proto::supervisor;
@@ -34,7 +35,8 @@ use sel4::bootinfo::slot as boot_slot;
 use sel4::irq::Vector;
 use sel4::tcb::Then;
 use sel4::{
-    BootInfo, Endpoint, IoPort, IoPortControl, Notification, ObjectType, Rights, Tcb, VSpace,
+    ABI, BootInfo, Endpoint, IoPort, IoPortControl, IrqControl, KERNEL_VERSION, Notification,
+    ObjectType, Rights, Tcb, Untyped, VSpace,
 };
 use sel4_glue::Port;
 use sel4_glue::root::{self, Arrival, Desk, Heap, Space};
@@ -69,18 +71,25 @@ fn size_of(kind: Object) -> u8 {
 }
 
 fn main(frame: &'static [u8]) -> ! {
-    let mut voice = Voice::default();
     let boot = match sel4::parse_bootinfo(frame) {
         Ok(boot) => boot,
         Err(error) => {
-            // Nothing that it says can be used, not even for a serial line; 5.0.0's ports are worth a try.
-            Serial::use_ports(boot_slot::IO_PORTS);
-            say!(voice, "@end fail {error}");
-            hands::exit(IoPort::at(boot_slot::IO_PORTS), false);
-            stop()
+            let cores = sel4::config::MAX_NUM_NODES;
+            wrong_kernel(format_args!(
+                "{error} It was built for seL4 {KERNEL_VERSION} (ABI family {ABI}) for {cores} core(s)"
+            ))
         }
     };
     root::use_ipc_buffer(&boot);
+    let irq = IrqControl::at(boot_slot::IRQ_CONTROL);
+    let (untyped, empty) = (
+        Untyped::at(boot.untyped.start),
+        own(boot.empty.start as u32),
+    );
+    if let Err(mismatch) = sel4::check_kernel(irq, untyped, empty) {
+        wrong_kernel(format_args!("{mismatch}"))
+    }
+    let mut voice = Voice::default();
     let mut exit = IoPort::at(0);
     match run(frame, &boot, &mut exit) {
         Ok(never) => match never {},
@@ -90,6 +99,12 @@ fn main(frame: &'static [u8]) -> ! {
             stop()
         }
     }
+}
+
+/// Says what is wrong, and stops: the machine's way out is not known when the kernel is not.
+fn wrong_kernel(what: fmt::Arguments<'_>) -> ! {
+    voice::last_words(format_args!("@end fail {what}"));
+    stop()
 }
 
 /// Nothing more to do, ever.

@@ -1,12 +1,13 @@
 //! What the root task says: on the serial line itself until the console service
 //! runs, then through a log ring like every PD; in a panic on the serial line again.
+//! [`last_words`] are for a kernel that it was not built for.
 
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use ipc_proto::console;
 use ipc_proto::log::{Line, LogRing};
-use sel4::{IoPort, Notification};
+use sel4::{EmergencySerial, IoPort, Notification};
 use sel4_glue::Port;
 
 /// First I/O port of the serial line (16550).
@@ -52,6 +53,14 @@ impl Write for Serial {
             ports.out8(COM1, byte).map_err(|_| fmt::Error)?;
         }
         Ok(())
+    }
+}
+
+/// Says a line when the kernel is not the one that this program was built for, which closes every
+/// other way. No way, no words.
+pub fn last_words(text: fmt::Arguments<'_>) {
+    if let Some(mut serial) = EmergencySerial::find() {
+        let _ = writeln!(serial, "root| {text}");
     }
 }
 
