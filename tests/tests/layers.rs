@@ -1,5 +1,5 @@
 //! The layers of docs/architecture.md, as what must be absent: which package
-//! never knows which other, and where `unsafe` never stands.
+//! never knows which other, where `unsafe` never stands, and who never asks for the kernel's version.
 //!
 //! Dependencies for tests and for building do not count: they are in no image.
 
@@ -271,6 +271,83 @@ fn unsafe_stands_under_sel4_only() {
             assert_eq!(found, [0; 0], "{shown}: `unsafe` in these lines");
         }
     }
+}
+
+/// What differs between kernels is in one folder of the bindings; the generator says which family a
+/// kernel is of, and the build script tells the compiler.
+#[test]
+fn one_module_knows_the_kernels_apart() {
+    let tree = tree();
+    let allowed = ["sel4/sys/src/abi", "sel4/sys/build.rs", "sel4/gen"].map(|path| {
+        let path = tree.root.join(path);
+        assert!(path.exists(), "no {}", path.display());
+        path
+    });
+    let mut found = BTreeSet::new();
+    for package in tree.packages.values() {
+        for path in sources(&package.folder) {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let lines = family_lines(text.parse().unwrap());
+            let allowed = allowed.iter().position(|allowed| path.starts_with(allowed));
+            match allowed {
+                Some(place) if !lines.is_empty() => {
+                    found.insert(place);
+                }
+                Some(_) => {}
+                None => {
+                    let shown = path.strip_prefix(&tree.root).unwrap().display();
+                    assert_eq!(lines, [0; 0], "{shown}: asks for the kernel's version");
+                }
+            }
+        }
+    }
+    assert_eq!(found.len(), allowed.len(), "the search found too little");
+}
+
+/// Families of kernels. In one text, so that the search does not find itself.
+const FAMILIES: &str = "v5 modern";
+
+/// Lines that ask for a family of kernels: by the `cfg` of the bindings, or by a family's name. Texts of
+/// whole sentences and comments do not count.
+fn family_lines(tokens: TokenStream) -> Vec<usize> {
+    let mut lines = Vec::new();
+    for token in tokens {
+        let asks = match &token {
+            TokenTree::Ident(word) => *word == "sel4_abi",
+            TokenTree::Literal(literal) => {
+                let text = literal.to_string();
+                let mut names = FAMILIES.split(' ').map(|name| format!("{name:?}"));
+                names.any(|name| text == name)
+            }
+            TokenTree::Group(group) => {
+                lines.extend(family_lines(group.stream()));
+                false
+            }
+            TokenTree::Punct(_) => false,
+        };
+        if asks {
+            lines.push(token.span().start().line);
+        }
+    }
+    lines
+}
+
+#[test]
+fn the_search_for_families_finds_them() {
+    let lines = |text: &str| family_lines(text.parse().unwrap());
+    assert_eq!(
+        lines("mod m {\n#[cfg(not(sel4_abi = \"v5\"))]\nfn f() {} }"),
+        [2, 2]
+    );
+    assert_eq!(
+        lines("fn f() -> bool {\n\n cfg!(sel4_abi = \"modern\") }"),
+        [3, 3]
+    );
+    assert_eq!(lines("fn f() { match ABI { \"v5\" => 1, _ => 2 } }"), [1]);
+    assert_eq!(
+        lines("// sel4_abi\n/// of \"v5\"\nfn f() { \"a modern kernel\" }"),
+        [0; 0]
+    );
 }
 
 /// The Rust files of a package; packages within it are others' business.

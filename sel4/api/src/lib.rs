@@ -53,10 +53,6 @@ pub use sel4_sys::syscall::{debug_put_char, yield_now};
 /// Whether [`debug_put_char`] prints: only kernels with the debug console do.
 pub const HAS_DEBUG_CONSOLE: bool = sel4_sys::constants::syscall::opt::DEBUG_PUT_CHAR.is_some();
 
-/// Whether mapping a frame at an occupied address silently replaces what is there.
-/// Otherwise the kernel answers [`Error::DeleteFirst`]. Code that must be right on both keeps count itself.
-pub const MAP_OVERWRITES: bool = sel4_sys::abi::MAP_OVERWRITES;
-
 /// Parses the boot information in the layout of the kernel this is built for.
 ///
 /// `bytes` is the frame the kernel passes to the root task, [`bootinfo::FRAME_BYTES`] long.

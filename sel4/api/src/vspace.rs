@@ -35,10 +35,11 @@ impl Frame {
     /// `..RemapPTE` of `src/arch/x86/kernel/vspace.c` flush page tables only).
     ///
     /// # Errors
-    /// `FailedLookup` if a page table is missing (map one and try again), `DeleteFirst` if the address is
-    /// occupied (see [`crate::MAP_OVERWRITES`]), `AlignmentError`, `InvalidCapability` if the frame is mapped
-    /// in another address space or the VSpace has no ASID, `InvalidArgument` if it is mapped elsewhere in
-    /// this one or the address is not the user's.
+    /// `FailedLookup` if a page table is missing (map one and try again), `AlignmentError`,
+    /// `InvalidCapability` if the frame is mapped in another address space or the VSpace has no ASID,
+    /// `InvalidArgument` if it is mapped elsewhere in this one or the address is not the user's. An address
+    /// that is occupied is no error to rely on: 5.0.0 answers `DeleteFirst`, later kernels replace what is
+    /// there without a word. Who maps keeps count itself.
     #[inline]
     pub fn map(self, vspace: VSpace, address: Word, rights: Rights, caching: Caching) -> Result {
         let args = [address, rights.word(), caching as Word];

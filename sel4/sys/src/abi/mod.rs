@@ -18,8 +18,8 @@ use modern as backend;
 use v5 as backend;
 
 pub use backend::{
-    HUGE_PAGE, IO_PAGE_TABLE, MAP_OVERWRITES, USER_CONTEXT_WORDS, X86_IO_PAGE_TABLE_MAP,
-    X86_IO_PAGE_TABLE_UNMAP, X86_PAGE_MAP_IO,
+    HUGE_PAGE, IO_PAGE_TABLE, USER_CONTEXT_WORDS, X86_IO_PAGE_TABLE_MAP, X86_IO_PAGE_TABLE_UNMAP,
+    X86_PAGE_MAP_IO,
 };
 
 /// Bits of a badge that common code may use: what 5.0.0 has (later kernels have 64).

@@ -18,9 +18,6 @@ pub const X86_IO_PAGE_TABLE_UNMAP: Option<Word> = label::opt::X86_IO_PAGE_TABLE_
 /// Label of `X86_Page_MapIO`.
 pub const X86_PAGE_MAP_IO: Option<Word> = label::opt::X86_PAGE_MAP_IO;
 
-/// Whether mapping a frame at an occupied address replaces what is there. Here: silently.
-pub const MAP_OVERWRITES: bool = true;
-
 /// Registers of `TCB_{Read,Write}Registers`: 18 general ones, FS base and GS base.
 pub const USER_CONTEXT_WORDS: usize = 20;
 
@@ -101,4 +98,23 @@ pub fn set_priority(tcb: CPtr, authority: CPtr, priority: u8) -> Outcome {
 #[inline(always)]
 pub fn unmap_page(frame: CPtr) -> Outcome {
     invoke(frame, label::X86_PAGE_UNMAP, [], [])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{RIGHT_GRANT_REPLY, RIGHT_READ, RIGHT_WRITE};
+    use super::*;
+
+    #[test]
+    fn a_caller_gets_the_right_that_this_kernel_asks_for() {
+        assert_eq!(rights(RIGHT_WRITE | RIGHT_GRANT_REPLY), 1 | 8);
+        assert_eq!(rights(RIGHT_WRITE | RIGHT_READ), 3);
+        assert_eq!(rights(Word::MAX), 15);
+    }
+
+    #[test]
+    fn a_guard_is_where_this_kernel_reads_it() {
+        assert_eq!(guard(0, 52), 52);
+        assert_eq!(guard(5, 52), 5 << 6 | 52);
+    }
 }

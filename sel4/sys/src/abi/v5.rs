@@ -17,9 +17,6 @@ pub const X86_IO_PAGE_TABLE_UNMAP: Option<Word> = Some(label::X86_IO_PAGE_TABLE_
 /// Label of `X86_Page_MapIO`.
 pub const X86_PAGE_MAP_IO: Option<Word> = Some(label::X86_PAGE_MAP_IO);
 
-/// Whether mapping a frame at an occupied address replaces what is there. Here: `DeleteFirst`.
-pub const MAP_OVERWRITES: bool = false;
-
 /// Registers of `TCB_{Read,Write}Registers`: 18 general ones and the FS base.
 pub const USER_CONTEXT_WORDS: usize = 19;
 
@@ -103,5 +100,24 @@ pub fn unmap_page(frame: CPtr) -> Outcome {
     match invoke(frame, label::X86_PAGE_UNMAP, [], []) {
         Err(label::X86_PAGE_UNMAP) => Ok([0; 4]),
         outcome => outcome,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{RIGHT_GRANT_REPLY, RIGHT_READ, RIGHT_WRITE};
+    use super::*;
+
+    #[test]
+    fn a_caller_gets_the_right_that_this_kernel_asks_for() {
+        assert_eq!(rights(RIGHT_WRITE | RIGHT_GRANT_REPLY), 1 | 4);
+        assert_eq!(rights(RIGHT_WRITE | RIGHT_READ), 3);
+        assert_eq!(rights(Word::MAX), 7);
+    }
+
+    #[test]
+    fn a_guard_is_where_this_kernel_reads_it() {
+        assert_eq!(guard(0, 52), 1 << 31 | 52 << 2);
+        assert_eq!(guard(5, 52), 1 << 31 | 5 << 8 | 52 << 2);
     }
 }
