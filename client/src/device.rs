@@ -71,6 +71,11 @@ impl<'c, 'p, P: Platform> Device<'c, 'p, P> {
         }
     }
 
+    /// The connection it was taken through.
+    pub(crate) fn client(&self) -> &'c Client<'p, P> {
+        self.client
+    }
+
     /// The capability itself, as a stub.
     #[inline(always)]
     pub fn port(&self) -> pci::Stub<P::Port> {
@@ -267,7 +272,7 @@ impl<P: Platform> Drop for Device<'_, '_, P> {
     }
 }
 
-fn clear<P: Platform>(client: &Client<'_, P>, run: Run) {
+pub(crate) fn clear<P: Platform>(client: &Client<'_, P>, run: Run) {
     (run.first..run.first.saturating_add(run.count)).for_each(|slot| client.platform().clear(slot));
     client.window().give_back(run);
 }
@@ -331,7 +336,12 @@ pub struct Interrupts<'d, 'c, 'p, P: Platform> {
     run: Run,
 }
 
-impl<P: Platform> Interrupts<'_, '_, '_, P> {
+impl<'d, 'c, 'p, P: Platform> Interrupts<'d, 'c, 'p, P> {
+    /// Their device.
+    pub(crate) fn device(&self) -> &'d Device<'c, 'p, P> {
+        self.device
+    }
+
     /// First window slot of the interrupt handlers.
     pub fn first_slot(&self) -> u16 {
         self.run.first

@@ -23,22 +23,29 @@
 mod buffer;
 mod device;
 mod error;
+mod inspect;
 mod platform;
+mod query;
 pub mod report;
+mod share;
 mod window;
 
 pub use buffer::{Buffer, Fault};
 pub use device::{BarInfo, Device, Found, Interrupts, Registers};
 pub use error::Error;
 pub use hw::{Mmio, Sbdf};
+pub use inspect::{Administrator, Held, Inspector};
 pub use ipc_proto::{
-    ANY_IOVA, Access, BarKind, DeviceState, Mechanism, PagePreference, Properties, Refusal,
-    ResetKind, Rule, Switch, Width,
+    ANY_IOVA, Access, BarKind, CapabilityListKind, ConfigRight, ContextChoice, DeviceState,
+    EventKind, GroupTie, Mechanism, PagePreference, Properties, Refusal, ResetKind, Rule, Switch,
+    Width, WithheldCode,
 };
 pub use platform::{KernelError, Memory, Platform};
+pub use query::{CapabilityEntry, Event, Member, Place, ReservedRegion};
+pub use share::{Narrowed, Rights};
 pub use window::{Run, Window};
 
-use ipc_proto::{ContextChoice, iommu, pci, supervisor, timer};
+use ipc_proto::{iommu, pci, supervisor, timer};
 use system::info::ClientInfo;
 use system::layout::slot;
 
@@ -128,27 +135,14 @@ impl<'p, P: Platform> Client<'p, P> {
     /// The devices that the description grants this PD, over all shards.
     pub fn devices(&self) -> impl Iterator<Item = Result<Found, Error>> + '_ {
         self.info.pci.iter().flat_map(move |&(shard, ..)| {
-            let mut index = 0;
-            let mut over = false;
-            core::iter::from_fn(move || {
-                if over {
-                    return None;
-                }
-                match self.pci(shard).device_at(index) {
-                    Ok(row) => {
-                        index = index.saturating_add(1);
-                        Some(Ok(Found {
-                            device: row.device,
-                            ids: row.ids,
-                            class: row.class,
-                            state: row.state,
-                        }))
-                    }
-                    Err(refusal) => {
-                        over = true;
-                        (refusal.rule != Rule::EndOfList).then_some(Err(refusal.into()))
-                    }
-                }
+            query::list(move |index| {
+                let row = self.pci(shard).device_at(index)?;
+                Ok(Found {
+                    device: row.device,
+                    ids: row.ids,
+                    class: row.class,
+                    state: row.state,
+                })
             })
         })
     }

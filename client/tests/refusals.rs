@@ -101,6 +101,7 @@ fn info() -> ClientInfo {
     ClientInfo {
         inspect: false,
         admin: false,
+        clients: Default::default(),
         client: 0,
         window_bits: 4,
         untyped_bits: 0,

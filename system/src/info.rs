@@ -268,6 +268,8 @@ pub struct ClientInfo {
     pub inspect: bool,
     /// Has it capabilities to administer ([`crate::layout::slot::ADMIN_PCI`])?
     pub admin: bool,
+    /// Names of the clients, by client id; only when it may look.
+    pub clients: Vec<Name, MAX_CLIENTS>,
     /// Its arguments.
     pub args: String<MAX_ARGS>,
     /// Names of all PDs with their numbers (for test programs), only when `testing`.
@@ -276,6 +278,10 @@ pub struct ClientInfo {
 
 /// What each kind of PD gets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one of it in a PD, and nothing to allocate it from"
+)]
 pub enum Role {
     /// pci-server shard.
     Pci(PciInfo),
@@ -467,6 +473,7 @@ mod tests {
                 iommu: Some(0),
                 inspect: true,
                 admin: false,
+                clients: [text("net")].into_iter().collect(),
                 args: text::<MAX_ARGS>("--fast"),
                 pds: [(text("net"), 7)].into_iter().collect(),
             }),

@@ -259,6 +259,7 @@ impl Plan {
             iommu: pd.given.iommu.then_some(0),
             inspect: false,
             admin: false,
+            clients: heapless::Vec::new(),
             args: client.map(|client| client.args.clone()).unwrap_or_default(),
             pds,
         })
