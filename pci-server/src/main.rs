@@ -40,7 +40,7 @@ fn main(_argument: u64) -> ! {
         surroundings,
         pd.pci_info(),
         &pd.info().clients,
-        TABLES.take(),
+        TABLES.take().lend(),
     );
     shard.env_mut().end_start();
 

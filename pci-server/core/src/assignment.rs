@@ -3,6 +3,7 @@
 
 use ipc_proto::{ClientId, MAX_GENERATION, Properties};
 
+use crate::Index;
 use crate::interrupts::Setup;
 use crate::reset::{Failure, Kept, Step};
 
@@ -43,7 +44,7 @@ impl<T> Default for Assignment<T> {
 #[derive(Debug)]
 pub struct Hold<T> {
     /// Which device, by its place in the table.
-    pub device: u16,
+    pub device: Index,
     /// Who holds it.
     pub client: ClientId,
     /// What the assignment promises.

@@ -19,34 +19,34 @@ use ipc_proto::{DeviceState, Rule};
 use system::info::{ClientEntry, PciInfo};
 
 use crate::env::{BarMemory, Host};
-use crate::{Device, MAX_FUNCTIONS, Malformed, Withheld};
+use crate::table::Full;
+use crate::{Device, Malformed, Table, Withheld};
 use examine::{examine, glance};
 use overlap::{compare_bars, region};
 
-pub use overlap::BarOrder;
+pub use overlap::{BarKey, BarOrder};
 
-/// The devices of a shard in ascending order of addresses.
-pub type Devices = Vec<Device, MAX_FUNCTIONS>;
 /// Fills the device table; `order` is scratch space.
 pub fn fill<E: ConfigSpace + BarMemory + Host>(
     env: &mut E,
     info: &PciInfo,
     clients: &[ClientEntry],
-    devices: &mut Devices,
+    devices: &mut Table,
     order: &mut BarOrder,
 ) {
-    devices.clear();
     for window in &info.ecam {
         if let Some(buses) = BusRange::new(window.first_bus, window.last_bus) {
-            find(env, window.segment, buses, devices);
+            find(env, window.segment, buses, clients, devices);
         }
     }
-    // The description may list windows in any order.
-    devices.sort_unstable_by_key(|device| device.at);
     // Without an IOMMU only a device that cannot issue requests is safe to give away.
     let look_at_mastering = !info.iommu_present && !info.unprotected;
-    for device in devices.iter_mut() {
-        device.granted = granted(clients, device);
+    let mut last = None;
+    while let Some(index) = devices.after(last) {
+        let Some(device) = devices.get_mut(index) else {
+            break;
+        };
+        last = Some(device.at);
         // Without a header it is withheld already.
         let Some(header) = device.header else {
             continue;
@@ -60,19 +60,39 @@ pub fn fill<E: ConfigSpace + BarMemory + Host>(
     }
     compare_bars(devices, order);
     prepare(env, devices, order);
-    devices.iter().for_each(|device| report(env, device));
+    devices.iter().for_each(|(_, device)| report(env, device));
 }
 
 /// Enters the functions of some buses.
-fn find<E: ConfigSpace + Host>(env: &mut E, segment: u16, buses: BusRange, devices: &mut Devices) {
-    let mut lost = 0u32;
+fn find<E: ConfigSpace + Host>(
+    env: &mut E,
+    segment: u16,
+    buses: BusRange,
+    clients: &[ClientEntry],
+    devices: &mut Table,
+) {
+    let mut lost: Option<(u32, Full)> = None;
+    let mut enter = |mut device: Device, bridge: Option<Sbdf>| {
+        let granted = granted(clients, &device);
+        device.set_granted(granted);
+        let at = device.at;
+        let entered = devices
+            .insert(device)
+            .map(|_| ())
+            .and_then(|()| bridge.map_or(Ok(()), |bridge| devices.lead(segment, at.bus(), bridge)));
+        if let Err(full) = entered {
+            lost = Some((lost.map_or(1, |(count, _)| count.saturating_add(1)), full));
+        }
+    };
     // Reports wait until the configuration space is free again.
     let mut faults: Vec<(Sbdf, Fault), 16> = Vec::new();
     let _ = enumerate(env, segment, buses, |found| {
         match found {
             Found::Function(function) => {
-                let device = Device::new(function.at, Some(function.header));
-                lost += u32::from(devices.push(device).is_err());
+                enter(
+                    Device::new(function.at, Some(function.header)),
+                    function.parent,
+                );
             }
             Found::Fault {
                 at,
@@ -80,7 +100,7 @@ fn find<E: ConfigSpace + Host>(env: &mut E, segment: u16, buses: BusRange, devic
             } => {
                 let mut device = Device::new(at, None);
                 device.withhold(Withheld::Malformed(Malformed::Header(error)));
-                lost += u32::from(devices.push(device).is_err());
+                enter(device, None);
             }
             Found::Fault { at, fault } => {
                 // Beyond the bound only the report is lost.
@@ -93,10 +113,8 @@ fn find<E: ConfigSpace + Host>(env: &mut E, segment: u16, buses: BusRange, devic
     for (at, fault) in faults {
         env.log(format_args!("{at} {fault}"));
     }
-    if lost > 0 {
-        env.log(format_args!(
-            "{lost} functions beyond the bound of {MAX_FUNCTIONS}: nobody gets them"
-        ));
+    if let Some((lost, full)) = lost {
+        env.log(format_args!("{lost} functions that nobody gets: {full}"));
     }
 }
 
@@ -138,13 +156,13 @@ fn classify(info: &PciInfo, device: &mut Device, header: &Header) {
 }
 
 /// Makes the memory of every BAR ready that some client may get frames of.
-fn prepare<E: BarMemory>(env: &mut E, devices: &mut Devices, order: &BarOrder) {
-    for &key in order {
+fn prepare<E: BarMemory>(env: &mut E, devices: &mut Table, order: &BarOrder) {
+    for &key in order.iter() {
         let (device, bar, region) = region(devices, key);
         let Some(device) = devices.get_mut(device) else {
             continue;
         };
-        if device.state != DeviceState::Quarantined || device.granted == 0 || region.shared_page {
+        if device.state != DeviceState::Quarantined || device.granted() == 0 || region.shared_page {
             continue;
         }
         let bits = region.bytes.max(4096).ilog2() as u8;

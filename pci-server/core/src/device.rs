@@ -213,8 +213,8 @@ pub struct Device {
     pub state: DeviceState,
     /// Why nobody gets it, in state `Withheld`.
     pub withheld: Option<Withheld>,
-    /// The clients that the description grants it to: one bit a client id.
-    pub granted: u32,
+    /// The clients that the description grants it to: one bit a client id. The table counts them.
+    granted: u32,
     /// The assignment slot it is held through.
     pub assignment: Option<u16>,
     /// May it issue memory requests at all? Only looked at where no IOMMU confines it.
@@ -296,6 +296,18 @@ impl Device {
     pub fn withhold(&mut self, why: Withheld) {
         self.state = DeviceState::Withheld;
         self.withheld = Some(why);
+    }
+
+    /// The clients that it is granted to: one bit a client id.
+    #[must_use]
+    pub const fn granted(&self) -> u32 {
+        self.granted
+    }
+
+    /// Says so, before it is entered in the table; gives what was said before. Afterwards it is
+    /// for [`crate::Table::grant`].
+    pub(crate) const fn set_granted(&mut self, clients: u32) -> u32 {
+        core::mem::replace(&mut self.granted, clients)
     }
 
     /// Is it granted to this client?

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`env`](mod@env) | the seams: what the shard needs of kernel, servers below, clock and log |
 //! | [`device`] | [`Device`]: the record of a function; why one is withheld |
+//! | [`table`] | [`Table`]: the functions by address, in order, and by client |
 //! | [`boot`] | enumeration, examination, quarantine, overlaps |
 //! | [`registers`] | which register of which capability may be written |
 //! | [`config`] | a mediated access: checks, policy, access of the register's own width |
@@ -39,14 +40,19 @@ pub mod pages;
 pub mod registers;
 pub mod reset;
 pub mod shard;
+pub mod table;
 
 pub use assignment::Assignment;
 pub use device::{Device, Malformed, Withheld};
 pub use env::{Env, RegionId, Usage, VectorBlock};
-pub use shard::{Shard, Tables};
+pub use shard::{Lent, Shard, Tables};
+pub use table::{Index, Table};
 
-/// Most functions of a shard; further ones are reported and nobody gets them.
+/// Functions of a shard that [`Tables`] has room for unless it is told otherwise; further ones are
+/// reported and nobody gets them.
 pub const MAX_FUNCTIONS: usize = 1024;
+/// Buses of a shard, likewise.
+pub const MAX_BUSES: usize = 256;
 /// Most devices of a shard that are held at a time.
 pub const MAX_ASSIGNMENTS: usize = 64;
 /// Most frames that one request places; the reply says how many were.

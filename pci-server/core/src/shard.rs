@@ -16,16 +16,17 @@ mod service;
 
 use core::cell::Cell;
 
-use heapless::Vec;
+use heapless::{Vec, VecView};
 use hw::Sbdf;
 use ipc_proto::pci;
 use ipc_proto::{Badge, Call, ClientId, DeviceState, Message, Properties, Refusal, Rule};
 use system::info::{ClientEntry, PciInfo};
 
 use crate::assignment::{Assignment, Hold};
-use crate::boot::{self, BarOrder, Devices};
+use crate::boot::{self, BarKey, BarOrder};
 use crate::env::{Env, Parking};
-use crate::{Device, MAX_ASSIGNMENTS};
+use crate::table::{Bus, Slot};
+use crate::{Device, Index, MAX_ASSIGNMENTS, MAX_BUSES, MAX_FUNCTIONS, Table};
 use events::Events;
 
 pub use events::MAX_EVENTS;
@@ -36,30 +37,62 @@ type Assignments<T> = Vec<Assignment<T>, MAX_ASSIGNMENTS>;
 /// The state of a shard: large, so that it lives in a static of the program, which costs the
 /// program's file nothing: empty tables are zeros.
 #[derive(Debug)]
-pub struct Tables<T> {
-    devices: Devices,
-    order: BarOrder,
+pub struct Tables<
+    T,
+    const FUNCTIONS: usize = MAX_FUNCTIONS,
+    const BUSES: usize = MAX_BUSES,
+    const BARS: usize = { 6 * MAX_FUNCTIONS },
+> {
+    slots: Vec<Slot, FUNCTIONS>,
+    buses: Vec<Bus, BUSES>,
+    order: Vec<BarKey, BARS>,
     assignments: Assignments<T>,
     events: Events,
 }
 
-impl<T> Tables<T> {
+impl<T, const FUNCTIONS: usize, const BUSES: usize, const BARS: usize>
+    Tables<T, FUNCTIONS, BUSES, BARS>
+{
     /// Empty tables.
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            devices: Devices::new(),
-            order: BarOrder::new(),
+            slots: Vec::new(),
+            buses: Vec::new(),
+            order: Vec::new(),
             assignments: Vec::new(),
             events: Events::new(),
         }
     }
+
+    /// The memory, for a shard.
+    pub fn lend(&mut self) -> Lent<'_, T> {
+        Lent {
+            slots: &mut self.slots,
+            buses: &mut self.buses,
+            order: &mut self.order,
+            assignments: &mut self.assignments,
+            events: &mut self.events,
+        }
+    }
 }
 
-impl<T> Default for Tables<T> {
+impl<T, const FUNCTIONS: usize, const BUSES: usize, const BARS: usize> Default
+    for Tables<T, FUNCTIONS, BUSES, BARS>
+{
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Memory of [`Tables`], lent to a shard.
+#[derive(Debug)]
+pub struct Lent<'a, T> {
+    slots: &'a mut VecView<Slot>,
+    buses: &'a mut VecView<Bus>,
+    order: &'a mut BarOrder,
+    assignments: &'a mut Assignments<T>,
+    events: &'a mut Events,
 }
 
 /// One shard of the pci-server.
@@ -67,7 +100,7 @@ pub struct Shard<'a, E: Env> {
     env: E,
     info: &'a PciInfo,
     clients: &'a [ClientEntry],
-    devices: &'a mut Devices,
+    devices: Table<'a>,
     assignments: &'a mut Assignments<<E as Parking>::Ticket>,
     events: &'a mut Events,
     /// Assignments with a job, one bit each.
@@ -93,15 +126,17 @@ impl<'a, E: Env> Shard<'a, E> {
         mut env: E,
         info: &'a PciInfo,
         clients: &'a [ClientEntry],
-        tables: &'a mut Tables<<E as Parking>::Ticket>,
+        memory: Lent<'a, <E as Parking>::Ticket>,
     ) -> Self {
-        let Tables {
-            devices,
+        let Lent {
+            slots,
+            buses,
             order,
             assignments,
             events,
-        } = tables;
-        boot::fill(&mut env, info, clients, devices, order);
+        } = memory;
+        let mut devices = Table::new(slots, buses);
+        boot::fill(&mut env, info, clients, &mut devices, order);
         assignments.clear();
         while assignments.push(Assignment::new()).is_ok() {}
         Self {
@@ -149,9 +184,9 @@ impl<'a, E: Env> Shard<'a, E> {
         &mut self.env
     }
 
-    /// The devices, in ascending order of addresses.
-    pub fn devices(&self) -> &[Device] {
-        self.devices
+    /// The devices.
+    pub const fn devices(&self) -> &Table<'a> {
+        &self.devices
     }
 
     /// The client that calls.
@@ -166,9 +201,15 @@ impl<'a, E: Env> Shard<'a, E> {
         Ok(ClientId(index))
     }
 
+    /// The `n`-th device in ascending order of addresses.
+    fn nth(&self, n: u32) -> Result<&Device, Refusal> {
+        let index = self.devices.nth(n).ok_or(Rule::EndOfList)?;
+        Ok(self.devices.get(index).ok_or(Rule::EndOfList)?)
+    }
+
     /// A device that is granted to the client. That others exist is not told: what is not granted
     /// and what does not exist are refused alike.
-    fn granted(&self, client: ClientId, at: Sbdf) -> Result<usize, Refusal> {
+    fn granted(&self, client: ClientId, at: Sbdf) -> Result<Index, Refusal> {
         let about = u64::from(at.to_bits());
         let inside = self.info.ecam.iter().any(|window| {
             window.segment == at.segment()
@@ -177,17 +218,12 @@ impl<'a, E: Env> Shard<'a, E> {
         if !inside {
             return Err(Refusal::new(Rule::OutsideShard, about));
         }
-        let found = self.devices.binary_search_by_key(&at, |device| device.at);
-        match found {
-            Ok(index)
-                if self
-                    .devices
-                    .get(index)
-                    .is_some_and(|device| device.is_granted(client.0)) =>
-            {
-                Ok(index)
-            }
-            Err(_) if self.names(client, at) => Err(Refusal::new(Rule::NoSuchDevice, about)),
+        let is_granted = |index: &Index| {
+            (self.devices.get(*index)).is_some_and(|device| device.is_granted(client.0))
+        };
+        match self.devices.find(at) {
+            Some(index) if is_granted(&index) => Ok(index),
+            None if self.names(client, at) => Err(Refusal::new(Rule::NoSuchDevice, about)),
             _ => Err(Refusal::new(Rule::NotGranted, about)),
         }
     }
@@ -211,10 +247,7 @@ impl<'a, E: Env> Shard<'a, E> {
             }) if *generation == badge.generation => hold,
             _ => return Err(stale()),
         };
-        let device = self
-            .devices
-            .get(usize::from(hold.device))
-            .ok_or_else(stale)?;
+        let device = self.devices.get(hold.device).ok_or_else(stale)?;
         match device.state {
             DeviceState::Assigned => Ok((hold, device)),
             DeviceState::Resetting => Err(device.refusal(Rule::DeviceBusy)),
@@ -237,7 +270,7 @@ impl<'a, E: Env> Shard<'a, E> {
             .get_mut(usize::from(assignment))?
             .hold
             .as_mut()?;
-        let device = self.devices.get_mut(usize::from(hold.device))?;
+        let device = self.devices.get_mut(hold.device)?;
         Some(Parts {
             env: &mut self.env,
             hold,
@@ -261,7 +294,7 @@ impl<'a, E: Env> Shard<'a, E> {
     }
 
     /// What an assignment of the device promises; none where no IOMMU confines it.
-    fn promise(&mut self, index: usize) -> Result<Properties, Refusal> {
+    fn promise(&mut self, index: Index) -> Result<Properties, Refusal> {
         let device = self.devices.get(index).ok_or(Rule::NoSuchDevice)?;
         let (at, reset) = (device.at, device.reset);
         let properties = if self.info.iommu_present {

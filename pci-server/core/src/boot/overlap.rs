@@ -1,27 +1,25 @@
 //! Memory of all functions side by side: what overlaps is withheld, and small
 //! BARs that share a page are marked.
 
-use heapless::Vec;
+use heapless::VecView;
 use hw::Sbdf;
 
-use super::Devices;
 use crate::device::Region;
-use crate::{MAX_FUNCTIONS, Malformed, Withheld};
+use crate::{Index, Malformed, Table, Withheld};
 
 /// A BAR of the device table: place of the device << 3 | number of the BAR.
-pub type BarKey = u16;
-const _: () = assert!(MAX_FUNCTIONS << 3 <= 1 << BarKey::BITS);
+pub type BarKey = u32;
 
-/// Every memory BAR of a shard in ascending order of addresses.
-pub type BarOrder = Vec<BarKey, { 6 * MAX_FUNCTIONS }>;
+/// Every memory BAR of a shard in ascending order of addresses: scratch space.
+pub type BarOrder = VecView<BarKey>;
 
-fn key(device: usize, bar: usize) -> BarKey {
-    // Below MAX_FUNCTIONS << 3.
-    (device << 3 | bar) as BarKey
+fn key(device: Index, bar: usize) -> BarKey {
+    // A table has far fewer than 2^29 places.
+    device.number() << 3 | bar as BarKey
 }
 
-pub(super) fn region(devices: &Devices, key: BarKey) -> (usize, u8, Region) {
-    let (device, bar) = (usize::from(key >> 3), (key & 7) as u8);
+pub(super) fn region(devices: &Table, key: BarKey) -> (Index, u8, Region) {
+    let (device, bar) = (Index::new(key >> 3), (key & 7) as u8);
     let region = devices
         .get(device)
         .and_then(|device| device.bars.get(usize::from(bar)))
@@ -30,9 +28,9 @@ pub(super) fn region(devices: &Devices, key: BarKey) -> (usize, u8, Region) {
 }
 
 /// Withholds functions whose memory overlaps, and marks small BARs that share a page.
-pub(super) fn compare_bars(devices: &mut Devices, order: &mut BarOrder) {
+pub(super) fn compare_bars(devices: &mut Table, order: &mut BarOrder) {
     order.clear();
-    for (at, device) in devices.iter().enumerate() {
+    for (at, device) in devices.iter() {
         for (bar, region) in device.bars.iter().enumerate() {
             if region.is_memory() {
                 // There is room for every BAR of every device.
@@ -79,7 +77,7 @@ pub(super) fn compare_bars(devices: &mut Devices, order: &mut BarOrder) {
     }
 }
 
-fn overlap(devices: &mut Devices, device: usize, bar: u8, other: usize) {
+fn overlap(devices: &mut Table, device: Index, bar: u8, other: Index) {
     let other = devices.get(other).map_or(Sbdf::default(), |other| other.at);
     if let Some(device) = devices
         .get_mut(device)

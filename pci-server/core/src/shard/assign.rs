@@ -8,10 +8,10 @@ use ipc_proto::{
 };
 
 use super::{Shard, from_below};
-use crate::Device;
 use crate::assignment::Hold;
 use crate::env::Env;
 use crate::reset::{Kept, set_control};
+use crate::{Device, Index};
 
 impl<E: Env> Shard<'_, E> {
     /// Gives the device to the client, or leaves everything as it was.
@@ -66,7 +66,7 @@ impl<E: Env> Shard<'_, E> {
         placed
     }
 
-    fn check_state(&self, client: ClientId, index: usize) -> Result<(), Refusal> {
+    fn check_state(&self, client: ClientId, index: Index) -> Result<(), Refusal> {
         let device = self.devices.get(index).ok_or(Rule::NoSuchDevice)?;
         let holder = device
             .assignment
@@ -104,7 +104,7 @@ impl<E: Env> Shard<'_, E> {
     /// Device capability and decoding.
     fn open(
         &mut self,
-        index: usize,
+        index: Index,
         at: u16,
         client: ClientId,
         slot: u16,
@@ -130,7 +130,7 @@ impl<E: Env> Shard<'_, E> {
         }
         assignment.generation = generation;
         assignment.hold = Some(Hold {
-            device: index as u16,
+            device: index,
             client,
             properties,
             attached: self.info.iommu_present,
@@ -144,7 +144,7 @@ impl<E: Env> Shard<'_, E> {
     }
 
     /// Moves a device back that was attached for nothing.
-    fn undo_attach(&mut self, index: usize, refusal: Refusal) -> Refusal {
+    fn undo_attach(&mut self, index: Index, refusal: Refusal) -> Refusal {
         let Some(device) = self.devices.get_mut(index) else {
             return refusal;
         };

@@ -19,7 +19,7 @@ impl<E: Env> Shard<'_, E> {
         let waits =
             |hold: &&Hold<E::Ticket>| hold.job.as_ref().is_some_and(|job| job.ticket.is_some());
         Ok(FiguresReply {
-            devices: self.devices.len() as u32,
+            devices: self.devices.len(),
             assigned: holds().count() as u32,
             slots_used: usage.slots,
             untyped_used: usage.untyped_bytes,
@@ -30,7 +30,7 @@ impl<E: Env> Shard<'_, E> {
     }
 
     pub(super) fn holder_of(&self, index: u32) -> Result<HolderReply, Refusal> {
-        let device = self.devices.get(index as usize).ok_or(Rule::EndOfList)?;
+        let device = self.nth(index)?;
         let hold = device
             .assignment
             .and_then(|at| self.assignments.get(usize::from(at)))
@@ -49,7 +49,7 @@ impl<E: Env> Shard<'_, E> {
     }
 
     pub(super) fn bar_of(&self, index: u32, bar: u8) -> Result<HolderBarReply, Refusal> {
-        let device = self.devices.get(index as usize).ok_or(Rule::EndOfList)?;
+        let device = self.nth(index)?;
         let region = device
             .bars
             .get(usize::from(bar))

@@ -29,9 +29,8 @@ impl<E: Env> Shard<'_, E> {
         let client = self.client(call)?;
         let device = self
             .devices
-            .iter()
-            .filter(|device| device.is_granted(client.0))
-            .nth(usize::from(index))
+            .nth_granted(client.0, index.into())
+            .and_then(|index| self.devices.get(index))
             .ok_or(Rule::EndOfList)?;
         Ok(DeviceAtReply {
             device: device.at,

@@ -84,7 +84,7 @@ impl Booted {
     pub fn with(world: World, info: PciInfo, clients: Vec<ClientEntry>) -> Self {
         let tables: &'static mut Tables<u32> = Box::leak(Box::new(Tables::new()));
         let info = Box::leak(Box::new(info));
-        let shard = Shard::boot(world, info, clients.leak(), tables);
+        let shard = Shard::boot(world, info, clients.leak(), tables.lend());
         let booted = Self {
             shard: RefCell::new(shard),
         };

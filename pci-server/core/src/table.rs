@@ -1,0 +1,488 @@
+//! [`Table`]: the functions of a shard. They come and go at any time; an
+//! [`Index`] stays with its function until that is removed, and a removed one's
+//! place is used again.
+//!
+//! A function is found by its address in a bounded number of steps, however many
+//! there are: segment -> directory of the bus -> device number -> at most eight
+//! functions. The same directories give the functions in ascending order of
+//! addresses, and count those that each client may have, so that a list is
+//! served without going over the table.
+//!
+//! Memory is lent: one [`Slot`] for each function, one [`Bus`] for each bus that
+//! has functions or that a bridge leads to. Nothing is allocated.
+//!
+//! Neighbours: [`crate::boot`] fills it, [`crate::shard`] works on it.
+
+mod bus;
+
+pub use bus::Bus;
+
+use heapless::{Vec, VecView};
+use hw::Sbdf;
+use system::info::MAX_ECAM;
+use thiserror::Error;
+
+use crate::Device;
+use bus::{NOTHING, Segment};
+
+/// A function's place in the table, for as long as it is in it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Index(u32);
+
+impl Index {
+    /// The place with this number.
+    #[must_use]
+    pub const fn new(number: u32) -> Self {
+        Self(number)
+    }
+
+    /// Its number, below the table's capacity.
+    #[must_use]
+    pub const fn number(self) -> u32 {
+        self.0
+    }
+
+    const fn place(self) -> usize {
+        self.0 as usize
+    }
+
+    /// [`NOTHING`] is no place.
+    const fn of(link: u32) -> Option<Self> {
+        match link {
+            NOTHING => None,
+            number => Some(Self(number)),
+        }
+    }
+}
+
+/// Memory for one function.
+#[derive(Debug)]
+pub struct Slot {
+    device: Option<Device>,
+    /// The next function with the same device number, or the next free slot.
+    next: u32,
+}
+
+/// Why a function or a bus cannot be entered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum Full {
+    /// No room for another function.
+    #[error("more than {0} functions")]
+    Functions(usize),
+    /// No room for another bus.
+    #[error("more than {0} buses")]
+    Buses(usize),
+    /// No room for another segment.
+    #[error("more than {0} segments")]
+    Segments(usize),
+    /// The address is in the table.
+    #[error("{0} is there already")]
+    Occupied(Sbdf),
+}
+
+/// The functions of a shard, in memory that is lent to it.
+#[derive(Debug)]
+pub struct Table<'m> {
+    slots: &'m mut VecView<Slot>,
+    buses: &'m mut VecView<Bus>,
+    /// In ascending order of numbers.
+    segments: Vec<Segment, MAX_ECAM>,
+    free_slot: u32,
+    free_bus: u32,
+    functions: u32,
+}
+
+impl<'m> Table<'m> {
+    /// An empty table in this memory.
+    pub fn new(slots: &'m mut VecView<Slot>, buses: &'m mut VecView<Bus>) -> Self {
+        slots.clear();
+        buses.clear();
+        Self {
+            slots,
+            buses,
+            segments: Vec::new(),
+            free_slot: NOTHING,
+            free_bus: NOTHING,
+            functions: 0,
+        }
+    }
+
+    /// How many functions it has.
+    #[must_use]
+    pub const fn len(&self) -> u32 {
+        self.functions
+    }
+
+    /// Has it none?
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.functions == 0
+    }
+
+    /// How many functions it has room for.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.slots.capacity()
+    }
+
+    /// The function at this place.
+    #[inline]
+    #[must_use]
+    pub fn get(&self, index: Index) -> Option<&Device> {
+        self.slots.get(index.place())?.device.as_ref()
+    }
+
+    /// The function at this place, to change it. Its address, and who it is granted to
+    /// ([`Self::grant`]), stay.
+    #[inline]
+    #[must_use]
+    pub fn get_mut(&mut self, index: Index) -> Option<&mut Device> {
+        self.slots.get_mut(index.place())?.device.as_mut()
+    }
+
+    /// Where the function at this address is.
+    #[must_use]
+    pub fn find(&self, at: Sbdf) -> Option<Index> {
+        let bus = self.bus(at.segment(), at.bus())?;
+        self.chain(bus.first(at.device()))
+            .find(|(_, device)| device.at == at)
+            .map(|(index, _)| index)
+    }
+
+    /// The function at this address.
+    #[must_use]
+    pub fn at(&self, at: Sbdf) -> Option<&Device> {
+        self.get(self.find(at)?)
+    }
+
+    /// Enters a function; its bus is opened if it was not.
+    ///
+    /// # Errors
+    /// There is no room, or the address is taken. Nothing has changed then.
+    pub fn insert(&mut self, device: Device) -> Result<Index, Full> {
+        let at = device.at;
+        if self.find(at).is_some() {
+            return Err(Full::Occupied(at));
+        }
+        if self.free_slot == NOTHING && self.slots.is_full() {
+            return Err(Full::Functions(self.capacity()));
+        }
+        let directory = self.open(at.segment(), at.bus())?;
+        let granted = device.granted();
+        // Behind the functions with lower numbers.
+        let before = self
+            .buses
+            .get(directory)
+            .map(|bus| bus.first(at.device()))
+            .and_then(|first| {
+                self.chain(first)
+                    .take_while(|(_, device)| device.at < at)
+                    .last()
+            })
+            .map(|(index, _)| index);
+        let slot = |next| Slot {
+            device: Some(device),
+            next,
+        };
+        let index = match Index::of(self.free_slot) {
+            Some(index) => {
+                if let Some(free) = self.slots.get_mut(index.place()) {
+                    self.free_slot = core::mem::replace(free, slot(NOTHING)).next;
+                }
+                index
+            }
+            None => {
+                // Capacities are below 2^32: an address has so many bits.
+                let index = Index(self.slots.len() as u32);
+                if self.slots.push(slot(NOTHING)).is_err() {
+                    return Err(Full::Functions(self.slots.capacity()));
+                }
+                index
+            }
+        };
+        self.link(directory, at, before, index);
+        if let Some(bus) = self.buses.get_mut(directory) {
+            bus.count(granted, 1);
+        }
+        self.functions += 1;
+        Ok(index)
+    }
+
+    /// Makes `index` the one after `before` among the functions with its device number.
+    fn link(&mut self, directory: usize, at: Sbdf, before: Option<Index>, index: Index) {
+        let next = match before {
+            Some(before) => self
+                .slots
+                .get_mut(before.place())
+                .map(|slot| core::mem::replace(&mut slot.next, index.0)),
+            None => self
+                .buses
+                .get_mut(directory)
+                .map(|bus| bus.set_first(at.device(), index.0)),
+        };
+        if let Some(slot) = self.slots.get_mut(index.place()) {
+            slot.next = next.unwrap_or(NOTHING);
+        }
+    }
+
+    /// Takes a function out; its place is free. The bus stays open ([`Self::close`]).
+    pub fn remove(&mut self, index: Index) -> Option<Device> {
+        let slot = self.slots.get_mut(index.place())?;
+        let device = slot.device.take()?;
+        let after = core::mem::replace(&mut slot.next, self.free_slot);
+        self.free_slot = index.0;
+        self.functions -= 1;
+        let at = device.at;
+        let directory = self.directory(at.segment(), at.bus())?;
+        let first = self.buses.get(directory)?.first(at.device());
+        if first == index.0 {
+            self.buses.get_mut(directory)?.set_first(at.device(), after);
+        } else {
+            // At most eight have the same device number.
+            let mut link = first;
+            for _ in 0..=Sbdf::MAX_FUNCTION {
+                let Some(slot) = self.slots.get_mut(link as usize) else {
+                    break;
+                };
+                if slot.next == index.0 {
+                    slot.next = after;
+                    break;
+                }
+                link = slot.next;
+            }
+        }
+        let bus = self.buses.get_mut(directory)?;
+        bus.count(device.granted(), -1);
+        Some(device)
+    }
+
+    /// Says which clients the function is granted to: one bit a client id.
+    pub fn grant(&mut self, index: Index, clients: u32) {
+        let Some(device) = self.get_mut(index) else {
+            return;
+        };
+        let (at, before) = (device.at, device.set_granted(clients));
+        let directory = self.directory(at.segment(), at.bus());
+        if let Some(bus) = directory.and_then(|at| self.buses.get_mut(at)) {
+            bus.count(before, -1);
+            bus.count(clients, 1);
+        }
+    }
+
+    /// All functions in ascending order of addresses.
+    pub fn iter(&self) -> impl Iterator<Item = (Index, &Device)> {
+        let mut last = None;
+        core::iter::from_fn(move || {
+            let index = self.after(last)?;
+            let device = self.get(index)?;
+            last = Some(device.at);
+            Some((index, device))
+        })
+    }
+
+    /// The first function beyond an address (`None`: of all), in ascending order of addresses. The
+    /// address need not be in the table: so a walk goes on while functions come and go.
+    #[must_use]
+    pub fn after(&self, last: Option<Sbdf>) -> Option<Index> {
+        let Some(last) = last else {
+            return self
+                .segments
+                .iter()
+                .find_map(|segment| self.first_from(segment, 0));
+        };
+        let same = self.bus(last.segment(), last.bus()).and_then(|bus| {
+            let same = self
+                .chain(bus.first(last.device()))
+                .find(|(_, device)| device.at > last)
+                .map(|(index, _)| index);
+            same.or_else(|| Index::of(bus.first_from(last.device().checked_add(1)?)))
+        });
+        same.or_else(|| {
+            self.segments
+                .iter()
+                .find_map(|segment| match last.segment() {
+                    number if number == segment.number => {
+                        self.first_from(segment, last.bus().checked_add(1)?)
+                    }
+                    number if number < segment.number => self.first_from(segment, 0),
+                    _ => None,
+                })
+        })
+    }
+
+    /// The first function of a segment on bus `from` or beyond.
+    fn first_from(&self, segment: &Segment, from: u8) -> Option<Index> {
+        (segment.open_from(from))
+            .find_map(|(_, directory)| Index::of(self.buses.get(directory)?.first_from(0)))
+    }
+
+    /// The functions on a bus in ascending order of addresses.
+    pub fn on_bus(&self, segment: u16, bus: u8) -> impl Iterator<Item = (Index, &Device)> {
+        let directory = self.bus(segment, bus);
+        (0..=Sbdf::MAX_DEVICE)
+            .filter_map(move |device| Some(directory?.first(device)))
+            .flat_map(|first| self.chain(first))
+    }
+
+    /// The functions with the same device number as `at`, itself among them, in ascending order.
+    pub fn functions_of(&self, at: Sbdf) -> impl Iterator<Item = (Index, &Device)> {
+        let first = self
+            .bus(at.segment(), at.bus())
+            .map_or(NOTHING, |bus| bus.first(at.device()));
+        self.chain(first)
+    }
+
+    /// The `n`-th function in ascending order of addresses.
+    #[must_use]
+    pub fn nth(&self, n: u32) -> Option<Index> {
+        self.nth_of(n, Bus::functions, |_| true)
+    }
+
+    /// The `n`-th function that is granted to a client, in ascending order of addresses.
+    #[must_use]
+    pub fn nth_granted(&self, client: u16, n: u32) -> Option<Index> {
+        self.nth_of(
+            n,
+            |bus| bus.granted(client),
+            |device| device.is_granted(client),
+        )
+    }
+
+    /// The `n`-th function that `is` counts, where `count` says how many a bus has: whole buses are
+    /// skipped, so that the steps are bounded by the buses of the shard and the functions of one.
+    fn nth_of(
+        &self,
+        n: u32,
+        count: impl Fn(&Bus) -> u32,
+        is: impl Fn(&Device) -> bool,
+    ) -> Option<Index> {
+        let mut left = n;
+        for segment in &self.segments {
+            for (number, directory) in segment.open_from(0) {
+                let here = count(self.buses.get(directory)?);
+                if left >= here {
+                    left -= here;
+                    continue;
+                }
+                return self
+                    .on_bus(segment.number, number)
+                    .filter(|(_, device)| is(device))
+                    .nth(left as usize)
+                    .map(|(index, _)| index);
+            }
+        }
+        None
+    }
+
+    /// Makes a directory for the bus behind a bridge, or notes the bridge in the one there is.
+    ///
+    /// # Errors
+    /// There is no room.
+    pub fn lead(&mut self, segment: u16, bus: u8, bridge: Sbdf) -> Result<(), Full> {
+        let directory = self.open(segment, bus)?;
+        if let Some(bus) = self.buses.get_mut(directory) {
+            bus.bridge = Some(bridge);
+        }
+        Ok(())
+    }
+
+    /// The bridge that leads to a bus; `None` for a root bus and one that is not open.
+    #[must_use]
+    pub fn bridge_to(&self, segment: u16, bus: u8) -> Option<Sbdf> {
+        self.bus(segment, bus)?.bridge
+    }
+
+    /// The buses that are open: (segment, bus, the bridge that leads there), in ascending order.
+    pub fn buses(&self) -> impl Iterator<Item = (u16, u8, Option<Sbdf>)> {
+        self.segments.iter().flat_map(move |segment| {
+            segment.open_from(0).filter_map(move |(number, directory)| {
+                let bridge = self.buses.get(directory)?.bridge;
+                Some((segment.number, number, bridge))
+            })
+        })
+    }
+
+    /// Forgets a bus that has no functions; `false` if it has some.
+    pub fn close(&mut self, segment: u16, bus: u8) -> bool {
+        let Some(directory) = self.directory(segment, bus) else {
+            return true;
+        };
+        let Some(place) = self.buses.get_mut(directory) else {
+            return true;
+        };
+        if place.functions() > 0 {
+            return false;
+        }
+        *place = Bus::free(self.free_bus);
+        self.free_bus = directory as u32;
+        if let Some(segment) = self
+            .segments
+            .iter_mut()
+            .find(|known| known.number == segment)
+        {
+            segment.set(bus, None);
+        }
+        true
+    }
+
+    /// The directory of a bus, made if there is none.
+    fn open(&mut self, segment: u16, bus: u8) -> Result<usize, Full> {
+        if let Some(directory) = self.directory(segment, bus) {
+            return Ok(directory);
+        }
+        let place = match self.segments.iter().position(|s| s.number >= segment) {
+            Some(place) => place,
+            None => self.segments.len(),
+        };
+        let known = self
+            .segments
+            .get(place)
+            .is_some_and(|known| known.number == segment);
+        if !known && self.segments.is_full() {
+            return Err(Full::Segments(MAX_ECAM));
+        }
+        let directory = match Index::of(self.free_bus) {
+            Some(free) => {
+                if let Some(bus) = self.buses.get_mut(free.place()) {
+                    self.free_bus = core::mem::replace(bus, Bus::new()).next_free();
+                }
+                free.place()
+            }
+            None => {
+                let directory = self.buses.len();
+                if self.buses.push(Bus::new()).is_err() {
+                    return Err(Full::Buses(self.buses.capacity()));
+                }
+                directory
+            }
+        };
+        if !known {
+            // There is room, as just seen.
+            let _ = self.segments.insert(place, Segment::new(segment));
+        }
+        if let Some(segment) = self.segments.get_mut(place) {
+            segment.set(bus, Some(directory));
+        }
+        Ok(directory)
+    }
+
+    fn directory(&self, segment: u16, bus: u8) -> Option<usize> {
+        let known = |known: &&Segment| known.number == segment;
+        self.segments.iter().find(known)?.get(bus)
+    }
+
+    fn bus(&self, segment: u16, bus: u8) -> Option<&Bus> {
+        self.buses.get(self.directory(segment, bus)?)
+    }
+
+    /// The functions with the same device number from a link on.
+    fn chain(&self, first: u32) -> impl Iterator<Item = (Index, &Device)> {
+        let mut link = first;
+        core::iter::from_fn(move || {
+            let index = Index::of(link)?;
+            let Slot { device, next } = self.slots.get(index.place())?;
+            link = *next;
+            Some((index, device.as_ref()?))
+        })
+    }
+}
