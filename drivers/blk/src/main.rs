@@ -1,6 +1,8 @@
 //! The crates.io virtio block driver reading a whole disk: `virtio-drivers`
 //! knows nothing of this project, its `Hal` and its configuration access come
 //! from the client library. Prints the SHA-256 digest of what it read.
+//!
+//! Arguments: nothing, or `passes <n>`: reads the disk so often, and says the longest time between two answers.
 
 #![no_std]
 #![no_main]
@@ -23,6 +25,8 @@ const VIRTIO: u16 = 0x1af4;
 const BLOCK: u16 = 0x1042;
 /// Bytes a request; the whole goes through bounce memory.
 const CHUNK: usize = 32 * 1024;
+/// A stream that has stood still for so long has stopped, in microseconds.
+const STOPPED_MICROS: u64 = 2_000_000;
 
 fn main(platform: &'static SeL4Platform, info: &'static ClientInfo) -> u32 {
     match read_disk(platform, info) {
@@ -44,19 +48,53 @@ fn read_disk(platform: &'static SeL4Platform, info: &'static ClientInfo) -> Resu
     let mut disk = VirtIOBlk::<VirtioHal, _>::new(transport).map_err(because)?;
 
     let sectors = disk.capacity();
+    let passes = match info.args.split_once(' ') {
+        Some(("passes", number)) => number.parse().map_err(because)?,
+        _ => 1u32,
+    };
     let mut digest = Sha256::new();
     let mut chunk = [0; CHUNK];
-    let mut sector = 0;
-    while sector < sectors {
-        let bytes =
-            CHUNK.min(usize::try_from((sectors - sector) * SECTOR_SIZE as u64).unwrap_or(CHUNK));
-        let part = chunk.get_mut(..bytes).ok_or_else(|| because("chunk"))?;
-        disk.read_blocks(usize::try_from(sector).map_err(because)?, part)
-            .map_err(because)?;
-        digest.update(&*part);
-        sector += (bytes / SECTOR_SIZE) as u64;
+    let mut same = true;
+    let mut longest = 0;
+    let mut last = None;
+    for pass in 0..passes {
+        let mut sector = 0;
+        let mut sum = Sha256::new();
+        while sector < sectors {
+            let left = usize::try_from((sectors - sector) * SECTOR_SIZE as u64);
+            let bytes = CHUNK.min(left.unwrap_or(CHUNK));
+            let part = chunk.get_mut(..bytes).ok_or_else(|| because("chunk"))?;
+            disk.read_blocks(usize::try_from(sector).map_err(because)?, part)
+                .map_err(because)?;
+            sum.update(&*part);
+            sector += (bytes / SECTOR_SIZE) as u64;
+            if passes > 1 {
+                let now = client.timer().now().map_err(because)?.micros;
+                longest = longest.max(last.map_or(0, |last| now - last));
+                last = Some(now);
+            }
+        }
+        if pass == 0 {
+            digest = sum;
+        } else {
+            same &= sum.finalize() == digest.clone().finalize();
+        }
     }
-    metric(platform, "disk_bytes_read", sectors * SECTOR_SIZE as u64);
+    metric(
+        platform,
+        "disk_bytes_read",
+        u64::from(passes) * sectors * SECTOR_SIZE as u64,
+    );
+    if passes > 1 {
+        check(
+            platform,
+            "stream_never_stopped",
+            same && longest < STOPPED_MICROS,
+            format_args!(
+                "{passes} passes, the same each time: {same}; {longest} us at most between two answers"
+            ),
+        );
+    }
     check(
         platform,
         "disk_digest",

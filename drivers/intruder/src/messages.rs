@@ -1,7 +1,7 @@
 //! Tricks with messages: of the wrong shape, on the wrong capability, with
 //! capabilities that nobody asked for, and very many.
 
-use client::{Error, Platform, Refusal, Rule};
+use client::{ContextChoice, Error, Platform, Refusal, Rule};
 use ipc_proto::{ClientId, Message, Transport, iommu, msi, pci};
 use system::layout::slot;
 
@@ -109,7 +109,9 @@ pub fn run(intruder: &Intruder<'_>) -> Result<(), Error> {
     );
     intruder.refused(
         "attach_others_device",
-        iommu.attach(intruder.victim, ours).map_err(error),
+        iommu
+            .attach(intruder.victim, ours, ContextChoice::Shared, 0)
+            .map_err(error),
         Rule::WrongCapability,
     );
     intruder.refused(
@@ -124,7 +126,7 @@ pub fn run(intruder: &Intruder<'_>) -> Result<(), Error> {
     );
     intruder.refused(
         "buffer_of_no_buffer",
-        iommu.map(0, ipc_proto::Access::Read).map_err(error),
+        iommu.map(0, ipc_proto::Access::Read, 0).map_err(error),
         Rule::WrongCapability,
     );
     // Imports nothing but the endpoint that it holds anyway.
@@ -148,7 +150,7 @@ pub fn run(intruder: &Intruder<'_>) -> Result<(), Error> {
     let mut answered = 0;
     for round in 0..FLOOD {
         let refused = pci
-            .assign(intruder.victim, (round % 64) as u16)
+            .assign(intruder.victim, (round % 64) as u16, ContextChoice::Shared)
             .map_err(|refusal| refusal.rule);
         answered += u32::from(refused == Err(Rule::NotGranted));
     }

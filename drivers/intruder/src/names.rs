@@ -1,7 +1,7 @@
 //! Tricks with names: devices of others, capabilities of the past, too much
 //! of something.
 
-use client::{Error, PagePreference, Refusal, Rule, Sbdf};
+use client::{ContextChoice, Error, PagePreference, Refusal, Rule, Sbdf};
 use ipc_proto::{Mechanism, pci};
 
 use crate::Intruder;
@@ -28,7 +28,9 @@ pub fn run(intruder: &Intruder<'_>) -> Result<(), Error> {
     );
 
     let pci = client.pci(client.shard_of(intruder.own)?);
-    let outside = pci.assign(intruder.own, u16::MAX).map_err(Error::from);
+    let outside = pci
+        .assign(intruder.own, u16::MAX, ContextChoice::Shared)
+        .map_err(Error::from);
     intruder.refused("window_slot_outside", outside, Rule::WindowSlotOutOfRange);
 
     let device = client.assign(intruder.own)?;

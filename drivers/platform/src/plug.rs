@@ -1,0 +1,88 @@
+//! Hot-plug: a card comes, works whole, and goes; once given back when asked
+//! for, once kept until it is taken.
+
+use client::{Error, Event, EventKind, Platform, Sbdf, Width};
+use system::layout::event;
+
+use crate::{Probe, transfer};
+
+/// Longest wait for what a port has to do.
+const PATIENCE_MICROS: u64 = 20_000_000;
+
+/// Each cycle: the host plugs a card in at mark `insert`, and asks for it at mark `remove`.
+pub fn cycles(probe: &Probe, cycles: u16) -> Result<(), Error> {
+    for cycle in 0..cycles {
+        probe.platform.log(format_args!("@mark insert"));
+        let added = wait_for(probe, EventKind::Added)?;
+        probe.check("added", true, format_args!("{} came", added.device));
+        let device = probe.client.assign(added.device)?;
+        if cycle == 0 {
+            probe
+                .platform
+                .log(format_args!("@assigned {}", device.address()));
+        }
+        let outcome = transfer::round_trip(probe, &device)?;
+        probe.check(
+            "hot_device_works",
+            outcome.is_whole(),
+            format_args!(
+                "{} wrong bytes, {} of 2 transfers completed by MSI",
+                outcome.wrong, outcome.completions
+            ),
+        );
+        probe.platform.log(format_args!("@mark remove"));
+        let asked = wait_for(probe, EventKind::RemovalRequested)?;
+        probe.check(
+            "removal_requested",
+            asked.device == added.device,
+            format_args!("{} within {} us", asked.device, asked.detail),
+        );
+        if cycle % 2 == 0 {
+            device.release()?;
+            gone(probe, added.device)?;
+        } else {
+            // A driver that does not listen loses the device all the same.
+            gone(probe, added.device)?;
+            let after = device.config_read(0, Width::Dword);
+            probe.check(
+                "kept_in_vain",
+                after.is_err(),
+                format_args!("{after:?} after it was taken"),
+            );
+        }
+        let absent = probe.client.assign(added.device).err();
+        probe.check(
+            "absent",
+            absent.is_some(),
+            format_args!("assigning what is gone: {absent:?}"),
+        );
+    }
+    probe.check("all_cycles", true, format_args!("{cycles}"));
+    Ok(())
+}
+
+fn gone(probe: &Probe, device: Sbdf) -> Result<(), Error> {
+    let removed = wait_for(probe, EventKind::Removed)?;
+    probe.check(
+        "removed",
+        removed.device == device,
+        format_args!("{} went", removed.device),
+    );
+    Ok(())
+}
+
+/// The next event of a kind; others are said and passed over.
+fn wait_for(probe: &Probe, kind: EventKind) -> Result<Event, Error> {
+    loop {
+        while let Some(event) = probe.client.next_event()? {
+            if event.kind == kind {
+                return Ok(event);
+            }
+            probe.platform.log(format_args!("{event:?}"));
+        }
+        if probe.client.wait_for(event::DEVICE, PATIENCE_MICROS)? == 0 {
+            probe.check("event", false, format_args!("{kind:?} never came"));
+            return Err(Error::NotFound);
+        }
+    }
+}
