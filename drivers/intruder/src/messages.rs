@@ -52,7 +52,7 @@ pub fn run(intruder: &Intruder<'_>) -> Result<(), Error> {
             "pci_out_of_range",
             pci_server,
             assign,
-            &[u64::MAX, 0][..],
+            &[u64::MAX, 0, 0][..],
             Rule::BadArgument,
         ),
         (
