@@ -21,7 +21,7 @@ mod tests;
 
 pub use bridge::Bridge;
 pub use capabilities::{ExpressShape, MsiShape, MsixShape, PortKind};
-pub use dump::DumpError;
+pub use dump::{DumpError, Dumped};
 pub use endpoint::{BarShape, Endpoint};
 pub use hostile::Misbehaviour;
 pub use space::Space;

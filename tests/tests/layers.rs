@@ -220,10 +220,20 @@ fn the_bindings_know_nothing_of_the_project() {
 #[test]
 fn the_host_side_knows_no_kernel() {
     let tree = tree();
-    for package in ["images", "sim", "scenarios"] {
+    for package in ["images", "sim", "compare", "scenarios"] {
         tree.forbid(package, &KERNEL);
     }
-    tree.only("images", &["portcullis-hw", "portcullis-system", GENERATOR]);
+    tree.only(
+        "images",
+        &[
+            "portcullis-hw",
+            "portcullis-system",
+            "compare",
+            "sim",
+            GENERATOR,
+        ],
+    );
+    tree.only("compare", &["portcullis-hw", "sim"]);
 }
 
 #[test]
@@ -243,7 +253,7 @@ fn pure_packages_forbid_unsafe_code() {
         "portcullis-system",
         "portcullis-client",
     ];
-    let host = ["images", "sim", "scenarios", GENERATOR];
+    let host = ["images", "sim", "compare", "scenarios", GENERATOR];
     for name in pure.iter().chain(&CORES).chain(&host) {
         for root in &tree.packages[*name].roots {
             let text = std::fs::read_to_string(root).unwrap();

@@ -154,34 +154,69 @@ impl Machine {
     /// # Errors
     /// The first line that makes no sense, or is about a function that the dump does not have.
     pub fn apply_regions(&mut self, text: &str) -> Result<(), DumpError> {
-        for (index, line) in text.lines().enumerate() {
-            let error = |what| DumpError {
-                line: index + 1,
-                what,
-            };
-            if line.starts_with('#') || line.is_empty() {
+        for (line, region) in regions_with(text, &mut self.domains) {
+            let error = |what| DumpError { line, what };
+            let region = region.map_err(error)?;
+            let function = self.functions.get(&region.at);
+            let space = &mut *function.ok_or(error("no such function"))?.borrow_mut();
+            if !region.size.is_power_of_two() {
                 continue;
             }
-            let mut fields = line.split('\t');
-            let mut field = || fields.next().ok_or(error("fewer than three fields"));
-            let (at, _) = self.domains.address(field()?).ok_or(error("no address"))?;
-            let bar = field()?;
-            let size = field()?.trim_start_matches("0x");
-            let size = u64::from_str_radix(size, 16).map_err(|_| error("no size"))?;
-            let function = self.functions.get(&at).ok_or(error("no such function"))?;
-            let space = &mut *function.borrow_mut();
-            if !size.is_power_of_two() {
-                continue;
-            }
-            match bar.parse::<u16>() {
-                Ok(bar) if bar < 6 => size_bar(space, bar, size),
+            match region.bar.parse::<u16>() {
+                Ok(bar) if bar < 6 => size_bar(space, bar, region.size),
                 Ok(_) => {}
-                Err(_) if bar == "ROM" => size_rom(space, size),
-                Err(_) => return Err(error("neither a BAR's number nor ROM")),
+                Err(_) => size_rom(space, region.size),
             }
         }
         Ok(())
     }
+}
+
+/// A line of a list of regions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// Address of the function, as [`Dumped::at`].
+    pub at: Sbdf,
+    /// Address of the function as the list has it.
+    pub name: String,
+    /// A BAR's number, or `ROM`.
+    pub bar: String,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// The lines that make sense of a list of regions, as [`Machine::apply_regions`] reads it.
+pub fn regions(text: &str) -> impl Iterator<Item = Region> {
+    regions_with(text, &mut Domains::default())
+        .into_iter()
+        .filter_map(|(_, region)| region.ok())
+}
+
+fn regions_with(text: &str, domains: &mut Domains) -> Vec<(usize, Result<Region, &'static str>)> {
+    let lines = text.lines().enumerate();
+    let lines = lines.filter(|(_, line)| !line.starts_with('#') && !line.is_empty());
+    lines
+        .map(|(index, line)| (index + 1, region(line, domains)))
+        .collect()
+}
+
+fn region(line: &str, domains: &mut Domains) -> Result<Region, &'static str> {
+    let mut fields = line.split('\t');
+    let mut field = || fields.next().ok_or("fewer than three fields");
+    let name = field()?;
+    let (at, _) = domains.address(name).ok_or("no address")?;
+    let bar = field()?;
+    if bar != "ROM" && bar.parse::<u16>().is_err() {
+        return Err("neither a BAR's number nor ROM");
+    }
+    let size = field()?.trim_start_matches("0x");
+    let size = u64::from_str_radix(size, 16).map_err(|_| "no size")?;
+    Ok(Region {
+        at,
+        name: name.to_owned(),
+        bar: bar.to_owned(),
+        size,
+    })
 }
 
 fn size_bar(space: &mut Space, bar: u16, size: u64) {
