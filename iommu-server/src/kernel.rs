@@ -2,9 +2,9 @@
 
 use hw::Clock;
 use iommu_core::{EffectError, Env, Note, Placed, Slot};
-use ipc_proto::{Badge, ClientId};
+use ipc_proto::{Badge, ClientId, Trouble};
 use sel4::object::FrameSize;
-use sel4::{CapData, Error, ObjectType, Rights};
+use sel4::{CapData, Error, Notification, ObjectType, Rights};
 use sel4_glue::cspace::signal_client;
 use sel4_glue::{CSpace, Pd, TscClock, error_code, log};
 use system::info::ClientEntry;
@@ -126,6 +126,13 @@ impl Env for Kernel {
         }
     }
 
+    fn signal_shard(&mut self, shard: u16) {
+        let signals = &self.pd.iommu_info().shard_signals;
+        if let Some(signal) = signals.get(usize::from(shard)) {
+            Notification::at(u64::from(*signal)).signal();
+        }
+    }
+
     fn now_us(&self) -> u64 {
         self.clock.now_us()
     }
@@ -160,6 +167,18 @@ impl Env for Kernel {
             Note::Storm { unit } => {
                 log!("unit {unit}: faults come faster than they are read; some are dropped");
             }
+            Note::Trouble {
+                device,
+                trouble,
+                count,
+            } => match trouble {
+                Trouble::FaultStorm => {
+                    log!("{device}: blocked and not recorded any more after {count} faults");
+                }
+                Trouble::DeviceTlbTimeout => {
+                    log!("{device}: blocked: it did not say that it forgot a translation");
+                }
+            },
             Note::MemoryLost { bytes } => {
                 log!("{bytes} bytes of DMA memory are lost: a device may still reach them");
             }

@@ -15,7 +15,7 @@ mod kernel;
 mod units;
 
 use heapless::Vec;
-use iommu_core::{ClientLimits, Setup, Shard, Storage, vtd};
+use iommu_core::{ClientLimits, FAULT_BOUND, Setup, Shard, Storage, vtd};
 use sel4_glue::{Answer, CSpace, Incoming, Pd, Server, log, start};
 use static_cell::ConstStaticCell;
 use system::info::Slots;
@@ -50,6 +50,9 @@ fn main(_argument: u64) -> ! {
         buses: &info.shard_buses,
         slots: unused(pd, cspace),
         pool: &info.pool,
+        reserved: &info.reserved,
+        reserved_allowed: &info.reserved_allowed,
+        fault_bound: FAULT_BOUND,
     };
     let kernel = Kernel::new(pd, cspace);
     let mut shard = match Shard::new(STORAGE.take(), kernel, backend, &setup) {

@@ -1,8 +1,8 @@
 //! The back end: VT-d units taken over, or none.
 
 use hw::Mmio;
-use iommu_core::vtd::unit::{FaultMessage, State};
-use iommu_core::vtd::{Report, Storage, UnitSetup, Vtd};
+use iommu_core::vtd::unit::{Compatibility, FaultMessage, Remapping, State};
+use iommu_core::vtd::{Options, Quarantine, Remap, Report, Storage, UnitSetup, Vtd};
 use iommu_core::{Chosen, Physical, TableMemory};
 use sel4::IrqHandler;
 use sel4_glue::{CSpace, MmioRegion, Pd, TablePages, log, start};
@@ -57,9 +57,17 @@ pub fn start(pd: &'static Pd, cspace: &mut CSpace, storage: &'static mut Storage
         .iter()
         .enumerate()
         .filter_map(|(number, unit)| Some(setup(unit, pd.unit_registers(number)?)));
-    let clients = pd.info().clients.len();
+    let options = Options {
+        remap: if info.interrupt_remapping {
+            Remap::WherePossible
+        } else {
+            Remap::Nowhere
+        },
+        quarantine: Quarantine::Blocking,
+        clients: pd.info().clients.len(),
+    };
     let tables = Tables(pd.tables());
-    let vtd = Vtd::start(storage, tables, info.tables_paddr, setups, clients);
+    let vtd = Vtd::start(storage, tables, info.tables_paddr, setups, &options);
     for (number, unit) in info.units.iter().enumerate() {
         if let Some(report) = vtd.report(number) {
             describe(number, unit, &report);
@@ -67,20 +75,22 @@ pub fn start(pd: &'static Pd, cspace: &mut CSpace, storage: &'static mut Storage
     }
     if let Some(shape) = vtd.geometry() {
         log!(
-            "page tables of {} levels for {}-bit addresses, 2 MiB pages {}",
+            "page tables of {} levels for {}-bit addresses, pages of 2 MiB {}, of 1 GiB {}",
             shape.levels,
             shape.address_bits,
             yes(shape.large_pages),
+            yes(shape.huge_pages),
         );
     }
     Chosen::Units(vtd)
 }
 
-fn setup<M: Mmio>(unit: &UnitInfo, window: M) -> UnitSetup<M> {
+fn setup<M: Mmio>(unit: &UnitInfo, window: M) -> UnitSetup<'_, M> {
     UnitSetup {
         window,
         segment: unit.segment,
         include_all: unit.include_all,
+        scopes: &unit.scopes,
         message: FaultMessage {
             address: unit.irq_address,
             data: unit.irq_data,
@@ -93,10 +103,20 @@ fn describe(number: usize, unit: &UnitInfo, report: &Report) {
     match (report.state, report.capabilities) {
         (State::Running, Some(has)) => log!(
             "unit {number} at {paddr:#x}, segment {segment}: every device blocked; {} domains, {} fault record(s), \
-             caching mode {}",
+             caching mode {}, device caches {}, interrupts {}",
             has.domains,
             has.fault_records,
             yes(has.caching_mode),
+            yes(has.device_tlb),
+            match report.remapping {
+                Remapping::Off => "pass",
+                Remapping::On {
+                    compatibility: Compatibility::Blocked,
+                } => "remapped, compatibility format off",
+                Remapping::On {
+                    compatibility: Compatibility::Passes,
+                } => "remapped, compatibility format passes",
+            },
         ),
         (State::Failed(error), _) => log!(
             "unit {number} at {paddr:#x}, segment {segment}: {error}; no device behind it will be assigned"

@@ -1,5 +1,6 @@
 //! [`Vtd`]: a model of an Intel VT-d unit (specification revision 3.0, legacy
-//! mode): registers, queued invalidation, translation, fault records.
+//! mode): registers, queued invalidation, translation, interrupt remapping,
+//! devices that keep translations, fault records.
 //!
 //! It caches everything it may, for ever ([`cache`]), and reads memory as real
 //! units do ([`memory`]), so a driver that forgets an invalidation, a cache
@@ -8,16 +9,22 @@
 //!
 //! Layouts are written here from the specification, not taken from the driver.
 
+mod attack;
 pub mod cache;
+mod device_tlb;
+mod interrupts;
 pub mod memory;
 mod queue;
 mod registers;
 mod translate;
 
 use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
+pub use attack::{Order, Step};
 pub use cache::{CachedContext, CachedPage, Caches};
+pub use interrupts::Interrupt;
 pub use memory::{Memory, Snoop};
 
 /// Direction of a device's request.
@@ -51,6 +58,18 @@ pub enum Reason {
     ContextReserved = 11,
     /// A reserved bit of a paging entry is set.
     PagingReserved = 12,
+    /// The context entry does not let the device keep translations.
+    Translated = 13,
+    /// The interrupt's index is beyond the table.
+    InterruptIndex = 0x21,
+    /// The interrupt entry is not present.
+    InterruptNotPresent = 0x22,
+    /// A reserved bit of an interrupt entry is set.
+    InterruptReserved = 0x24,
+    /// A message in the compatibility format was blocked.
+    Compatibility = 0x25,
+    /// The interrupt entry is for another requester.
+    InterruptSource = 0x26,
 }
 
 /// What a unit does not do although it was asked.
@@ -66,6 +85,8 @@ pub enum Ailment {
     RejectsDescriptors,
     /// The next so many batches end with "device did not answer".
     DeviceSilent(u32),
+    /// This requester never answers invalidations of what it keeps.
+    DeviceMute(u16),
     /// Context invalidations are confirmed but not carried out: what a driver
     /// that never sends them would get.
     DeafToContexts,
@@ -92,6 +113,17 @@ pub enum Event {
     ContextsForgotten,
     /// All translations were forgotten.
     TranslationsForgotten,
+    /// The interrupt table pointer was taken.
+    InterruptTableTaken(u64),
+    /// All interrupt entries were forgotten.
+    InterruptsForgotten,
+    /// Interrupt remapping went on, with the compatibility format blocked or not.
+    RemappingOn {
+        /// Messages in the compatibility format pass.
+        compatibility: bool,
+    },
+    /// Interrupt remapping went off.
+    RemappingOff,
 }
 
 #[derive(Debug)]
@@ -124,6 +156,21 @@ pub(crate) struct State {
     ailment: Ailment,
     /// Descriptors carried out.
     descriptors: u64,
+    interrupt_table_written: u64,
+    interrupt_table: u64,
+    page_requests_on: bool,
+    /// What devices keep: (requester, page) -> physical address.
+    device_tlbs: BTreeMap<(u16, u64), u64>,
+    /// With caching mode: what a hypervisor that shadows the tables has understood. Domain id of each
+    /// requester whose context was invalidated since it became present, and those of them whose domain was
+    /// invalidated after that.
+    known: BTreeMap<u16, u16>,
+    shadowed: BTreeSet<u16>,
+    attackers: Vec<u16>,
+    attacked: Vec<u64>,
+    order: Order,
+    steps: Vec<Step>,
+    left_out: Option<usize>,
 }
 
 /// A unit. Clones share it: one goes to the driver as its register window, another stays with the
@@ -189,6 +236,20 @@ impl Model {
         self
     }
 
+    /// Devices may keep translations.
+    #[must_use]
+    pub const fn device_tlb(mut self) -> Self {
+        self.extended |= 1 << 2;
+        self
+    }
+
+    /// Without interrupt remapping.
+    #[must_use]
+    pub const fn no_remapping(mut self) -> Self {
+        self.extended &= !(1 << 3);
+        self
+    }
+
     /// Behind a chipset with a write buffer.
     #[must_use]
     pub const fn write_buffer(mut self) -> Self {
@@ -232,6 +293,17 @@ impl Vtd {
             events: Vec::new(),
             ailment: Ailment::Healthy,
             descriptors: 0,
+            interrupt_table_written: 0,
+            interrupt_table: 0,
+            page_requests_on: false,
+            device_tlbs: BTreeMap::new(),
+            known: BTreeMap::new(),
+            shadowed: BTreeSet::new(),
+            attackers: Vec::new(),
+            attacked: Vec::new(),
+            order: Order::Written,
+            steps: Vec::new(),
+            left_out: None,
         })))
     }
 

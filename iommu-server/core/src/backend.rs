@@ -7,7 +7,7 @@
 //! capabilities: an extent names the frames as well as the address.
 
 use hw::Sbdf;
-use ipc_proto::{Access, Properties};
+use ipc_proto::{Access, ClientId, Properties};
 
 use crate::Slot;
 
@@ -54,6 +54,56 @@ pub enum BackendError {
     /// A unit did not confirm that it forgot what it may have cached: it may still use the old
     /// translation. The unit is not trusted again.
     Unconfirmed,
+    /// A device did not answer the invalidation of its own translation cache
+    /// ([`Backend::next_silent`] says which). It is blocked: its unit has confirmed that; every unit has
+    /// forgotten what it was to forget.
+    DeviceSilent,
+    /// No more interrupt remapping entries in a row. Nothing has changed.
+    RemapExhausted,
+    /// The message is none that the back end makes entries for: which part of it.
+    BadMessage(MessagePart),
+    /// The back end has no such thing.
+    Cannot,
+}
+
+/// Part of an interrupt message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MessagePart {
+    /// Its address.
+    Address,
+    /// Its data.
+    Data,
+    /// How many there are.
+    Count,
+}
+
+/// An interrupt message, as a device sends it: a write of `data` to `address`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Message {
+    /// Address.
+    pub address: u64,
+    /// Data.
+    pub data: u32,
+}
+
+/// Whether a device may keep translations (ATS).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DeviceCache {
+    /// It may not: the unit refuses what it claims to have translated.
+    None,
+    /// It may; so many invalidations may be under way to it at a time (1 to 32).
+    Depth(u8),
+}
+
+impl DeviceCache {
+    /// From the contract's number: 0 for none.
+    #[must_use]
+    pub const fn from_depth(depth: u8) -> Self {
+        match depth {
+            0 => Self::None,
+            depth => Self::Depth(depth),
+        }
+    }
 }
 
 /// A DMA request that a unit blocked.
@@ -61,7 +111,7 @@ pub enum BackendError {
 pub struct Fault {
     /// Requester.
     pub device: Sbdf,
-    /// Page of the I/O virtual address.
+    /// Page of the I/O virtual address; of a blocked interrupt message the number of its entry.
     pub address: u64,
     /// What was tried.
     pub access: Access,
@@ -83,16 +133,17 @@ pub struct Drained {
 /// IOMMU units, or what stands in for them.
 pub trait Backend {
     /// What attaching the device promises (`reset` is not said here); `None` when no unit takes it.
-    fn properties(&self, device: Sbdf) -> Option<Properties>;
+    /// `cache`: what the device would like to keep.
+    fn properties(&self, device: Sbdf, cache: DeviceCache) -> Option<Properties>;
 
     /// What I/O virtual addresses are.
     fn addressing(&self) -> Addressing;
 
-    /// Makes a domain with no translation and no device.
+    /// Makes a domain with no translation and no device, whose tables come out of the client's share.
     ///
     /// # Errors
     /// `DomainsExhausted`, `TablesExhausted`.
-    fn create_domain(&mut self) -> Result<DomainId, BackendError>;
+    fn create_domain(&mut self, owner: ClientId) -> Result<DomainId, BackendError>;
 
     /// Ends a domain that has no device; its id and tables are used again.
     ///
@@ -100,25 +151,59 @@ pub trait Backend {
     /// `NoDomain`; `Unconfirmed` when a unit may still hold something of it: then nothing is used again.
     fn destroy_domain(&mut self, domain: DomainId) -> Result<(), BackendError>;
 
-    /// Moves a blocked device into a domain.
+    /// Moves a requester that is in no domain into one. Says what it may keep: never more than asked for.
     ///
     /// # Errors
     /// `NoUnit`, `NoDomain`, `TablesExhausted`: the device is blocked as before. `Unconfirmed`: the
     /// device may or may not be blocked; it counts as attached until a detach is confirmed.
-    fn attach(&mut self, device: Sbdf, domain: DomainId) -> Result<(), BackendError>;
+    fn attach(
+        &mut self,
+        device: Sbdf,
+        domain: DomainId,
+        cache: DeviceCache,
+    ) -> Result<DeviceCache, BackendError>;
 
-    /// Blocks a device again. On success none of its requests reaches memory any more, and what
-    /// the domain's translations were is cached for it nowhere.
+    /// Takes a requester out of its domain. On success none of its requests reaches memory by the
+    /// domain's translations any more, and they are cached for it nowhere.
     ///
     /// # Errors
-    /// `NoUnit`, `NoDomain`; `Unconfirmed`: it is blocked in the tables, but the unit did not say that it knows.
+    /// `NoUnit`, `NoDomain`; `Unconfirmed`: it is blocked in the tables, but the unit did not say that it
+    /// knows; `DeviceSilent`: it is out of the domain and blocked, but did not say that it forgot.
     fn detach(&mut self, device: Sbdf, domain: DomainId) -> Result<(), BackendError>;
+
+    /// Blocks a requester that misbehaves, and stops its unit from recording what it tries. It stays in
+    /// its domain (`None`: it is in none) and is blocked until it is attached anew.
+    ///
+    /// # Errors
+    /// As [`Self::detach`]; `TablesExhausted` for one in no domain: it is blocked, but still recorded.
+    fn silence(&mut self, device: Sbdf, domain: Option<DomainId>) -> Result<(), BackendError>;
+
+    /// Makes `count` messages (`message`, and those with the next data) deliverable by the device alone, and
+    /// says which message it has to send for the first; data counts on from there. `aliases` are requester
+    /// ids under which its messages may arrive besides its own. Gives `message` itself back where
+    /// interrupts are not remapped.
+    ///
+    /// # Errors
+    /// `NoUnit`, `RemapExhausted`, `BadMessage`; `Unconfirmed`.
+    fn remap(
+        &mut self,
+        device: Sbdf,
+        aliases: &[Sbdf],
+        message: Message,
+        count: u16,
+    ) -> Result<Message, BackendError>;
+
+    /// Takes every message of the device back. On success none can be raised, and the entries are free.
+    ///
+    /// # Errors
+    /// `NoUnit`; `Unconfirmed`: the entries are not used again.
+    fn unremap(&mut self, device: Sbdf) -> Result<(), BackendError>;
 
     /// Translates the addresses from `iova` on to the extents, one after the other. The range is
     /// page-aligned, within [`Self::addressing`] and nothing of it is translated yet.
     ///
     /// # Errors
-    /// `NoDomain`, `TablesExhausted`: nothing has changed. `Unconfirmed`: see [`Self::unmap`].
+    /// `NoDomain`, `TablesExhausted`: nothing has changed. `Unconfirmed`, `DeviceSilent`: see [`Self::unmap`].
     fn map(
         &mut self,
         domain: DomainId,
@@ -131,12 +216,16 @@ pub trait Backend {
     /// success no unit has any of it cached.
     ///
     /// # Errors
-    /// `NoDomain`; `Unconfirmed`: the translation is gone from the tables, but a unit may still use it.
+    /// `NoDomain`; `Unconfirmed`: the translation is gone from the tables, but a unit may still use it;
+    /// `DeviceSilent`: a device did not say that it forgot it.
     fn unmap(&mut self, domain: DomainId, iova: u64, bytes: u64) -> Result<(), BackendError>;
 
     /// Reads at most `allowance` fault records of unit `unit` and hands them over.
     fn drain_faults(&mut self, unit: usize, allowance: u32, sink: &mut dyn FnMut(Fault))
     -> Drained;
+
+    /// The next device that did not answer (`DeviceSilent`).
+    fn next_silent(&mut self) -> Option<Sbdf>;
 
     /// Number of units.
     fn units(&self) -> usize;
@@ -149,6 +238,9 @@ pub trait Backend {
 
     /// Domains in use, those retired included.
     fn domains_used(&self) -> u32;
+
+    /// Interrupt remapping entries in use.
+    fn remapped(&self) -> u32;
 }
 
 /// A back end chosen at boot.
@@ -169,24 +261,44 @@ macro_rules! either {
 }
 
 impl<A: Backend, B: Backend> Backend for Chosen<A, B> {
-    fn properties(&self, device: Sbdf) -> Option<Properties> {
-        either!(self, backend => backend.properties(device))
+    fn properties(&self, device: Sbdf, cache: DeviceCache) -> Option<Properties> {
+        either!(self, backend => backend.properties(device, cache))
     }
     #[inline(always)]
     fn addressing(&self) -> Addressing {
         either!(self, backend => backend.addressing())
     }
-    fn create_domain(&mut self) -> Result<DomainId, BackendError> {
-        either!(self, backend => backend.create_domain())
+    fn create_domain(&mut self, owner: ClientId) -> Result<DomainId, BackendError> {
+        either!(self, backend => backend.create_domain(owner))
     }
     fn destroy_domain(&mut self, domain: DomainId) -> Result<(), BackendError> {
         either!(self, backend => backend.destroy_domain(domain))
     }
-    fn attach(&mut self, device: Sbdf, domain: DomainId) -> Result<(), BackendError> {
-        either!(self, backend => backend.attach(device, domain))
+    fn attach(
+        &mut self,
+        device: Sbdf,
+        domain: DomainId,
+        cache: DeviceCache,
+    ) -> Result<DeviceCache, BackendError> {
+        either!(self, backend => backend.attach(device, domain, cache))
     }
     fn detach(&mut self, device: Sbdf, domain: DomainId) -> Result<(), BackendError> {
         either!(self, backend => backend.detach(device, domain))
+    }
+    fn silence(&mut self, device: Sbdf, domain: Option<DomainId>) -> Result<(), BackendError> {
+        either!(self, backend => backend.silence(device, domain))
+    }
+    fn remap(
+        &mut self,
+        device: Sbdf,
+        aliases: &[Sbdf],
+        message: Message,
+        count: u16,
+    ) -> Result<Message, BackendError> {
+        either!(self, backend => backend.remap(device, aliases, message, count))
+    }
+    fn unremap(&mut self, device: Sbdf) -> Result<(), BackendError> {
+        either!(self, backend => backend.unremap(device))
     }
     #[inline(always)]
     fn map(
@@ -210,6 +322,9 @@ impl<A: Backend, B: Backend> Backend for Chosen<A, B> {
     ) -> Drained {
         either!(self, backend => backend.drain_faults(unit, allowance, sink))
     }
+    fn next_silent(&mut self) -> Option<Sbdf> {
+        either!(self, backend => backend.next_silent())
+    }
     fn units(&self) -> usize {
         either!(self, backend => backend.units())
     }
@@ -221,5 +336,8 @@ impl<A: Backend, B: Backend> Backend for Chosen<A, B> {
     }
     fn domains_used(&self) -> u32 {
         either!(self, backend => backend.domains_used())
+    }
+    fn remapped(&self) -> u32 {
+        either!(self, backend => backend.remapped())
     }
 }

@@ -87,6 +87,8 @@ pub enum Content {
 /// Where a buffer is mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mapping {
+    /// Number of the holder's context.
+    pub context: u16,
     /// I/O virtual address.
     pub iova: u64,
     /// Whether it is certain what units make of it.

@@ -12,12 +12,16 @@ use crate::backend::DomainId;
 /// Most mappings of a context at a time.
 pub const MAX_MAPPINGS: usize = 256;
 
+/// Most regions that firmware reserved in a context.
+pub const MAX_RESERVED_HERE: usize = 8;
+
 /// First address that is given out by choice; a client may ask for a lower one.
 pub const FIRST_IOVA: u64 = 1 << 20;
 /// Writes to here are interrupts, not DMA: never translated (VT-d 3.0, 3.14).
 pub const INTERRUPTS: core::ops::Range<u64> = 0xfee0_0000..0xfef0_0000;
 
 const LARGE: u64 = 1 << 21;
+const HUGE: u64 = 1 << 30;
 
 /// Addresses `start..end`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,6 +38,8 @@ pub struct Context {
     pub devices: u16,
     /// Taken addresses, ascending.
     taken: Vec<Range, MAX_MAPPINGS>,
+    /// Regions that firmware reserved, with the number of devices that need each.
+    reserved: Vec<(Range, u16), MAX_RESERVED_HERE>,
 }
 
 /// Why an address range is not to be had.
@@ -52,6 +58,7 @@ impl Context {
             domain: None,
             devices: 0,
             taken: Vec::new(),
+            reserved: Vec::new(),
         }
     }
 
@@ -83,13 +90,17 @@ impl Context {
 
     /// Takes the lowest `bytes` that are free, and returns where they begin.
     ///
-    /// Aligned to their size up to 2 MiB: then one invalidation covers exactly them, and large
-    /// pages fit.
+    /// Aligned to their size up to 2 MiB, and from 1 GiB on to that: then one invalidation covers exactly
+    /// them, and large pages fit.
     ///
     /// # Errors
     /// See [`IovaError`].
     pub fn take_any(&mut self, bytes: u64, limit: u64) -> Result<u64, IovaError> {
-        let align = bytes.min(LARGE).next_power_of_two();
+        let align = if bytes >= HUGE {
+            HUGE
+        } else {
+            bytes.min(LARGE).next_power_of_two()
+        };
         let mut start = FIRST_IOVA.next_multiple_of(align);
         // Each round passes one taken range for good.
         let mut place = 0;
@@ -120,6 +131,41 @@ impl Context {
                 .checked_next_multiple_of(align)
                 .ok_or(IovaError::Unusable)?;
         }
+    }
+
+    /// Takes a reserved region for one more device. `false`: it is taken for another already, and mapped.
+    ///
+    /// # Errors
+    /// See [`IovaError`].
+    pub fn take_reserved(&mut self, base: u64, bytes: u64, limit: u64) -> Result<bool, IovaError> {
+        let end = base.checked_add(bytes).ok_or(IovaError::Unusable)?;
+        let range = Range { start: base, end };
+        if let Some((_, users)) = self.reserved.iter_mut().find(|(known, _)| *known == range) {
+            *users = users.saturating_add(1);
+            return Ok(false);
+        }
+        if self.reserved.is_full() {
+            return Err(IovaError::TooMany);
+        }
+        self.take(base, bytes, limit)?;
+        // There is room: it was checked.
+        let _ = self.reserved.push((range, 1));
+        Ok(true)
+    }
+
+    /// One device less needs the region at `base`. Its size, when that was the last: it is to be unmapped then,
+    /// and given back with [`Self::give_reserved`].
+    pub fn last_of_reserved(&mut self, base: u64) -> Option<u64> {
+        let mut known = self.reserved.iter_mut();
+        let (range, users) = known.find(|(range, _)| range.start == base)?;
+        *users = users.saturating_sub(1);
+        (*users == 0).then_some(range.end - range.start)
+    }
+
+    /// Gives the addresses of a region back.
+    pub fn give_reserved(&mut self, base: u64) {
+        self.reserved.retain(|(range, _)| range.start != base);
+        self.give(base);
     }
 
     /// Gives the range that begins at `start` back.

@@ -4,7 +4,8 @@
 //! Implemented by the server's binary over the kernel, and by a model of the
 //! kernel's capabilities in the tests.
 
-use ipc_proto::{Badge, ClientId};
+use hw::Sbdf;
+use ipc_proto::{Badge, ClientId, Trouble};
 
 use crate::Fault;
 
@@ -46,6 +47,15 @@ pub enum Note {
     Storm {
         /// Which unit.
         unit: u8,
+    },
+    /// A device was silenced: blocked, and its faults not recorded any more.
+    Trouble {
+        /// Which.
+        device: Sbdf,
+        /// Why.
+        trouble: Trouble,
+        /// Faults, or 1.
+        count: u32,
     },
     /// Memory that cannot be reused: a unit did not confirm, or the kernel refused a revocation.
     MemoryLost {
@@ -117,6 +127,9 @@ pub trait Env {
 
     /// Signals the client's event notification: it has a fault record.
     fn signal(&mut self, client: ClientId);
+
+    /// Signals a pci-server shard: a device of its buses gives trouble.
+    fn signal_shard(&mut self, shard: u16);
 
     /// Microseconds since some fixed moment; never goes back.
     fn now_us(&self) -> u64;

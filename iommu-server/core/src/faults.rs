@@ -1,5 +1,5 @@
-//! Faults on their way to clients ([`FaultQueue`]), and how fast they are read
-//! from a unit ([`Gate`]).
+//! Faults on their way to clients ([`FaultQueue`]), how fast they are read from
+//! a unit ([`Gate`]), and when a device has had too many ([`Storm`]).
 //!
 //! A device can fault as fast as it can issue requests. Each record costs the
 //! server time at a high priority, so a unit is read [`FAULT_BURST`] records
@@ -17,6 +17,43 @@ pub const MAX_RECORDS: usize = 16;
 pub const FAULT_BURST: u32 = 64;
 /// The period, in microseconds.
 pub const FAULT_PERIOD_US: u64 = 10_000;
+
+/// Faults of a device that are too many, when nothing else is said.
+pub const FAULT_BOUND: u32 = 10;
+/// A device that has been quiet for so long has half of its faults forgiven, in microseconds.
+pub const FORGIVEN_US: u64 = 1_000_000;
+
+/// A device's faults.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Storm {
+    count: u32,
+    latest_us: u64,
+}
+
+impl Storm {
+    /// None yet.
+    pub const fn new() -> Self {
+        Self {
+            count: 0,
+            latest_us: 0,
+        }
+    }
+
+    /// Counts one at `now_us`; returns how many there are.
+    pub fn count(&mut self, now_us: u64) -> u32 {
+        if now_us.saturating_sub(self.latest_us) >= FORGIVEN_US {
+            self.count /= 2;
+        }
+        self.latest_us = now_us;
+        self.count = self.count.saturating_add(1);
+        self.count
+    }
+
+    /// When the latest was.
+    pub fn latest_us(&self) -> u64 {
+        self.latest_us
+    }
+}
 
 /// A client's unread records, oldest first.
 pub struct FaultQueue {
@@ -152,6 +189,16 @@ mod tests {
         assert_eq!(queue.pop(), Err(0));
         queue.push(fault(100));
         assert_eq!(queue.pop(), Ok((fault(100), 0)));
+    }
+
+    #[test]
+    fn faults_far_apart_are_no_storm() {
+        let mut storm = Storm::new();
+        let counts: std::vec::Vec<u32> = (0..20).map(|n| storm.count(n * FORGIVEN_US)).collect();
+        assert!(counts.iter().all(|count| *count <= 2), "{counts:?}");
+        let now = 20 * FORGIVEN_US;
+        let counts: std::vec::Vec<u32> = (0..12).map(|n| storm.count(now + n)).collect();
+        assert!(counts.last().is_some_and(|count| *count > FAULT_BOUND));
     }
 
     #[test]

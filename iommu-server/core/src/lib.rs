@@ -44,10 +44,16 @@ pub mod vtd;
 #[cfg(test)]
 mod tests;
 
-pub use backend::{Addressing, Backend, BackendError, Chosen, DomainId, Drained, Extent, Fault};
+pub use backend::{
+    Addressing, Backend, BackendError, Chosen, DeviceCache, DomainId, Drained, Extent, Fault,
+    Message, MessagePart,
+};
 pub use buffers::{MAX_BLOCKS, MAX_BUFFERS, MAX_PAGES};
 pub use context::MAX_MAPPINGS;
 pub use env::{EffectError, Env, Note, Placed, Slot, TableMemory};
-pub use faults::{FAULT_BURST, FAULT_PERIOD_US, MAX_RECORDS};
+pub use faults::{FAULT_BOUND, FAULT_BURST, FAULT_PERIOD_US, FORGIVEN_US, MAX_RECORDS};
 pub use physical::Physical;
-pub use shard::{ClientLimits, MAX_ATTACHED, Setup, SetupError, Shard, Storage};
+pub use shard::{
+    ClientLimits, MAX_ALIASES, MAX_ATTACHED, MAX_PRIVATE, MAX_REQUESTERS, MAX_STRANGERS, Setup,
+    SetupError, Shard, Storage,
+};

@@ -4,16 +4,18 @@
 //! system description (`unprotected`).
 
 use hw::Sbdf;
-use ipc_proto::{Access, Properties};
+use ipc_proto::{Access, ClientId, Properties};
 
-use crate::backend::{Addressing, Backend, BackendError, DomainId, Drained, Extent, Fault};
+use crate::backend::{
+    Addressing, Backend, BackendError, DeviceCache, DomainId, Drained, Extent, Fault, Message,
+};
 
 /// No units at all.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Physical;
 
 impl Backend for Physical {
-    fn properties(&self, _device: Sbdf) -> Option<Properties> {
+    fn properties(&self, _device: Sbdf, _cache: DeviceCache) -> Option<Properties> {
         Some(Properties::default())
     }
 
@@ -21,7 +23,7 @@ impl Backend for Physical {
         Addressing::Physical
     }
 
-    fn create_domain(&mut self) -> Result<DomainId, BackendError> {
+    fn create_domain(&mut self, _owner: ClientId) -> Result<DomainId, BackendError> {
         Ok(DomainId(0))
     }
 
@@ -29,11 +31,35 @@ impl Backend for Physical {
         Ok(())
     }
 
-    fn attach(&mut self, _device: Sbdf, _domain: DomainId) -> Result<(), BackendError> {
-        Ok(())
+    fn attach(
+        &mut self,
+        _device: Sbdf,
+        _domain: DomainId,
+        _cache: DeviceCache,
+    ) -> Result<DeviceCache, BackendError> {
+        // No unit translates for a device, so it has nothing to keep.
+        Ok(DeviceCache::None)
     }
 
     fn detach(&mut self, _device: Sbdf, _domain: DomainId) -> Result<(), BackendError> {
+        Ok(())
+    }
+
+    fn silence(&mut self, _device: Sbdf, _domain: Option<DomainId>) -> Result<(), BackendError> {
+        Err(BackendError::NoUnit)
+    }
+
+    fn remap(
+        &mut self,
+        _device: Sbdf,
+        _aliases: &[Sbdf],
+        message: Message,
+        _count: u16,
+    ) -> Result<Message, BackendError> {
+        Ok(message)
+    }
+
+    fn unremap(&mut self, _device: Sbdf) -> Result<(), BackendError> {
         Ok(())
     }
 
@@ -60,6 +86,10 @@ impl Backend for Physical {
         Drained::default()
     }
 
+    fn next_silent(&mut self) -> Option<Sbdf> {
+        None
+    }
+
     fn units(&self) -> usize {
         0
     }
@@ -73,6 +103,10 @@ impl Backend for Physical {
     }
 
     fn domains_used(&self) -> u32 {
+        0
+    }
+
+    fn remapped(&self) -> u32 {
         0
     }
 }

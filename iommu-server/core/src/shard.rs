@@ -2,33 +2,49 @@
 //! ([`Shard::serve`]), fault interrupts and the timer.
 //!
 //! `service`: the operations as the contract names them. `memory`: making and
-//! taking apart buffers. `mapping`: buffers in contexts. `devices`: attaching,
-//! detaching, faults.
+//! taking apart buffers. `mapping`: buffers in contexts. `contexts`: those of a
+//! client. `devices`: attaching, detaching, messages. `reserved`: what firmware
+//! reserved. `storms`: faults and devices that give trouble.
 
+mod contexts;
 mod devices;
 mod mapping;
 mod memory;
+mod reserved;
 mod service;
+mod storms;
 
 use core::cell::Cell;
 
 use heapless::Vec;
 use hw::Sbdf;
 use ipc_proto::{BadgeKind, Call, ClientId, Message, Refusal, Rule, iommu};
-use system::info::{MAX_UNITS, Slots as SlotRange, UntypedPiece};
+use system::info::{MAX_RESERVED, MAX_UNITS, Reserved, Slots as SlotRange, UntypedPiece};
 use system::layout::MAX_SHARDS;
-use system::model::MAX_CLIENTS;
+use system::model::{DeviceMatch, MAX_CLIENTS, MAX_DEVICE_RULES};
 use thiserror::Error;
 
 use crate::backend::{Backend, BackendError};
 use crate::buffers::{Buffers, Certainty, MAX_BUFFERS};
 use crate::context::Context;
 use crate::env::{EffectError, Env};
-use crate::faults::{FaultQueue, Gate};
+use crate::faults::{FaultQueue, Gate, Storm};
 use crate::pool::{Pool, PoolError, Slots};
+use contexts::Private;
+use storms::{Standing, Stranger, Untold};
+
+pub use contexts::MAX_PRIVATE;
+pub use devices::MAX_ALIASES;
+pub use storms::MAX_STRANGERS;
 
 /// Most devices attached at a time.
 pub const MAX_ATTACHED: usize = 256;
+
+/// Most requester ids attached at a time, and most aliases known.
+pub const MAX_REQUESTERS: usize = 320;
+
+/// A client may have at least so many private contexts, while there are any.
+const MIN_PRIVATE_A_CLIENT: usize = 2;
 
 /// A client may have at least so many buffers, however many clients there are.
 const MIN_BUFFERS_A_CLIENT: u16 = 16;
@@ -52,6 +68,12 @@ pub struct Setup<'s> {
     pub slots: SlotRange,
     /// Memory of the pool.
     pub pool: &'s [UntypedPiece],
+    /// What firmware reserved.
+    pub reserved: &'s [Reserved],
+    /// Devices that may have what firmware reserved for them: by address.
+    pub reserved_allowed: &'s [DeviceMatch],
+    /// A device with more faults than this is silenced ([`crate::FAULT_BOUND`]).
+    pub fault_bound: u32,
 }
 
 /// Why a shard cannot start.
@@ -95,7 +117,24 @@ impl Client {
 struct Attached {
     device: Sbdf,
     client: ClientId,
+    /// Number of the client's context.
+    context: u16,
     /// `Unconfirmed`: the unit did not confirm that it blocks the device again.
+    certainty: Certainty,
+    storm: Storm,
+    standing: Standing,
+    /// What its pci-server shard is still to hear.
+    trouble: Untold,
+}
+
+/// A requester id in a context: a device's own, or an alias of one or several.
+#[derive(Clone, Copy, Debug)]
+struct Requester {
+    id: Sbdf,
+    client: ClientId,
+    context: u16,
+    /// Devices that use it.
+    users: u16,
     certainty: Certainty,
 }
 
@@ -104,7 +143,12 @@ pub struct Storage {
     pool: Pool,
     buffers: Buffers,
     clients: [Client; MAX_CLIENTS],
+    private: [Private; MAX_PRIVATE],
     devices: Vec<Attached, MAX_ATTACHED>,
+    requesters: Vec<Requester, MAX_REQUESTERS>,
+    aliases: Vec<(Sbdf, Sbdf), MAX_REQUESTERS>,
+    strangers: Vec<Stranger, MAX_STRANGERS>,
+    reserved: Vec<Reserved, MAX_RESERVED>,
     slots: Option<Slots>,
 }
 
@@ -116,7 +160,12 @@ impl Storage {
             pool: Pool::new(),
             buffers: Buffers::new(),
             clients: [const { Client::new() }; MAX_CLIENTS],
+            private: [const { Private::new() }; MAX_PRIVATE],
             devices: Vec::new(),
+            requesters: Vec::new(),
+            aliases: Vec::new(),
+            strangers: Vec::new(),
+            reserved: Vec::new(),
             slots: None,
         }
     }
@@ -135,11 +184,21 @@ pub struct Shard<'a, E, B> {
     pool: &'a mut Pool,
     buffers: &'a mut Buffers,
     clients: &'a mut [Client],
+    private: &'a mut [Private; MAX_PRIVATE],
     devices: &'a mut Vec<Attached, MAX_ATTACHED>,
+    /// Requester ids in contexts.
+    requesters: &'a mut Vec<Requester, MAX_REQUESTERS>,
+    /// Devices with requester ids they have besides their own.
+    aliases: &'a mut Vec<(Sbdf, Sbdf), MAX_REQUESTERS>,
+    strangers: &'a mut Vec<Stranger, MAX_STRANGERS>,
+    reserved: &'a [Reserved],
+    reserved_allowed: Vec<DeviceMatch, MAX_DEVICE_RULES>,
     slots: &'a mut Slots,
     buses: Vec<(u16, u8, u8), MAX_SHARDS>,
     gates: [Gate; MAX_UNITS],
     buffers_a_client: u16,
+    private_a_client: usize,
+    fault_bound: u32,
     faults: u64,
     /// Faults of devices that nobody holds.
     unheld_faults: u32,
@@ -171,6 +230,8 @@ impl<'a, E: Env, B: Backend> Shard<'a, E, B> {
                 return Err(SetupError::Piece(number));
             }
         }
+        let too_many = |_| SetupError::TooMany;
+        storage.reserved = Vec::from_slice(setup.reserved).map_err(too_many)?;
         storage.buffers.open();
         let share = MAX_BUFFERS / setup.clients.len().max(1);
         Ok(Self {
@@ -179,11 +240,19 @@ impl<'a, E: Env, B: Backend> Shard<'a, E, B> {
             pool: &mut storage.pool,
             buffers: &mut storage.buffers,
             clients,
+            private: &mut storage.private,
             devices: &mut storage.devices,
+            requesters: &mut storage.requesters,
+            aliases: &mut storage.aliases,
+            strangers: &mut storage.strangers,
+            reserved: &storage.reserved,
+            reserved_allowed: Vec::from_slice(setup.reserved_allowed).map_err(too_many)?,
             slots: storage.slots.insert(slots),
-            buses: Vec::from_slice(setup.buses).map_err(|_| SetupError::TooMany)?,
+            buses: Vec::from_slice(setup.buses).map_err(too_many)?,
             gates: [Gate::new(); MAX_UNITS],
             buffers_a_client: (share as u16).max(MIN_BUFFERS_A_CLIENT),
+            private_a_client: (MAX_PRIVATE / setup.clients.len().max(1)).max(MIN_PRIVATE_A_CLIENT),
+            fault_bound: setup.fault_bound,
             faults: 0,
             unheld_faults: 0,
             operations: 0,
@@ -263,14 +332,22 @@ impl<'a, E: Env, B: Backend> Shard<'a, E, B> {
     /// Checks that a device is on the buses of the calling pci-server shard.
     fn on_its_buses(&self, call: Call, device: Sbdf) -> Result<(), Refusal> {
         debug_assert_eq!(call.badge.kind, BadgeKind::Shard);
-        let buses = self.buses.get(usize::from(call.badge.index));
-        let &(segment, first, last) =
-            buses.ok_or(Refusal::new(Rule::UnknownBadge, call.badge.index.into()))?;
-        if device.segment() == segment && (first..=last).contains(&device.bus()) {
+        if usize::from(call.badge.index) >= self.buses.len() {
+            return Err(Refusal::new(Rule::UnknownBadge, call.badge.index.into()));
+        }
+        if self.has_bus(call.badge.index, device) {
             Ok(())
         } else {
             Err(Refusal::new(Rule::OutsideShard, device.to_bits().into()))
         }
+    }
+
+    /// Is the device on a bus of pci-server shard `shard`?
+    fn has_bus(&self, shard: u16, device: Sbdf) -> bool {
+        let buses = self.buses.get(usize::from(shard));
+        buses.is_some_and(|&(segment, first, last)| {
+            device.segment() == segment && (first..=last).contains(&device.bus())
+        })
     }
 }
 
@@ -282,6 +359,10 @@ fn backend_refusal(error: BackendError) -> Refusal {
         BackendError::TablesExhausted => Rule::TablesExhausted,
         BackendError::NoDomain => Rule::NoContext,
         BackendError::Unconfirmed => Rule::InvalidationTimeout,
+        BackendError::DeviceSilent => Rule::DeviceTlbTimeout,
+        BackendError::RemapExhausted => Rule::RemapExhausted,
+        BackendError::BadMessage(_) => Rule::BadArgument,
+        BackendError::Cannot => Rule::BackendCannot,
     }
     .into()
 }

@@ -7,44 +7,61 @@
 //! those units that have a device of it. Id 0 is never used: with caching mode
 //! units file entries that are not present under it.
 //!
-//! `operations` implements [`Backend`](crate::Backend).
+//! `operations` implements [`Backend`](crate::Backend), `forget` tells units and
+//! devices what they may not use any more, `start` takes the units over.
 //! [`registers`], [`capability`]: what the hardware says. [`unit`], [`queue`],
-//! [`context`], [`fault`]: driving it. [`tables`], [`paging`]: its memory.
+//! [`context`], [`interrupt`], [`fault`]: driving it. [`tables`], [`paging`]: its memory.
+//!
+//! Devices may keep translations (ATS) where the unit supports it and the caller
+//! asks for it. Page requests (PRI) are refused: no entry enables them, no
+//! queue is set up for them, and a unit answers "response failure" then (7.5.1).
 
 pub mod capability;
 pub mod context;
 pub mod fault;
+mod forget;
+pub mod interrupt;
 mod operations;
 pub mod paging;
 pub mod queue;
 pub mod registers;
+mod start;
 pub mod tables;
 pub mod unit;
 
 use heapless::Vec;
-use hw::Mmio;
-use ipc_proto::Access;
-use system::info::MAX_UNITS;
+use hw::{Mmio, Sbdf};
+use ipc_proto::{Access, ClientId};
+use system::info::{MAX_SCOPES, MAX_UNITS, Scope};
+use system::model::MAX_CLIENTS;
 
 use crate::TableMemory;
 use crate::backend::{BackendError, DomainId, Extent};
 use crate::place::Place;
 use capability::{Capabilities, Geometry};
+use forget::{Forget, tell};
+use interrupt::Remapper;
 use paging::AddressSpace;
-use queue::{Changed, Invalidate};
-use tables::{Exhausted, MAX_TABLE_PAGES, Meta, Page, Tables};
-use unit::{FaultMessage, State, Unit, UnitError};
+use tables::{MAX_TABLE_PAGES, Meta, Page, Tables};
+use unit::{Remapping, State, Unit, UnitError};
+
+pub use start::{Options, Quarantine, Remap, UnitSetup};
 
 /// Most domains at a time.
 pub const MAX_DOMAINS: usize = 64;
 
-/// A domain may have at least so many tables, however many clients share the pool.
-const MIN_TABLES_A_DOMAIN: u32 = 8;
+/// Most devices of a domain that may keep translations; others are attached without.
+pub const MAX_CACHING: usize = 8;
+
+/// Tables that a domain may have at once; more come out of its owner's share as it grows.
+const FIRST_TABLES: u32 = 8;
 
 /// Memory of the back end, too large for a stack.
 pub struct Storage {
     meta: [Meta; MAX_TABLE_PAGES],
     domains: [Place<Domain>; MAX_DOMAINS],
+    remappers: [Remapper; MAX_UNITS],
+    scopes: [Vec<Scope, MAX_SCOPES>; MAX_UNITS],
 }
 
 impl Storage {
@@ -54,6 +71,8 @@ impl Storage {
         Self {
             meta: [Meta::EMPTY; MAX_TABLE_PAGES],
             domains: [const { Place::Empty }; MAX_DOMAINS],
+            remappers: [const { Remapper::new() }; MAX_UNITS],
+            scopes: [const { Vec::new() }; MAX_UNITS],
         }
     }
 }
@@ -64,23 +83,23 @@ impl Default for Storage {
     }
 }
 
-/// A unit to be driven.
-pub struct UnitSetup<M> {
-    /// Its registers.
-    pub window: M,
-    /// PCI segment of its devices.
-    pub segment: u16,
-    /// Does it take all devices that no other unit names?
-    pub include_all: bool,
-    /// Message of its fault event.
-    pub message: FaultMessage,
-}
-
 struct Domain {
     space: AddressSpace,
+    owner: ClientId,
     /// Devices attached, by unit.
     attached: [u16; MAX_UNITS],
+    /// Those of them that may keep translations.
+    caching: Vec<Caching, MAX_CACHING>,
     fate: Fate,
+}
+
+/// A device that may keep translations.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Caching {
+    unit: u8,
+    device: Sbdf,
+    /// Depth of its invalidate queue.
+    depth: u8,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -109,6 +128,8 @@ pub struct Report {
     pub capabilities: Option<Capabilities>,
     /// Whether it runs.
     pub state: State,
+    /// What becomes of interrupt messages.
+    pub remapping: Remapping,
 }
 
 /// The VT-d units of a shard.
@@ -116,97 +137,32 @@ pub struct Vtd<'a, M, T> {
     units: Vec<Entry<M>, MAX_UNITS>,
     tables: Tables<'a, T>,
     domains: &'a mut [Place<Domain>; MAX_DOMAINS],
+    remappers: &'a mut [Remapper; MAX_UNITS],
+    scopes: &'a mut [Vec<Scope, MAX_SCOPES>; MAX_UNITS],
     geometry: Option<Geometry>,
-    tables_a_domain: u32,
+    /// Tables that each client may still have.
+    shares: [u32; MAX_CLIENTS],
+    /// Where devices without a domain are, if not blocked: the scratch tables and their domain id.
+    scratch: Option<(Page, u16)>,
+    /// Devices that did not answer, not yet told to the caller.
+    silent: Vec<Sbdf, MAX_CACHING>,
     /// Some unit must hear of new mappings (caching mode, write buffer).
     tells_on_map: bool,
 }
 
 impl<'a, M: Mmio, T: TableMemory> Vtd<'a, M, T> {
-    /// Takes over every unit with all devices blocked. `memory` begins at physical address
-    /// `tables_base`; `clients` share its tables. Units beyond [`MAX_UNITS`] are left alone.
-    ///
-    /// A unit that fails does not stop the others; see [`Self::report`].
-    pub fn start(
-        storage: &'a mut Storage,
-        memory: T,
-        tables_base: u64,
-        units: impl Iterator<Item = UnitSetup<M>>,
-        clients: usize,
-    ) -> Self {
-        let mut tables = Tables::new(memory, tables_base, &mut storage.meta);
-        let mut probed: Vec<_, MAX_UNITS> = Vec::new();
-        for setup in units.take(MAX_UNITS) {
-            let found = Unit::probe(setup.window);
-            // Room is certain: the iterator was cut to it.
-            let _ = probed.push((found, setup.segment, setup.include_all, setup.message));
-        }
-        let usable = probed
-            .iter()
-            .filter_map(|(found, ..)| found.as_ref().ok().map(|(_, capabilities)| capabilities));
-        let geometry = Geometry::common(usable);
-        tables.set_coherent(geometry.is_some_and(|geometry| geometry.coherent));
-        let status = tables.take();
-        let mut this = Self {
-            units: Vec::new(),
-            tables,
-            domains: &mut storage.domains,
-            geometry,
-            tables_a_domain: 0,
-            tells_on_map: false,
-        };
-        for (number, (found, segment, include_all, message)) in probed.into_iter().enumerate() {
-            let slot = match (found, status) {
-                (Err(unusable), _) => Slot::Dead(UnitError::Unusable(unusable)),
-                (Ok(_), Err(exhausted)) => Slot::Dead(exhausted.into()),
-                (Ok((registers, capabilities)), Ok(page)) => {
-                    this.start_unit(registers, capabilities, (page, number as u16 * 8), message)
-                }
-            };
-            let _ = this.units.push(Entry {
-                slot,
-                segment,
-                include_all,
-            });
-        }
-        // Context tables need up to one page a bus; the rest is shared evenly, so that no client
-        // can take another's tables.
-        let left = this.tables.pages().saturating_sub(this.tables.used());
-        let for_domains = left.saturating_sub((left / 8).min(256));
-        this.tables_a_domain = (for_domains / clients.max(1) as u32).max(MIN_TABLES_A_DOMAIN);
-        this
-    }
-
-    fn start_unit(
-        &mut self,
-        registers: registers::Registers<M>,
-        capabilities: Capabilities,
-        status: (Page, u16),
-        message: FaultMessage,
-    ) -> Slot<M> {
-        self.tells_on_map |= capabilities.caching_mode || capabilities.write_buffer;
-        match Unit::start(registers, capabilities, &mut self.tables, status, message) {
-            Err(exhausted) => Slot::Dead(exhausted.into()),
-            Ok(mut unit) => {
-                if self.geometry.is_none() {
-                    // It blocks everything, but no tables can be made that all units understand.
-                    unit.distrust(UnitError::NoCommonLevels);
-                }
-                Slot::Driven(unit)
-            }
-        }
-    }
-
     /// How unit `unit` is; `None` past the last.
     pub fn report(&self, unit: usize) -> Option<Report> {
         Some(match &self.units.get(unit)?.slot {
             Slot::Driven(unit) => Report {
                 capabilities: Some(*unit.capabilities()),
                 state: unit.state(),
+                remapping: unit.remapping(),
             },
             Slot::Dead(error) => Report {
                 capabilities: None,
                 state: State::Failed(*error),
+                remapping: Remapping::Off,
             },
         })
     }
@@ -247,23 +203,49 @@ impl<'a, M: Mmio, T: TableMemory> Vtd<'a, M, T> {
         Ok(true)
     }
 
-    /// Maps once more when the tables did not suffice: empty ones elsewhere in the domain may make room.
+    /// Lets a domain have as many more tables as a mapping of these extents may need, out of its owner's
+    /// share. `false` when nothing is left of that.
+    fn grow(&mut self, domain: DomainId, extents: &[Extent]) -> Result<bool, BackendError> {
+        let found = find_domain(self.domains, domain).ok_or(BackendError::NoDomain)?;
+        let share = self.shares.get_mut(usize::from(found.owner.0));
+        let Some(share) = share.filter(|share| **share > 0) else {
+            return Ok(false);
+        };
+        // A table of each level for each end of an extent, and one for each 2 MiB.
+        let wanted = extents.iter().fold(0u64, |sum, extent| {
+            sum.saturating_add(8 + (extent.bytes >> 21))
+        });
+        let granted = u64::from(*share).min(wanted) as u32;
+        *share -= granted;
+        found.space.allow(granted);
+        Ok(true)
+    }
+
+    /// Maps once more when the tables did not suffice: the owner's share may have more, or empty ones
+    /// elsewhere in the domain may make room.
     #[cold]
-    fn map_after_reclaim(
+    fn map_after_growth(
         &mut self,
         domain: DomainId,
         iova: u64,
         extents: &[Extent],
         access: Access,
     ) -> Result<(), BackendError> {
-        if !matches!(self.reclaim(domain), Ok(true)) {
-            return Err(BackendError::TablesExhausted);
+        for step in 0..2 {
+            let room = match step {
+                0 => self.grow(domain, extents)?,
+                _ => matches!(self.reclaim(domain), Ok(true)),
+            };
+            if !room {
+                continue;
+            }
+            let found = find_domain(self.domains, domain).ok_or(BackendError::NoDomain)?;
+            let mapped = found.space.map(&mut self.tables, iova, extents, access);
+            if mapped.is_ok() {
+                return Ok(());
+            }
         }
-        let found = find_domain(self.domains, domain).ok_or(BackendError::NoDomain)?;
-        found
-            .space
-            .map(&mut self.tables, iova, extents, access)
-            .map_err(|Exhausted| BackendError::TablesExhausted)
+        Err(BackendError::TablesExhausted)
     }
 
     /// Makes the units see a new mapping: those that cached that there was none, those behind a write
@@ -292,17 +274,6 @@ impl<'a, M: Mmio, T: TableMemory> Vtd<'a, M, T> {
     }
 }
 
-/// What units are to forget of a domain.
-#[derive(Clone, Copy)]
-enum Forget {
-    /// That these addresses had no translation.
-    NewRange { iova: u64, bytes: u64 },
-    /// The translations of these addresses.
-    OldRange { iova: u64, bytes: u64 },
-    /// Everything, pointers to tables too.
-    All,
-}
-
 fn find_domain(
     domains: &mut [Place<Domain>; MAX_DOMAINS],
     domain: DomainId,
@@ -311,70 +282,4 @@ fn find_domain(
     domains
         .get_mut(usize::from(domain.0).checked_sub(1)?)?
         .as_mut()
-}
-
-/// Tells the units that have devices of the domain to forget part of it, and waits.
-#[inline(always)]
-fn tell<M: Mmio, T: TableMemory>(
-    units: &mut [Entry<M>],
-    tables: &mut Tables<'_, T>,
-    found: &Domain,
-    domain: DomainId,
-    what: Forget,
-) -> Result<(), BackendError> {
-    let mut outcome = Ok(());
-    for (number, entry) in units.iter_mut().enumerate() {
-        let attached = found.attached.get(number).is_some_and(|count| *count > 0);
-        let Slot::Driven(unit) = &mut entry.slot else {
-            continue;
-        };
-        if !attached {
-            continue;
-        }
-        let capabilities = unit.capabilities();
-        let request = match what {
-            Forget::NewRange { .. } if !capabilities.caching_mode => {
-                // Nothing is cached of entries that were not present, but the new ones may sit in
-                // the chipset's write buffer.
-                if unit.flush_write_buffer().is_err() {
-                    outcome = Err(BackendError::Unconfirmed);
-                }
-                continue;
-            }
-            Forget::NewRange { iova, bytes } => {
-                pages(capabilities, domain.0, iova, bytes, Changed::Tables)
-            }
-            Forget::OldRange { iova, bytes } => {
-                pages(capabilities, domain.0, iova, bytes, Changed::Leaves)
-            }
-            Forget::All => Invalidate::Domain { domain: domain.0 },
-        };
-        if unit.flush_write_buffer().is_err() || unit.run(tables, &[request]).is_err() {
-            outcome = Err(BackendError::Unconfirmed);
-        }
-    }
-    outcome
-}
-
-/// The smallest invalidation that covers the range: one naturally aligned block of pages, since
-/// forgetting too much only costs time; the whole domain where the unit has nothing finer.
-fn pages(
-    capabilities: &Capabilities,
-    domain: u16,
-    iova: u64,
-    bytes: u64,
-    changed: Changed,
-) -> Invalidate {
-    let first = iova >> 12;
-    let last = iova.wrapping_add(bytes).wrapping_sub(1) >> 12;
-    let mask = (u64::BITS - (first ^ last).leading_zeros()) as u8;
-    match capabilities.page_selective {
-        Some(largest) if mask <= largest => Invalidate::Pages {
-            domain,
-            iova: iova & (u64::MAX << (12 + u32::from(mask))),
-            mask,
-            changed,
-        },
-        _ => Invalidate::Domain { domain },
-    }
 }

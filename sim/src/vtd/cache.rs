@@ -13,6 +13,10 @@ pub struct CachedContext {
     pub table: Option<u64>,
     /// Levels of its tables.
     pub levels: u32,
+    /// The device may keep translations.
+    pub keeps: bool,
+    /// Faults are not recorded.
+    pub silent: bool,
 }
 
 /// A translation as it was found.
@@ -32,6 +36,8 @@ pub struct CachedPage {
 #[derive(Clone, Debug, Default)]
 pub struct Caches {
     pub(super) contexts: BTreeMap<u16, CachedContext>,
+    /// Interrupt entries by index.
+    pub(super) interrupts: BTreeMap<u16, (u64, u64)>,
     /// (domain, address >> bits, bits)
     pages: BTreeMap<(u16, u64, u32), CachedPage>,
     /// (domain, address >> bits, bits of what the table covers) -> table

@@ -1,14 +1,22 @@
 //! Queued invalidation (6.5.2): descriptors of 128 bits.
 
-use super::{Ailment, Event, State};
+use super::{Ailment, Event, Order, State, Step};
 use crate::vtd::Snoop;
 
 /// Fault status: invalid descriptor; a device did not answer.
 const QUEUE_ERROR: u32 = 1 << 4;
 const TIMEOUT_ERROR: u32 = 1 << 6;
 
-/// A descriptor that the unit does not understand.
-struct Invalid;
+const WAIT: u64 = 5;
+
+/// Why a descriptor was not carried out.
+enum Fault {
+    /// The unit does not understand it.
+    Invalid,
+    /// A device did not answer.
+    Silent,
+}
+use Fault::Invalid;
 
 impl State {
     /// Carries out what lies between head and tail.
@@ -21,30 +29,65 @@ impl State {
             if let Ailment::DeviceSilent(left) = self.ailment
                 && left > 0
             {
-                // What was fetched is aborted.
                 self.ailment = Ailment::DeviceSilent(left - 1);
-                self.queue_head = self.queue_tail;
-                self.raise(TIMEOUT_ERROR);
+                self.give_up();
                 return;
             }
-            let at = (self.queue_address & !0xfff) + self.queue_head;
-            // The queue is always read coherently.
-            let low = self.memory.unit_read(at, Snoop::Yes);
-            let high = self.memory.unit_read(at + 8, Snoop::Yes);
-            let rejects = self.ailment == Ailment::RejectsDescriptors;
-            if rejects || self.carry_out(low, high).is_err() {
-                self.raise(QUEUE_ERROR);
-                return;
+            // Up to and with the next wait that orders: the rest may go in any order.
+            let mut group = Vec::new();
+            let mut waits = Vec::new();
+            while self.queue_head != self.queue_tail {
+                let at = (self.queue_address & !0xfff) + self.queue_head;
+                // The queue is always read coherently.
+                let low = self.memory.unit_read(at, Snoop::Yes);
+                let high = self.memory.unit_read(at + 8, Snoop::Yes);
+                self.queue_head = (self.queue_head + 16) % size;
+                if low & 0xf != WAIT {
+                    group.push((low, high));
+                    continue;
+                }
+                waits.push((low, high));
+                let last = self.queue_head == self.queue_tail;
+                if last || low >> 6 & 1 == 1 && self.step(Step::Fence) {
+                    break;
+                }
             }
-            self.descriptors += 1;
-            self.queue_head = (self.queue_head + 16) % size;
+            if self.order == Order::Reversed {
+                group.reverse();
+            }
+            for (low, high) in group.into_iter().chain(waits) {
+                self.attack();
+                let rejects = self.ailment == Ailment::RejectsDescriptors;
+                match self.carry_out(low, high) {
+                    Ok(()) if !rejects => self.descriptors += 1,
+                    Err(Fault::Silent) => {
+                        self.give_up();
+                        return;
+                    }
+                    _ => {
+                        self.raise(QUEUE_ERROR);
+                        return;
+                    }
+                }
+            }
+            self.attack();
         }
     }
 
-    fn carry_out(&mut self, low: u64, high: u64) -> Result<(), Invalid> {
+    /// A device did not answer: what was fetched is aborted.
+    fn give_up(&mut self) {
+        self.queue_head = self.queue_tail;
+        self.raise(TIMEOUT_ERROR);
+    }
+
+    fn carry_out(&mut self, low: u64, high: u64) -> Result<(), Fault> {
         let domain = (low >> 16) as u16;
         let granularity = low >> 4 & 3;
-        match low & 0xf {
+        let kind = low & 0xf;
+        if kind != WAIT && !self.step(Step::Invalidation(kind as u8)) {
+            return Ok(());
+        }
+        match kind {
             1 => {
                 if low & 0xfffc_0000_0000_ffc0 != 0 || high != 0 {
                     return Err(Invalid);
@@ -61,14 +104,39 @@ impl State {
                     3 => self.caches.forget_context((low >> 32) as u16, domain),
                     _ => return Err(Invalid),
                 }
+                self.understand(granularity, (low >> 32) as u16);
             }
             2 => {
                 if low & 0xffff_ffff_0000_ff00 != 0 || high & 0xf80 != 0 {
                     return Err(Invalid);
                 }
                 self.forget_translations(granularity, domain, high)?;
+                if granularity < 3 {
+                    let known = self.known.iter();
+                    let told = known.filter(|(_, of)| granularity == 1 || **of == domain);
+                    self.shadowed.extend(told.map(|(requester, _)| *requester));
+                }
             }
-            5 => {
+            3 => {
+                if self.extended >> 2 & 1 == 0 || low & 0xffe0_fff0 != 0 || high & 0xffe != 0 {
+                    return Err(Invalid);
+                }
+                if !self.forget_in_device(low, high) {
+                    return Err(Fault::Silent);
+                }
+            }
+            4 => {
+                let all = low >> 4 & 1 == 0;
+                let too_many = low >> 27 & 0x1f > self.extended >> 20 & 0xf;
+                if low & 0xffff_0000_07ff_ffe0 != 0 || high != 0 || !all && too_many {
+                    return Err(Invalid);
+                }
+                self.forget_interrupts(low);
+                if all {
+                    self.events.push(Event::InterruptsForgotten);
+                }
+            }
+            WAIT => {
                 let writes = low >> 5 & 1 == 1;
                 if low & 0xffff_ff80 != 0 || high & 3 != 0 || !writes {
                     return Err(Invalid);
@@ -80,12 +148,28 @@ impl State {
         Ok(())
     }
 
+    /// With caching mode: a hypervisor looks at the context entry that was invalidated (6.1).
+    fn understand(&mut self, granularity: u64, requester: u16) {
+        if granularity != 3 {
+            self.known.clear();
+            self.shadowed.clear();
+            return;
+        }
+        self.known.remove(&requester);
+        self.shadowed.remove(&requester);
+        if let Ok(entry) = self.context(requester)
+            && entry.table.is_some()
+        {
+            self.known.insert(requester, entry.domain);
+        }
+    }
+
     fn forget_translations(
         &mut self,
         granularity: u64,
         domain: u16,
         high: u64,
-    ) -> Result<(), Invalid> {
+    ) -> Result<(), Fault> {
         if self.ailment == Ailment::DeafToTranslations {
             return Ok(());
         }

@@ -1,11 +1,13 @@
 //! The register window: what reads give and writes do (10.4).
 
-use super::{Ailment, Event, State, Vtd};
+use super::{Ailment, Event, State, Step, Vtd};
 
 const STATUS_TRANSLATION: u32 = 1 << 31;
 const STATUS_ROOT: u32 = 1 << 30;
 const STATUS_QUEUE: u32 = 1 << 26;
 const STATUS_REMAPPING: u32 = 1 << 25;
+const STATUS_INTERRUPT_TABLE: u32 = 1 << 24;
+const STATUS_COMPATIBILITY: u32 = 1 << 23;
 /// Fault control: masked; pending.
 const MASK: u32 = 1 << 31;
 const HELD: u32 = 1 << 30;
@@ -66,6 +68,9 @@ impl hw::Mmio for Vtd {
                 state.queue_address = value;
                 state.queue_tail = 0;
             }
+            0xb8 => state.interrupt_table_written = value,
+            // Page request queue address.
+            0xd0 => state.page_requests_on = true,
             _ => {
                 if let Some((record, 8)) = state.record_at(offset) {
                     state.clear_record(record, (value >> 32) as u32);
@@ -84,6 +89,7 @@ impl State {
             0x80 => self.queue_head,
             0x88 => self.queue_tail,
             0x90 => self.queue_address,
+            0xb8 => self.interrupt_table_written,
             _ => match self.record_at(offset) {
                 Some((record, 0)) => self.records[record].0,
                 Some((record, 8)) => self.records[record].1,
@@ -117,7 +123,7 @@ impl State {
             self.status |= STATUS_ROOT;
             self.events.push(Event::RootTaken(self.root));
         }
-        if value & 1 << 27 != 0 {
+        if value & 1 << 27 != 0 && self.step(Step::BufferFlush) {
             self.memory.flush_write_buffer();
         }
         if changed & STATUS_QUEUE != 0 {
@@ -137,8 +143,24 @@ impl State {
                 Event::TranslationOff
             });
         }
+        if value & STATUS_INTERRUPT_TABLE != 0 {
+            self.interrupt_table = self.interrupt_table_written;
+            self.status |= STATUS_INTERRUPT_TABLE;
+            self.events
+                .push(Event::InterruptTableTaken(self.interrupt_table));
+        }
+        if changed & STATUS_COMPATIBILITY != 0 {
+            self.status ^= STATUS_COMPATIBILITY;
+        }
         if changed & STATUS_REMAPPING != 0 {
             self.status ^= STATUS_REMAPPING;
+            self.events.push(if value & STATUS_REMAPPING != 0 {
+                Event::RemappingOn {
+                    compatibility: value & STATUS_COMPATIBILITY != 0,
+                }
+            } else {
+                Event::RemappingOff
+            });
         }
         self.shown_after = self.response_delay;
     }

@@ -22,13 +22,28 @@ impl State {
         }
         let outcome = self.translate(requester, address, direction);
         if let Err(reason) = outcome {
-            let read = direction == Dma::Read;
-            self.record_fault(requester, address, reason as u8, read);
+            self.fault(requester, address, reason, direction);
         }
         outcome
     }
 
-    fn read(&self, address: u64) -> u64 {
+    /// Records a blocked request, unless the context entry says not to (9.3, FPD: present or not).
+    pub(super) fn fault(&mut self, requester: u16, address: u64, reason: Reason, direction: Dma) {
+        let silent = match self.caches.contexts.get(&requester) {
+            Some(entry) => entry.silent,
+            None => {
+                let root = self.read((self.root & ADDRESS) + u64::from(requester >> 8) * 16);
+                let at = (root & ADDRESS) + u64::from(requester & 0xff) * 16;
+                root & 1 == 1 && self.read(at) & 2 != 0
+            }
+        };
+        if !silent {
+            let read = direction == Dma::Read;
+            self.record_fault(requester, address, reason as u8, read);
+        }
+    }
+
+    pub(super) fn read(&self, address: u64) -> u64 {
         let snoop = if self.extended & 1 == 1 {
             Snoop::Yes
         } else {
@@ -37,13 +52,21 @@ impl State {
         self.memory.unit_read(address, snoop)
     }
 
-    fn caching_mode(&self) -> bool {
+    pub(super) fn caching_mode(&self) -> bool {
         self.capability >> 7 & 1 == 1
     }
 
-    fn translate(&mut self, requester: u16, address: u64, direction: Dma) -> Result<u64, Reason> {
+    pub(super) fn translate(
+        &mut self,
+        requester: u16,
+        address: u64,
+        direction: Dma,
+    ) -> Result<u64, Reason> {
         let context = self.context(requester)?;
         let table = context.table.ok_or(Reason::ContextNotPresent)?;
+        if self.caching_mode() && !self.shadowed.contains(&requester) {
+            return Err(Reason::ContextNotPresent);
+        }
         let width = (12 + 9 * context.levels).min((self.capability >> 16 & 0x3f) as u32 + 1);
         if address >> width != 0 {
             return Err(Reason::BeyondWidth);
@@ -59,14 +82,16 @@ impl State {
         }
     }
 
-    fn context(&mut self, requester: u16) -> Result<CachedContext, Reason> {
+    pub(super) fn context(&mut self, requester: u16) -> Result<CachedContext, Reason> {
         if let Some(entry) = self.caches.contexts.get(&requester) {
             return Ok(*entry);
         }
-        let absent = CachedContext {
+        let mut absent = CachedContext {
             domain: 0,
             table: None,
             levels: 0,
+            keeps: false,
+            silent: false,
         };
         let root = self.read((self.root & ADDRESS) + u64::from(requester >> 8) * 16);
         if root & 1 == 0 {
@@ -80,6 +105,7 @@ impl State {
         }
         let at = (root & ADDRESS) + u64::from(requester & 0xff) * 16;
         let (low, high) = (self.read(at), self.read(at + 8));
+        absent.silent = low & 2 != 0;
         if low & 1 == 0 {
             if self.caching_mode() {
                 self.caches.contexts.insert(requester, absent);
@@ -91,13 +117,20 @@ impl State {
         }
         let levels = (high & 7) as u32 + 2;
         let widths = self.capability >> 8 & 0x1f;
-        if low >> 2 & 3 != 0 || widths >> (levels - 2) & 1 == 0 {
+        let keeps = match low >> 2 & 3 {
+            0 => false,
+            1 if self.extended >> 2 & 1 == 1 => true,
+            _ => return Err(Reason::ContextInvalid),
+        };
+        if widths >> (levels - 2) & 1 == 0 {
             return Err(Reason::ContextInvalid);
         }
         let entry = CachedContext {
             domain: (high >> 8) as u16,
             table: Some(low & ADDRESS),
             levels,
+            keeps,
+            silent: low & 2 != 0,
         };
         self.caches.contexts.insert(requester, entry);
         Ok(entry)

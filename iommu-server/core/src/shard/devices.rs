@@ -1,27 +1,39 @@
-//! Devices: attached to their holders' contexts and blocked again, and the
-//! faults they cause.
+//! Devices: attached to their holders' contexts, under every requester id they
+//! have, and blocked again; their interrupt messages.
+//!
+//! Attaching is one transaction: regions that firmware reserved are mapped
+//! first, so that the device finds them, then each requester id is attached;
+//! what was done is undone in the opposite order. Detaching goes on past what
+//! fails.
 
 use heapless::Vec;
 use hw::Sbdf;
-use ipc_proto::{ClientId, Properties, Refusal, Rule};
+use ipc_proto::{Access, ClientId, ContextChoice, Properties, Refusal, Rule};
 
-use super::mapping::domain_of;
-use super::{Attached, Shard, backend_refusal};
-use crate::backend::{Backend, BackendError, Fault};
-use crate::buffers::Certainty;
-use crate::env::{Env, Note};
-use crate::faults::{FAULT_BURST, Waiting};
+use super::contexts::{domain_of, find_context};
+use super::storms::Standing;
+use super::{Attached, Requester, Shard, backend_refusal};
+use crate::backend::{Backend, BackendError, DeviceCache, Extent, Message, MessagePart};
+use crate::buffers::{Certainty, NO_FRAMES};
+use crate::env::Env;
+use crate::faults::Storm;
+
+/// Most requester ids of a device besides its own.
+pub const MAX_ALIASES: usize = 8;
 
 impl<E: Env, B: Backend> Shard<'_, E, B> {
+    /// Attaches a device to a context of the client; returns what that promises and the context's number.
     pub(super) fn attach_device(
         &mut self,
         device: Sbdf,
         client: ClientId,
-    ) -> Result<Properties, Refusal> {
+        choice: ContextChoice,
+        cache: DeviceCache,
+    ) -> Result<(Properties, u16), Refusal> {
         let about = u64::from(device.to_bits());
-        let properties = self
+        let mut properties = self
             .backend
-            .properties(device)
+            .properties(device, cache)
             .ok_or(Refusal::new(Rule::NoIommu, about))?;
         match self.attached(device).map(|attached| attached.certainty) {
             Some(Certainty::Mapped) => {
@@ -35,33 +47,150 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
             }
             None => {}
         }
-        let entry = self
-            .clients
-            .get_mut(usize::from(client.0))
-            .ok_or(Refusal::new(Rule::UnknownBadge, client.0.into()))?;
-        let outcome = match domain_of(&mut entry.context, &mut self.backend) {
-            Ok(domain) => self.backend.attach(device, domain),
-            Err(error) => Err(error),
-        };
-        let certainty = match outcome {
-            Ok(()) => Certainty::Mapped,
-            Err(BackendError::Unconfirmed) => Certainty::Unconfirmed,
-            Err(error) => {
-                self.end_idle_context(client);
-                return Err(backend_refusal(error));
+        let forbidden = self.reserved_of(device).find(|region| !region.allowed);
+        if let Some(region) = forbidden {
+            return Err(Refusal::new(Rule::ReservedRegion, region.base));
+        }
+        // What it did until now was nobody's.
+        if let Some(unit) = self.backend.unit_of(device) {
+            self.drain(unit);
+        }
+        let context = self.choose_context(client, choice)?;
+        if let Err(refusal) = self.enter_reserved(device, client, context) {
+            self.end_idle_context(client, context);
+            return Err(refusal);
+        }
+        let mut certainty = Certainty::Mapped;
+        let mut outcome = Ok(());
+        match self.attach_requesters(device, client, context, cache) {
+            Ok(kept) => properties.translation_cached = kept != DeviceCache::None,
+            Err((refusal, Certainty::Unconfirmed)) => {
+                certainty = Certainty::Unconfirmed;
+                outcome = Err(refusal);
             }
-        };
+            Err((refusal, Certainty::Mapped)) => {
+                self.leave_reserved(device, client, context);
+                self.end_idle_context(client, context);
+                return Err(refusal);
+            }
+        }
         // There is room: it was checked.
         let _ = self.devices.push(Attached {
             device,
             client,
+            context,
             certainty,
+            storm: Storm::new(),
+            standing: Standing::Good,
+            trouble: None,
         });
-        let context = &mut self.client(client)?.context;
-        context.devices = context.devices.saturating_add(1);
-        outcome.map(|()| properties).map_err(backend_refusal)
+        self.forget_stranger(device);
+        let entry = self.context(client, context)?;
+        entry.devices = entry.devices.saturating_add(1);
+        outcome.map(|()| (properties, context))
     }
 
+    /// Attaches all requester ids of a device, or none. The certainty with the refusal says whether some
+    /// may be left in the domain.
+    fn attach_requesters(
+        &mut self,
+        device: Sbdf,
+        client: ClientId,
+        context: u16,
+        cache: DeviceCache,
+    ) -> Result<DeviceCache, (Refusal, Certainty)> {
+        let ids = self.requesters_of(device);
+        // A cache is kept under one id; with several, whose it is would not be known.
+        let cache = if ids.len() == 1 {
+            cache
+        } else {
+            DeviceCache::None
+        };
+        let mut kept = DeviceCache::None;
+        for (done, id) in ids.iter().enumerate() {
+            match self.attach_requester(*id, client, context, cache) {
+                Ok(this) => kept = this,
+                Err((refusal, certainty)) => {
+                    let mut left = certainty;
+                    for undo in ids.iter().take(done) {
+                        if self.detach_requester(*undo).is_err() {
+                            left = Certainty::Unconfirmed;
+                        }
+                    }
+                    return Err((refusal, left));
+                }
+            }
+        }
+        Ok(kept)
+    }
+
+    fn attach_requester(
+        &mut self,
+        id: Sbdf,
+        client: ClientId,
+        context: u16,
+        cache: DeviceCache,
+    ) -> Result<DeviceCache, (Refusal, Certainty)> {
+        let nothing_done = |refusal| (refusal, Certainty::Mapped);
+        if let Some(found) = self.requesters.iter_mut().find(|found| found.id == id) {
+            // Devices behind one bridge use its id: they are one client's, in one context.
+            if (found.client, found.context) != (client, context) {
+                let refusal = Refusal::new(Rule::AlreadyAttached, id.to_bits().into());
+                return Err(nothing_done(refusal));
+            }
+            found.users = found.users.saturating_add(1);
+            return Ok(DeviceCache::None);
+        }
+        if self.requesters.is_full() {
+            return Err(nothing_done(Rule::TooManyAssignments.into()));
+        }
+        let entry =
+            find_context(self.clients, self.private, client, context).map_err(nothing_done)?;
+        let attached = domain_of(entry, client, &mut self.backend)
+            .and_then(|domain| self.backend.attach(id, domain, cache));
+        let certainty = match attached {
+            Ok(_) => Certainty::Mapped,
+            Err(BackendError::Unconfirmed) => Certainty::Unconfirmed,
+            Err(error) => return Err(nothing_done(backend_refusal(error))),
+        };
+        // There is room: it was checked.
+        let _ = self.requesters.push(Requester {
+            id,
+            client,
+            context,
+            users: 1,
+            certainty,
+        });
+        attached.map_err(|error| (backend_refusal(error), certainty))
+    }
+
+    fn detach_requester(&mut self, id: Sbdf) -> Result<(), Refusal> {
+        let about = Refusal::new(Rule::NotAttached, id.to_bits().into());
+        let place = self.requesters.iter().position(|found| found.id == id);
+        let place = place.ok_or(about)?;
+        let found = self.requesters.get_mut(place).ok_or(about)?;
+        if found.certainty == Certainty::Unconfirmed {
+            return Err(Refusal::new(Rule::InvalidationTimeout, id.to_bits().into()));
+        }
+        if found.users > 1 {
+            found.users -= 1;
+            return Ok(());
+        }
+        let entry = find_context(self.clients, self.private, found.client, found.context)?;
+        let domain = entry.domain.ok_or(Rule::NoContext)?;
+        match self.backend.detach(id, domain) {
+            Ok(()) => {
+                self.requesters.swap_remove(place);
+                Ok(())
+            }
+            Err(error) => {
+                found.certainty = Certainty::Unconfirmed;
+                Err(backend_refusal(error))
+            }
+        }
+    }
+
+    /// Blocks a device again, under all its requester ids, and takes its messages back.
     pub(super) fn detach_device(&mut self, device: Sbdf) -> Result<(), Refusal> {
         let about = u64::from(device.to_bits());
         let place = self
@@ -79,18 +208,22 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
             // What it did until now is its present holder's to hear.
             self.drain(unit);
         }
-        let context = &self.client(attached.client)?.context;
-        let domain = context.domain.ok_or(Rule::NoContext)?;
-        if let Err(error) = self.backend.detach(device, domain) {
+        let mut outcome = self.unremap_device(device);
+        for id in &self.requesters_of(device) {
+            outcome = outcome.and(self.detach_requester(*id));
+        }
+        self.hear_silent();
+        if outcome.is_err() {
             if let Some(attached) = self.devices.get_mut(place) {
                 attached.certainty = Certainty::Unconfirmed;
             }
-            return Err(backend_refusal(error));
+            return outcome;
         }
         self.devices.swap_remove(place);
-        let context = &mut self.client(attached.client)?.context;
+        self.leave_reserved(device, attached.client, attached.context);
+        let context = self.context(attached.client, attached.context)?;
         context.devices = context.devices.saturating_sub(1);
-        self.end_idle_context(attached.client);
+        self.end_idle_context(attached.client, attached.context);
         Ok(())
     }
 
@@ -100,88 +233,149 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
             .find(|attached| attached.device == device)
     }
 
-    /// A unit's fault interrupt came.
-    pub fn on_interrupt(&mut self, unit: usize) {
-        if unit < self.backend.units() {
-            self.drain(unit);
+    /// Gives a device one more requester id, kept until `alias` is the device itself, which takes all away.
+    pub(super) fn add_alias(&mut self, device: Sbdf, alias: Sbdf) -> Result<(), Refusal> {
+        let about = Refusal::new(Rule::AlreadyAttached, device.to_bits().into());
+        if self.attached(device).is_some() {
+            return Err(about);
+        }
+        if alias == device {
+            self.aliases.retain(|(of, _)| *of != device);
+            return Ok(());
+        }
+        if alias.segment() != device.segment() {
+            return Err(Refusal::new(Rule::BadArgument, 1));
+        }
+        if self.aliases.contains(&(device, alias)) {
+            return Ok(());
+        }
+        let known = self.aliases.iter().filter(|(of, _)| *of == device).count();
+        if known >= MAX_ALIASES {
+            return Err(Refusal::new(Rule::TooManyAssignments, MAX_ALIASES as u64));
+        }
+        self.aliases
+            .push((device, alias))
+            .map_err(|_| Rule::TooManyAssignments.into())
+    }
+
+    /// The requester ids of a device, its own first.
+    pub(super) fn requesters_of(&self, device: Sbdf) -> Vec<Sbdf, { MAX_ALIASES + 1 }> {
+        let aliases = self.aliases.iter().filter(|(of, _)| *of == device);
+        // There are at most so many: more are not entered.
+        core::iter::once(device)
+            .chain(aliases.map(|(_, alias)| *alias))
+            .take(MAX_ALIASES + 1)
+            .collect()
+    }
+
+    /// Makes messages deliverable by a device alone.
+    pub(super) fn remap_device(
+        &mut self,
+        device: Sbdf,
+        message: Message,
+        count: u16,
+    ) -> Result<Message, Refusal> {
+        let ids = self.requesters_of(device);
+        let aliases = ids.get(1..).unwrap_or_default();
+        let remapped = self.backend.remap(device, aliases, message, count);
+        remapped.map_err(|error| match error {
+            BackendError::BadMessage(part) => Refusal::new(
+                Rule::BadArgument,
+                match part {
+                    MessagePart::Address => 1,
+                    MessagePart::Data => 2,
+                    MessagePart::Count => 3,
+                },
+            ),
+            error => backend_refusal(error),
+        })
+    }
+
+    pub(super) fn unremap_device(&mut self, device: Sbdf) -> Result<(), Refusal> {
+        match self.backend.unremap(device) {
+            // Where no unit is, nothing was remapped.
+            Ok(()) | Err(BackendError::NoUnit) => Ok(()),
+            Err(error) => Err(backend_refusal(error)),
         }
     }
 
-    /// The time asked for with [`Env::wake_in`] is over.
-    pub fn on_timer(&mut self) {
-        for unit in 0..self.backend.units() {
-            let waits = self.gates.get(unit).map(|gate| gate.waiting());
-            if waits == Some(Waiting::Yes) {
-                self.drain(unit);
+    /// Maps the regions that firmware reserved for a device where they are, in a context; all or none.
+    fn enter_reserved(
+        &mut self,
+        device: Sbdf,
+        client: ClientId,
+        context: u16,
+    ) -> Result<(), Refusal> {
+        let mut entered = 0;
+        // The device's regions are named by number, since entering one needs the shard.
+        while let Ok(region) = self.reserved_at_index(device, entered) {
+            if let Err(refusal) = self.enter_region(client, context, region.base, region.bytes) {
+                for number in 0..entered {
+                    if let Ok(region) = self.reserved_at_index(device, number) {
+                        self.leave_region(client, context, region.base);
+                    }
+                }
+                return Err(refusal);
             }
+            entered += 1;
+        }
+        Ok(())
+    }
+
+    fn leave_reserved(&mut self, device: Sbdf, client: ClientId, context: u16) {
+        let mut number = 0;
+        while let Ok(region) = self.reserved_at_index(device, number) {
+            self.leave_region(client, context, region.base);
+            number += 1;
         }
     }
 
-    /// Reads a unit's fault records as far as its gate allows, and tells their holders.
-    fn drain(&mut self, unit: usize) {
-        let now_us = self.env.now_us();
-        let Some(gate) = self.gates.get_mut(unit) else {
+    fn enter_region(
+        &mut self,
+        client: ClientId,
+        context: u16,
+        base: u64,
+        bytes: u64,
+    ) -> Result<(), Refusal> {
+        let crate::Addressing::Translated { limit } = self.backend.addressing() else {
+            // Nothing is translated: it is reachable as it is.
+            return Ok(());
+        };
+        let refused = Refusal::new(Rule::ReservedRegion, base);
+        let entry = find_context(self.clients, self.private, client, context)?;
+        match entry.take_reserved(base, bytes, limit) {
+            Ok(true) => {}
+            Ok(false) => return Ok(()),
+            Err(_) => return Err(refused),
+        }
+        let extent = Extent {
+            physical: base,
+            bytes,
+            frames: NO_FRAMES,
+            page_bits: 12,
+        };
+        let mapped = domain_of(entry, client, &mut self.backend)
+            .and_then(|domain| self.backend.map(domain, base, &[extent], Access::ReadWrite));
+        if let Err(error) = mapped {
+            if error != BackendError::Unconfirmed {
+                entry.give_reserved(base);
+            }
+            return Err(backend_refusal(error));
+        }
+        Ok(())
+    }
+
+    fn leave_region(&mut self, client: ClientId, context: u16, base: u64) {
+        let Ok(entry) = find_context(self.clients, self.private, client, context) else {
             return;
         };
-        let allowance = gate.allowance(now_us);
-        let mut faults: Vec<Fault, { FAULT_BURST as usize }> = Vec::new();
-        let drained = self.backend.drain_faults(unit, allowance, &mut |fault| {
-            // The allowance is at most the room.
-            let _ = faults.push(fault);
-        });
-        let waiting = if drained.more {
-            Waiting::Yes
-        } else {
-            Waiting::No
+        let Some((bytes, domain)) = entry.last_of_reserved(base).zip(entry.domain) else {
+            return;
         };
-        if gate.count(drained.records, waiting) {
-            self.env.note(Note::Storm { unit: unit as u8 });
+        if self.backend.unmap(domain, base, bytes).is_ok() {
+            entry.give_reserved(base);
         }
-        if waiting == Waiting::Yes {
-            let micros = gate.resumes_in(now_us);
-            self.env.wake_in(micros);
-        }
-        let mut heard: u32 = 0;
-        for fault in faults {
-            self.faults += 1;
-            if let Some(client) = self.record(fault) {
-                heard |= 1u32.checked_shl(client.0.into()).unwrap_or(0);
-            }
-        }
-        for number in 0..self.clients.len() as u16 {
-            if heard >> number & 1 == 0 {
-                continue;
-            }
-            if drained.overflow
-                && let Some(client) = self.clients.get_mut(usize::from(number))
-            {
-                // Of whom the dropped ones were is not known: those who faulted now are told.
-                client.faults.count_lost();
-            }
-            self.env.signal(ClientId(number));
-        }
-    }
-
-    /// Files a fault under the holder of its device, and says who that is.
-    fn record(&mut self, fault: Fault) -> Option<ClientId> {
-        let holder = self.attached(fault.device).map(|attached| attached.client);
-        let client = holder.and_then(|holder| self.clients.get_mut(usize::from(holder.0)));
-        let count = match client {
-            Some(client) => {
-                client.faults.push(fault);
-                &mut client.faulted
-            }
-            None => &mut self.unheld_faults,
-        };
-        *count = count.saturating_add(1);
-        let count = *count;
-        if count.is_power_of_two() {
-            self.env.note(Note::Fault {
-                fault,
-                holder,
-                count,
-            });
-        }
-        holder
+        // Else the addresses stay taken; the region is no memory of the pool.
+        self.hear_silent();
     }
 }

@@ -2,20 +2,22 @@
 
 use ipc_proto::{ANY_IOVA, Access, ClientId, Refusal, Rule};
 
+use super::contexts::{domain_of, find_context};
 use super::{Shard, backend_refusal};
-use crate::backend::{Addressing, Backend, BackendError, DomainId};
+use crate::backend::{Addressing, Backend, BackendError};
 use crate::buffers::{Buffer, Certainty, Content, Fate, Mapping};
-use crate::context::{Context, IovaError};
+use crate::context::IovaError;
 use crate::env::Env;
 
 impl<E: Env, B: Backend> Shard<'_, E, B> {
-    /// Maps a buffer in its holder's context; returns where.
+    /// Maps a buffer in a context of its holder; returns where.
     #[inline]
     pub(super) fn map_buffer(
         &mut self,
         index: u16,
         iova: u64,
         access: Access,
+        context: u16,
     ) -> Result<u64, Refusal> {
         let stale = Refusal::from(Rule::StaleCapability);
         let buffer = self.buffers.get(index).ok_or(stale)?;
@@ -31,40 +33,46 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
                 if iova != ANY_IOVA && iova != at {
                     return Err(Refusal::new(Rule::BadIova, at));
                 }
-                self.note_mapping(index, at, Certainty::Mapped);
+                find_context(self.clients, self.private, holder, context)?;
+                self.note_mapping(index, context, at, Certainty::Mapped);
                 return Ok(at);
             }
         };
-        let client = self.clients.get_mut(usize::from(holder.0)).ok_or(stale)?;
-        let context = &mut client.context;
+        let found = find_context(self.clients, self.private, holder, context)?;
         let taken = if iova == ANY_IOVA {
-            context.take_any(memory.bytes(), limit)
+            found.take_any(memory.bytes(), limit)
         } else {
-            context.take(iova, memory.bytes(), limit).map(|()| iova)
+            found.take(iova, memory.bytes(), limit).map(|()| iova)
         };
         let at = taken.map_err(|error| match error {
             IovaError::Unusable => Refusal::new(Rule::BadIova, iova),
             IovaError::TooMany => Rule::TooManyBuffers.into(),
         })?;
-        let mapped = match domain_of(context, &mut self.backend) {
+        let mapped = match domain_of(found, holder, &mut self.backend) {
             Ok(domain) => self.backend.map(domain, at, &memory.extents, access),
             Err(error) => Err(error),
         };
         if let Err(error) = mapped {
-            return Err(self.undo_map(index, holder, at, error));
+            return Err(self.undo_map(index, (holder, context), at, error));
         }
-        self.note_mapping(index, at, Certainty::Mapped);
+        self.note_mapping(index, context, at, Certainty::Mapped);
         Ok(at)
     }
 
     #[cold]
-    fn undo_map(&mut self, index: u16, holder: ClientId, at: u64, error: BackendError) -> Refusal {
+    fn undo_map(
+        &mut self,
+        index: u16,
+        (holder, context): (ClientId, u16),
+        at: u64,
+        error: BackendError,
+    ) -> Refusal {
         if error == BackendError::Unconfirmed {
             // A unit may have seen it: the addresses and the memory stay as they are.
-            self.note_mapping(index, at, Certainty::Unconfirmed);
-        } else if let Ok(client) = self.client(holder) {
-            client.context.give(at);
-            self.end_idle_context(holder);
+            self.note_mapping(index, context, at, Certainty::Unconfirmed);
+        } else if let Ok(found) = self.context(holder, context) {
+            found.give(at);
+            self.end_idle_context(holder, context);
         }
         backend_refusal(error)
     }
@@ -84,19 +92,26 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
             return Ok(());
         }
         let bytes = self.buffers.memory(index).ok_or(stale)?.bytes();
-        let client = self.clients.get_mut(usize::from(holder.0)).ok_or(stale)?;
-        let context = &mut client.context;
+        let number = mapping.context;
+        let context = find_context(self.clients, self.private, holder, number)?;
         let domain = context.domain.ok_or(Rule::NoContext)?;
         if let Err(error) = self.backend.unmap(domain, mapping.iova, bytes) {
-            self.note_mapping(index, mapping.iova, Certainty::Unconfirmed);
-            return Err(backend_refusal(error));
+            return Err(self.doubt_unmap(index, mapping, error));
         }
         context.give(mapping.iova);
         if context.is_idle() {
-            self.end_idle_context(holder);
+            self.end_idle_context(holder, number);
         }
         self.clear_mapping(index);
         Ok(())
+    }
+
+    /// A unit, or a device, did not say that it forgot a mapping: its addresses and its memory stay taken.
+    #[cold]
+    fn doubt_unmap(&mut self, index: u16, mapping: Mapping, error: BackendError) -> Refusal {
+        self.note_mapping(index, mapping.context, mapping.iova, Certainty::Unconfirmed);
+        self.hear_silent();
+        backend_refusal(error)
     }
 
     /// Takes a buffer and its shares out of every context, tries all, and takes the shares apart
@@ -140,23 +155,13 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
         }
     }
 
-    /// Ends a client's domain when neither a device nor a mapping is left.
-    pub(super) fn end_idle_context(&mut self, client: ClientId) {
-        let Some(client) = self.clients.get_mut(usize::from(client.0)) else {
-            return;
-        };
-        if client.context.is_idle()
-            && let Some(domain) = client.context.domain.take()
-        {
-            // A domain that some unit may still know is retired by the back end: that is not the
-            // caller's failure, and a new domain will be made.
-            let _ = self.backend.destroy_domain(domain);
-        }
-    }
-
-    fn note_mapping(&mut self, index: u16, iova: u64, certainty: Certainty) {
+    fn note_mapping(&mut self, index: u16, context: u16, iova: u64, certainty: Certainty) {
         if let Some(buffer) = self.buffers.get_mut(index) {
-            buffer.mapping = Some(Mapping { iova, certainty });
+            buffer.mapping = Some(Mapping {
+                context,
+                iova,
+                certainty,
+            });
         }
     }
 
@@ -165,18 +170,4 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
             buffer.mapping = None;
         }
     }
-}
-
-/// The domain of a context, made if there is none.
-#[inline]
-pub(super) fn domain_of<B: Backend>(
-    context: &mut Context,
-    backend: &mut B,
-) -> Result<DomainId, BackendError> {
-    if let Some(domain) = context.domain {
-        return Ok(domain);
-    }
-    let domain = backend.create_domain()?;
-    context.domain = Some(domain);
-    Ok(domain)
 }

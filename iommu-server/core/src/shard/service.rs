@@ -9,14 +9,17 @@ use ipc_proto::iommu::{
 };
 use ipc_proto::{
     ANY_IOVA, Access, BadgeKind, Call, ClientId, ContextChoice, PagePreference, Refusal, Reply,
-    Rule, VERSION,
+    Rule, Switch, VERSION,
 };
 
 use super::Shard;
 use super::memory::shape;
-use crate::backend::Backend;
+use crate::backend::{Backend, DeviceCache, Message};
 use crate::buffers::{Buffer, Content, Fate, Memory};
 use crate::env::Env;
+
+/// Deepest invalidate queue of a device (PCIe 5.0, 10.5.1.1).
+const MAX_QUEUE: u8 = 32;
 
 type Answer<T> = Result<Reply<T>, Refusal>;
 
@@ -109,11 +112,8 @@ impl<E: Env, B: Backend> Service for Shard<'_, E, B> {
 
     #[inline]
     fn map(&mut self, call: Call, iova: u64, access: Access, context: u16) -> Answer<MapReply> {
-        if context != 0 {
-            return Err(Refusal::new(Rule::NoSuchContext, context.into()));
-        }
         let index = self.buffer(call)?;
-        let iova = self.map_buffer(index, iova, access)?;
+        let iova = self.map_buffer(index, iova, access, context)?;
         Ok(Reply::Now(MapReply { iova }))
     }
 
@@ -149,17 +149,18 @@ impl<E: Env, B: Backend> Service for Shard<'_, E, B> {
         device: Sbdf,
         client: ClientId,
         context: ContextChoice,
-        _ats_queue: u8,
+        ats_queue: u8,
     ) -> Answer<AttachReply> {
         self.on_its_buses(call, device)?;
-        if context != ContextChoice::Shared {
-            return Err(Refusal::new(Rule::BackendCannot, context as u64));
+        if ats_queue > MAX_QUEUE {
+            return Err(Refusal::new(Rule::BadArgument, 3));
         }
         let client = self.known(client)?;
-        let properties = self.attach_device(device, client)?;
+        let cache = DeviceCache::from_depth(ats_queue);
+        let (properties, context) = self.attach_device(device, client, context, cache)?;
         Ok(Reply::Now(AttachReply {
             properties,
-            context: 0,
+            context,
         }))
     }
 
@@ -174,7 +175,7 @@ impl<E: Env, B: Backend> Service for Shard<'_, E, B> {
         let about = u64::from(device.to_bits());
         let properties = self
             .backend
-            .properties(device)
+            .properties(device, DeviceCache::None)
             .ok_or(Refusal::new(Rule::NoIommu, about))?;
         Ok(Reply::Now(PromiseReply { properties }))
     }
@@ -185,33 +186,48 @@ impl<E: Env, B: Backend> Service for Shard<'_, E, B> {
         device: Sbdf,
         address: u64,
         data: u32,
-        _count: u16,
+        count: u16,
     ) -> Answer<RemapReply> {
-        // Messages are not remapped: `interrupts_isolated` says so.
         self.on_its_buses(call, device)?;
+        let Message { address, data } =
+            self.remap_device(device, Message { address, data }, count)?;
         Ok(Reply::Now(RemapReply { address, data }))
     }
 
     fn unremap(&mut self, call: Call, device: Sbdf) -> Answer<UnremapReply> {
         self.on_its_buses(call, device)?;
+        self.unremap_device(device)?;
         Ok(Reply::Now(UnremapReply {}))
     }
 
     fn alias(&mut self, call: Call, device: Sbdf, alias: Sbdf) -> Answer<AliasReply> {
         self.on_its_buses(call, device)?;
-        Err(Refusal::new(
-            Rule::BackendCannot,
-            u64::from(alias.to_bits()),
-        ))
+        self.on_its_buses(call, alias)?;
+        self.add_alias(device, alias)?;
+        Ok(Reply::Now(AliasReply {}))
     }
 
-    fn trouble_next(&mut self, _call: Call) -> Answer<TroubleNextReply> {
-        Err(Rule::EndOfList.into())
+    fn trouble_next(&mut self, call: Call) -> Answer<TroubleNextReply> {
+        let (device, trouble, count) = self.next_trouble(call.badge.index)?;
+        Ok(Reply::Now(TroubleNextReply {
+            device,
+            trouble,
+            count,
+        }))
     }
 
-    fn reserved_at(&mut self, call: Call, device: Sbdf, _index: u16) -> Answer<ReservedAtReply> {
+    fn reserved_at(&mut self, call: Call, device: Sbdf, index: u16) -> Answer<ReservedAtReply> {
         self.on_its_buses(call, device)?;
-        Err(Rule::EndOfList.into())
+        let region = self.reserved_at_index(device, index)?;
+        Ok(Reply::Now(ReservedAtReply {
+            base: region.base,
+            bytes: region.bytes,
+            allowed: if region.allowed {
+                Switch::On
+            } else {
+                Switch::Off
+            },
+        }))
     }
 
     fn client_gone(&mut self, _call: Call, client: ClientId) -> Answer<ClientGoneReply> {
@@ -242,7 +258,7 @@ impl<E: Env, B: Backend> Service for Shard<'_, E, B> {
         let entry = self.client(client)?;
         entry.faults.clear();
         entry.faulted = 0;
-        self.end_idle_context(client);
+        self.end_idle_contexts(client);
         if self.pool.used_blocks() == 0 {
             self.pool.merge_idle(&mut self.env, self.slots);
         }
@@ -270,7 +286,7 @@ impl<E: Env, B: Backend> Service for Shard<'_, E, B> {
             .get(usize::from(index))
             .copied()
             .ok_or(Rule::EndOfList)?;
-        let context = &self.client(attached.client)?.context;
+        let context = self.context(attached.client, attached.context)?;
         Ok(Reply::Now(AttachedAtReply {
             device: attached.device,
             client: attached.client,

@@ -37,7 +37,7 @@ fn a_fault_reaches_the_holder_and_nobody_else() {
 
 #[test]
 fn faults_without_a_holder_are_counted_and_said_rarely() {
-    let mut world = World::new(Model::QEMU);
+    let mut world = World::patient(Model::QEMU);
     for _ in 0..40 {
         let _ = world.dma(device(0x18), 0x5000, Dma::Write);
         world.shard.on_interrupt(0);
@@ -74,7 +74,7 @@ fn dropped_faults_are_told_though_nobody_knows_how_many() {
 
 #[test]
 fn several_records_are_read_in_order_and_round_robin() {
-    let mut world = World::new(Model::QEMU.records(4));
+    let mut world = World::patient(Model::QEMU.records(4));
     world.attach(device(0x18), 1).unwrap();
     let mut page = 0;
     for burst in [3, 4, 2, 4] {
@@ -92,7 +92,7 @@ fn several_records_are_read_in_order_and_round_robin() {
 
 #[test]
 fn a_client_that_does_not_read_loses_the_newest() {
-    let mut world = World::new(Model::QEMU);
+    let mut world = World::patient(Model::QEMU);
     world.attach(device(0x18), 1).unwrap();
     for page in 0..MAX_RECORDS as u64 + 3 {
         let _ = world.dma(device(0x18), page << 12, Dma::Read);
@@ -108,7 +108,7 @@ fn a_client_that_does_not_read_loses_the_newest() {
 
 #[test]
 fn a_storm_is_read_in_bursts_and_later_by_itself() {
-    let mut world = World::new(Model::QEMU.records(128));
+    let mut world = World::patient(Model::QEMU.records(128));
     world.attach(device(0x18), 1).unwrap();
     for page in 0..120 {
         let _ = world.dma(device(0x18), page << 12, Dma::Read);

@@ -45,6 +45,7 @@ struct State {
     /// Bytes that the kernel cleared.
     cleared: u64,
     signals: Vec<ClientId>,
+    shard_signals: Vec<u16>,
     notes: Vec<Note>,
     wakes: Vec<u64>,
     now_us: u64,
@@ -121,6 +122,10 @@ impl Kernel {
 
     pub fn take_signals(&self) -> Vec<ClientId> {
         std::mem::take(&mut self.0.borrow_mut().signals)
+    }
+
+    pub fn take_shard_signals(&self) -> Vec<u16> {
+        std::mem::take(&mut self.0.borrow_mut().shard_signals)
     }
 
     pub fn take_notes(&self) -> Vec<Note> {
@@ -288,6 +293,10 @@ impl Env for Kernel {
 
     fn signal(&mut self, client: ClientId) {
         self.0.borrow_mut().signals.push(client);
+    }
+
+    fn signal_shard(&mut self, shard: u16) {
+        self.0.borrow_mut().shard_signals.push(shard);
     }
 
     fn now_us(&self) -> u64 {

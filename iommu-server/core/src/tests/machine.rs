@@ -5,15 +5,16 @@ use std::vec::Vec;
 
 use hw::Sbdf;
 use ipc_proto::{
-    ANY_IOVA, Access, Badge, BadgeKind, ClientId, Message, PagePreference, Refusal, Rule, iommu,
+    ANY_IOVA, Access, Badge, BadgeKind, ClientId, ContextChoice, Message, PagePreference, Refusal,
+    Rule, iommu,
 };
 use sim::vtd::{Dma, Memory, Model, Reason};
 use system::info::{Slots, UntypedPiece};
 
 use super::kernel::{Kernel, Object, forever};
 use crate::vtd::unit::FaultMessage;
-use crate::vtd::{self, UnitSetup};
-use crate::{ClientLimits, Extent, Setup, Shard, Storage, TableMemory};
+use crate::vtd::{self, Options, Quarantine, Remap, UnitSetup};
+use crate::{ClientLimits, Extent, FAULT_BOUND, Setup, Shard, Storage, TableMemory};
 
 pub type TestVtd = vtd::Vtd<'static, sim::vtd::Vtd, TestTables>;
 
@@ -92,6 +93,13 @@ impl Machine {
     }
 }
 
+/// How tests start units when they do not say otherwise.
+pub const OPTIONS: Options = Options {
+    remap: Remap::WherePossible,
+    quarantine: Quarantine::Blocking,
+    clients: 4,
+};
+
 /// Takes over units, one a segment.
 pub fn start(units: &[sim::vtd::Vtd], memory: &Memory, pages: u32) -> TestVtd {
     let tables = TestTables {
@@ -102,9 +110,16 @@ pub fn start(units: &[sim::vtd::Vtd], memory: &Memory, pages: u32) -> TestVtd {
         window: unit.clone(),
         segment: segment as u16,
         include_all: true,
+        scopes: &[],
         message: MESSAGE,
     });
-    vtd::Vtd::start(forever(vtd::Storage::new()), tables, TABLES, setups, 4)
+    vtd::Vtd::start(
+        forever(vtd::Storage::new()),
+        tables,
+        TABLES,
+        setups,
+        &OPTIONS,
+    )
 }
 
 pub fn device(bits: u32) -> Sbdf {
@@ -155,6 +170,15 @@ pub struct World {
 
 impl World {
     pub fn new(model: Model) -> Self {
+        Self::with(model, |_| ())
+    }
+
+    /// A world without a bound on faults.
+    pub fn patient(model: Model) -> Self {
+        Self::with(model, |setup| setup.fault_bound = u32::MAX)
+    }
+
+    pub fn with(model: Model, adjust: impl FnOnce(&mut Setup<'_>)) -> Self {
         let memory = Memory::new();
         let unit = sim::vtd::Vtd::new(model, memory.clone());
         let vtd = start(std::slice::from_ref(&unit), &memory, 256);
@@ -163,12 +187,17 @@ impl World {
             quota: QUOTA,
             window_bits: WINDOW_BITS,
         };
-        let setup = Setup {
-            clients: &[limits; CLIENTS as usize],
+        let limits = [limits; CLIENTS as usize];
+        let mut setup = Setup {
+            clients: &limits,
             buses: &[(0, 0, 0x7f), (0, 0x80, 0xff)],
             slots: SLOTS,
             pool: &POOL,
+            reserved: &[],
+            reserved_allowed: &[],
+            fault_bound: FAULT_BOUND,
         };
+        adjust(&mut setup);
         let shard = Shard::new(forever(Storage::new()), kernel.clone(), vtd, &setup).unwrap();
         Self {
             unit,
@@ -230,10 +259,20 @@ impl World {
     }
 
     pub fn map(&mut self, buffer: Badge, iova: u64, access: Access) -> Result<u64, Refusal> {
+        self.map_in(buffer, iova, access, 0)
+    }
+
+    pub fn map_in(
+        &mut self,
+        buffer: Badge,
+        iova: u64,
+        access: Access,
+        context: u16,
+    ) -> Result<u64, Refusal> {
         let request = iommu::Request::Map {
             iova,
             access,
-            context: 0,
+            context,
         };
         Ok(iommu::MapReply::decode(&self.call(buffer, request, None))?.iova)
     }
@@ -258,13 +297,65 @@ impl World {
     }
 
     pub fn attach(&mut self, device: Sbdf, client: u16) -> Result<(), Refusal> {
+        self.attach_as(device, client, ContextChoice::Shared, 0)
+            .map(drop)
+    }
+
+    pub fn attach_as(
+        &mut self,
+        device: Sbdf,
+        client: u16,
+        context: ContextChoice,
+        ats_queue: u8,
+    ) -> Result<iommu::AttachReply, Refusal> {
         let request = iommu::Request::Attach {
-            context: ipc_proto::ContextChoice::Shared,
-            ats_queue: 0,
             device,
             client: ClientId(client),
+            context,
+            ats_queue,
         };
-        iommu::AttachReply::decode(&self.call(shard_badge(device), request, None)).map(drop)
+        iommu::AttachReply::decode(&self.call(shard_badge(device), request, None))
+    }
+
+    pub fn alias(&mut self, device: Sbdf, alias: Sbdf) -> Result<(), Refusal> {
+        let request = iommu::Request::Alias { device, alias };
+        iommu::AliasReply::decode(&self.call(shard_badge(device), request, None)).map(drop)
+    }
+
+    pub fn trouble_next(&mut self, shard: u16) -> Result<iommu::TroubleNextReply, Refusal> {
+        let request = iommu::Request::TroubleNext {};
+        let badge = Badge::plain(BadgeKind::Shard, shard);
+        iommu::TroubleNextReply::decode(&self.call(badge, request, None))
+    }
+
+    pub fn reserved_at(
+        &mut self,
+        device: Sbdf,
+        index: u16,
+    ) -> Result<iommu::ReservedAtReply, Refusal> {
+        let request = iommu::Request::ReservedAt { device, index };
+        iommu::ReservedAtReply::decode(&self.call(shard_badge(device), request, None))
+    }
+
+    pub fn remap(
+        &mut self,
+        device: Sbdf,
+        address: u64,
+        data: u32,
+        count: u16,
+    ) -> Result<iommu::RemapReply, Refusal> {
+        let request = iommu::Request::Remap {
+            device,
+            address,
+            data,
+            count,
+        };
+        iommu::RemapReply::decode(&self.call(shard_badge(device), request, None))
+    }
+
+    pub fn unremap(&mut self, device: Sbdf) -> Result<(), Refusal> {
+        let request = iommu::Request::Unremap { device };
+        iommu::UnremapReply::decode(&self.call(shard_badge(device), request, None)).map(drop)
     }
 
     pub fn detach(&mut self, device: Sbdf) -> Result<(), Refusal> {

@@ -4,13 +4,17 @@
 mod kernel;
 mod machine;
 
+mod contexts;
 mod faults;
 mod hot_path;
 mod pool_random;
+mod remapping;
 mod shard_ends;
 mod shard_failures;
 mod shard_random;
 mod shard_requests;
+mod storms;
+mod units;
 mod vtd_domains;
 mod vtd_random;
 mod vtd_start;

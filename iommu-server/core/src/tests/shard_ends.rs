@@ -143,6 +143,9 @@ fn without_a_unit_addresses_are_physical_and_nothing_is_promised() {
         buses: &[(0, 0, 0xff)],
         slots: SLOTS,
         pool: &POOL,
+        reserved: &[],
+        reserved_allowed: &[],
+        fault_bound: crate::FAULT_BOUND,
     };
     let shard = Shard::new(forever(Storage::new()), kernel.clone(), Physical, &setup);
     let mut shard = shard.unwrap();
@@ -215,6 +218,9 @@ fn a_description_that_does_not_fit_stops_the_start() {
         buses: &[(0, 0, 0xff)],
         slots: SLOTS,
         pool: &POOL,
+        reserved: &[],
+        reserved_allowed: &[],
+        fault_bound: crate::FAULT_BOUND,
     };
     assert_eq!(start(&good), None);
     let clients = &[limits; 33];

@@ -1,11 +1,11 @@
 //! Domains of the VT-d back end against units that never forget by
 //! themselves.
 
-use ipc_proto::Access;
+use ipc_proto::{Access, ClientId};
 use sim::vtd::{Ailment, Dma, Model, Reason};
 
 use super::machine::{Machine, device, small};
-use crate::{Addressing, Backend, BackendError, DomainId, Extent};
+use crate::{Addressing, Backend, BackendError, DeviceCache, DomainId, Extent};
 
 const IOVA: u64 = 0x10_0000;
 
@@ -29,8 +29,8 @@ fn a_device_reaches_exactly_what_is_mapped_while_it_is_attached() {
         let edu = device(0x18);
         let dma = |iova, direction| units[0].dma(0x18, iova, direction);
         assert!(dma(IOVA, Dma::Read).is_err(), "{name}");
-        let domain = vtd.create_domain().unwrap();
-        vtd.attach(edu, domain).unwrap();
+        let domain = vtd.create_domain(ClientId(0)).unwrap();
+        vtd.attach(edu, domain, DeviceCache::None).unwrap();
         assert_eq!(dma(IOVA, Dma::Read), Err(Reason::Read), "{name}");
         assert_eq!(dma(IOVA + 0x1000, Dma::Write), Err(Reason::Write), "{name}");
         let extents = [small(0x1234_5000, 1), small(0x4_0000_0000, 2)];
@@ -61,8 +61,8 @@ fn a_device_reaches_exactly_what_is_mapped_while_it_is_attached() {
 #[test]
 fn access_is_what_was_asked_for() {
     let Machine { units, mut vtd } = Machine::new(&[Model::QEMU]);
-    let domain = vtd.create_domain().unwrap();
-    vtd.attach(device(0x18), domain).unwrap();
+    let domain = vtd.create_domain(ClientId(0)).unwrap();
+    vtd.attach(device(0x18), domain, DeviceCache::None).unwrap();
     let dma = |iova, direction| units[0].dma(0x18, iova, direction);
     vtd.map(domain, IOVA, &[small(0x5000, 1)], Access::Read)
         .unwrap();
@@ -77,11 +77,14 @@ fn access_is_what_was_asked_for() {
 #[test]
 fn devices_of_a_client_share_and_those_of_others_do_not() {
     let Machine { units, mut vtd } = Machine::new(&[Model::QEMU]);
-    let (one, other) = (vtd.create_domain().unwrap(), vtd.create_domain().unwrap());
+    let (one, other) = (
+        vtd.create_domain(ClientId(0)).unwrap(),
+        vtd.create_domain(ClientId(0)).unwrap(),
+    );
     assert_ne!(one, other);
-    vtd.attach(device(0x18), one).unwrap();
-    vtd.attach(device(0x520), one).unwrap();
-    vtd.attach(device(0x521), other).unwrap();
+    vtd.attach(device(0x18), one, DeviceCache::None).unwrap();
+    vtd.attach(device(0x520), one, DeviceCache::None).unwrap();
+    vtd.attach(device(0x521), other, DeviceCache::None).unwrap();
     vtd.map(one, IOVA, &[small(0x5000, 1)], Access::ReadWrite)
         .unwrap();
     vtd.map(other, IOVA, &[small(0x6000, 1)], Access::ReadWrite)
@@ -103,13 +106,13 @@ fn a_domain_id_used_again_knows_nothing_of_its_past() {
         let Machine { units, mut vtd } = Machine::new(&[model]);
         let mut seen = None;
         for life in 0..4 {
-            let domain = vtd.create_domain().unwrap();
+            let domain = vtd.create_domain(ClientId(0)).unwrap();
             assert_eq!(
                 *seen.get_or_insert(domain),
                 domain,
                 "the lowest id is reused"
             );
-            vtd.attach(device(0x18), domain).unwrap();
+            vtd.attach(device(0x18), domain, DeviceCache::None).unwrap();
             let physical = 0x100_0000 + life * 0x1000;
             for page in 0..4 {
                 let reached = units[0].dma(0x18, IOVA + page * 0x1000, Dma::Read);
@@ -131,8 +134,8 @@ fn a_domain_id_used_again_knows_nothing_of_its_past() {
 #[test]
 fn the_model_shows_what_a_missing_invalidation_does() {
     let Machine { units, mut vtd } = Machine::new(&[Model::QEMU]);
-    let domain = vtd.create_domain().unwrap();
-    vtd.attach(device(0x18), domain).unwrap();
+    let domain = vtd.create_domain(ClientId(0)).unwrap();
+    vtd.attach(device(0x18), domain, DeviceCache::None).unwrap();
     vtd.map(domain, IOVA, &[small(0x5000, 1)], Access::ReadWrite)
         .unwrap();
     let dma = || units[0].dma(0x18, IOVA, Dma::Write);
@@ -150,16 +153,16 @@ fn the_model_shows_what_a_missing_invalidation_does() {
     let dma = || units[0].dma(0x18, IOVA, Dma::Write);
     assert!(dma().is_err());
     units[0].set_ailment(Ailment::DeafToContexts);
-    let domain = vtd.create_domain().unwrap();
-    vtd.attach(device(0x18), domain).unwrap();
+    let domain = vtd.create_domain(ClientId(0)).unwrap();
+    vtd.attach(device(0x18), domain, DeviceCache::None).unwrap();
     assert_eq!(dma(), Err(Reason::ContextNotPresent));
 }
 
 #[test]
 fn large_pages_are_used_where_everything_is_aligned() {
     let Machine { units, mut vtd } = Machine::new(&[Model::QEMU]);
-    let domain = vtd.create_domain().unwrap();
-    vtd.attach(device(0x18), domain).unwrap();
+    let domain = vtd.create_domain(ClientId(0)).unwrap();
+    vtd.attach(device(0x18), domain, DeviceCache::None).unwrap();
     let large = Extent {
         physical: 0x4000_0000,
         bytes: 4 << 20,
@@ -198,8 +201,8 @@ fn large_pages_are_used_where_everything_is_aligned() {
 #[test]
 fn a_table_that_a_large_page_replaced_is_not_used_again_by_mistake() {
     let Machine { units, mut vtd } = Machine::new(&[Model::QEMU]);
-    let domain = vtd.create_domain().unwrap();
-    vtd.attach(device(0x18), domain).unwrap();
+    let domain = vtd.create_domain(ClientId(0)).unwrap();
+    vtd.attach(device(0x18), domain, DeviceCache::None).unwrap();
     let dma = |iova| units[0].dma(0x18, iova, Dma::Read);
     let large = Extent {
         physical: 0x4000_0000,
@@ -225,8 +228,8 @@ fn a_table_that_a_large_page_replaced_is_not_used_again_by_mistake() {
 #[test]
 fn tables_are_bounded_a_domain_and_taken_back_from_empty_places() {
     let Machine { units, mut vtd } = Machine::with_tables(&[Model::QEMU], 64);
-    let domain = vtd.create_domain().unwrap();
-    vtd.attach(device(0x18), domain).unwrap();
+    let domain = vtd.create_domain(ClientId(0)).unwrap();
+    vtd.attach(device(0x18), domain, DeviceCache::None).unwrap();
     // Each gigabyte takes two tables of its own: no more than 6 of the 13 in a quarter fit.
     let at = |number: u64| number << 30;
     let mut mapped = 0;
@@ -257,7 +260,7 @@ fn tables_are_bounded_a_domain_and_taken_back_from_empty_places() {
         assert_eq!(units[0].dma(0x18, at(number), Dma::Read), Ok(0x5000));
     }
     // Another client's share is untouched by all that.
-    let other = vtd.create_domain().unwrap();
+    let other = vtd.create_domain(ClientId(1)).unwrap();
     vtd.map(other, IOVA, &[small(0x8000, 1)], Access::Read)
         .unwrap();
 }
@@ -268,18 +271,23 @@ fn ids_are_bounded_by_what_the_unit_has() {
     let mut model = Model::QEMU;
     model.capability &= !7;
     let Machine { mut vtd, .. } = Machine::new(&[model]);
-    let domains: std::vec::Vec<DomainId> = (0..15).map(|_| vtd.create_domain().unwrap()).collect();
-    assert_eq!(vtd.create_domain(), Err(BackendError::DomainsExhausted));
+    let domains: std::vec::Vec<DomainId> = (0..15)
+        .map(|number| vtd.create_domain(ClientId(number % 4)).unwrap())
+        .collect();
+    assert_eq!(
+        vtd.create_domain(ClientId(0)),
+        Err(BackendError::DomainsExhausted)
+    );
     vtd.destroy_domain(domains[7]).unwrap();
-    assert_eq!(vtd.create_domain(), Ok(domains[7]));
+    assert_eq!(vtd.create_domain(ClientId(0)), Ok(domains[7]));
     assert!(domains.iter().all(|domain| (1..16).contains(&domain.0)));
 }
 
 #[test]
 fn the_queue_wraps_around() {
     let Machine { units, mut vtd } = Machine::new(&[Model::QEMU]);
-    let domain = vtd.create_domain().unwrap();
-    vtd.attach(device(0x18), domain).unwrap();
+    let domain = vtd.create_domain(ClientId(0)).unwrap();
+    vtd.attach(device(0x18), domain, DeviceCache::None).unwrap();
     let before = units[0].descriptors();
     for round in 0..400u64 {
         let physical = 0x10_0000 + round * 0x1000;
@@ -296,8 +304,8 @@ fn the_queue_wraps_around() {
 #[test]
 fn a_unit_that_stops_confirming_is_never_believed_again() {
     let Machine { units, mut vtd } = Machine::new(&[Model::QEMU]);
-    let domain = vtd.create_domain().unwrap();
-    vtd.attach(device(0x18), domain).unwrap();
+    let domain = vtd.create_domain(ClientId(0)).unwrap();
+    vtd.attach(device(0x18), domain, DeviceCache::None).unwrap();
     vtd.map(domain, IOVA, &[small(0x5000, 1)], Access::ReadWrite)
         .unwrap();
     assert_eq!(units[0].dma(0x18, IOVA, Dma::Read), Ok(0x5000));
@@ -310,17 +318,18 @@ fn a_unit_that_stops_confirming_is_never_believed_again() {
     assert_eq!(vtd.detach(device(0x18), domain), unconfirmed);
     assert_eq!(vtd.destroy_domain(domain), unconfirmed);
     assert_eq!(vtd.domains_used(), 1);
-    assert_ne!(vtd.create_domain().unwrap(), domain);
-    assert_eq!(vtd.properties(device(0x20)), None);
+    assert_ne!(vtd.create_domain(ClientId(0)).unwrap(), domain);
+    assert_eq!(vtd.properties(device(0x20), DeviceCache::None), None);
 }
 
 #[test]
 fn each_unit_with_a_device_of_the_domain_is_told() {
     let Machine { units, mut vtd } =
         Machine::new(&[Model::QEMU, Model::QEMU.caching(), Model::QEMU]);
-    let domain = vtd.create_domain().unwrap();
-    vtd.attach(device(0x18), domain).unwrap();
-    vtd.attach(device(0x1_0018), domain).unwrap();
+    let domain = vtd.create_domain(ClientId(0)).unwrap();
+    vtd.attach(device(0x18), domain, DeviceCache::None).unwrap();
+    vtd.attach(device(0x1_0018), domain, DeviceCache::None)
+        .unwrap();
     let before = units[2].descriptors();
     for physical in [0x5000, 0x6000] {
         vtd.map(domain, IOVA, &[small(physical, 1)], Access::ReadWrite)
@@ -356,13 +365,19 @@ fn what_does_not_exist_is_refused() {
     let Machine { mut vtd, .. } = Machine::new(&[Model::QEMU]);
     for domain in [DomainId(0), DomainId(1), DomainId(64), DomainId(u16::MAX)] {
         let error = Err(BackendError::NoDomain);
-        assert_eq!(vtd.attach(device(0x18), domain), error);
+        assert_eq!(
+            vtd.attach(device(0x18), domain, DeviceCache::None),
+            Err(BackendError::NoDomain)
+        );
         assert_eq!(vtd.detach(device(0x18), domain), error);
         assert_eq!(vtd.destroy_domain(domain), error);
         assert_eq!(vtd.map(domain, IOVA, &[small(0, 1)], Access::Read), error);
         assert_eq!(vtd.unmap(domain, IOVA, 0x1000), error);
     }
-    let domain = vtd.create_domain().unwrap();
+    let domain = vtd.create_domain(ClientId(0)).unwrap();
     let elsewhere = device(0x5_0018);
-    assert_eq!(vtd.attach(elsewhere, domain), Err(BackendError::NoUnit));
+    assert_eq!(
+        vtd.attach(elsewhere, domain, DeviceCache::None),
+        Err(BackendError::NoUnit)
+    );
 }

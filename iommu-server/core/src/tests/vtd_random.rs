@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::vec::Vec;
 
-use ipc_proto::Access;
+use ipc_proto::{Access, ClientId};
 use proptest::prelude::*;
 use sim::vtd::{Dma, Model};
 
 use super::machine::{Machine, device, small};
-use crate::{Backend, DomainId, Extent};
+use crate::{Backend, DeviceCache, DomainId, Extent};
 
 const DOMAINS: usize = 3;
 const REQUESTERS: [u32; 4] = [0x08, 0x18, 0x19, 0x300];
@@ -130,7 +130,7 @@ fn apply(machine: &mut Machine, expected: &mut Expected, step: Step) {
     match step {
         Step::Create(domain) => {
             if expected.domains[domain].is_none() {
-                expected.domains[domain] = Some(vtd.create_domain().unwrap());
+                expected.domains[domain] = Some(vtd.create_domain(ClientId(0)).unwrap());
             }
         }
         Step::Destroy(domain) => {
@@ -145,7 +145,8 @@ fn apply(machine: &mut Machine, expected: &mut Expected, step: Step) {
             if let Some(id) = expected.domains[domain]
                 && !expected.attached.contains_key(&requester)
             {
-                vtd.attach(device(REQUESTERS[requester]), id).unwrap();
+                vtd.attach(device(REQUESTERS[requester]), id, DeviceCache::None)
+                    .unwrap();
                 expected.attached.insert(requester, domain);
             }
         }

@@ -7,7 +7,9 @@ use super::machine::{MESSAGE, Machine, TABLES, device, start};
 use crate::vtd::queue::QueueError;
 use crate::vtd::registers::global;
 use crate::vtd::unit::{State, UnitError};
-use crate::{Backend, BackendError};
+use ipc_proto::ClientId;
+
+use crate::{Backend, BackendError, DeviceCache};
 
 #[test]
 fn a_started_unit_blocks_every_device() {
@@ -21,11 +23,14 @@ fn a_started_unit_blocks_every_device() {
         }
     }
     assert_eq!(
-        machine.vtd.properties(device(0x18)).unwrap(),
+        machine
+            .vtd
+            .properties(device(0x18), DeviceCache::None)
+            .unwrap(),
         ipc_proto::Properties {
             translation_cached: false,
             dma_isolated: true,
-            interrupts_isolated: false,
+            interrupts_isolated: true,
             faults_reported: true,
             reset: None,
         }
@@ -33,11 +38,15 @@ fn a_started_unit_blocks_every_device() {
 }
 
 #[test]
-fn root_table_and_caches_come_before_translation() {
+fn tables_and_caches_come_before_what_uses_them() {
     let machine = Machine::new(&[Model::QEMU]);
     let events = machine.units[0].take_events();
     let root = match events.first() {
         Some(Event::RootTaken(root)) => *root,
+        other => panic!("{other:?}"),
+    };
+    let table = match events.get(5) {
+        Some(Event::InterruptTableTaken(table)) => *table,
         other => panic!("{other:?}"),
     };
     assert_eq!(
@@ -47,10 +56,17 @@ fn root_table_and_caches_come_before_translation() {
             Event::QueueOn,
             Event::ContextsForgotten,
             Event::TranslationsForgotten,
-            Event::TranslationOn
+            Event::TranslationOn,
+            Event::InterruptTableTaken(table),
+            Event::InterruptsForgotten,
+            Event::RemappingOn {
+                compatibility: false
+            },
         ]
     );
     assert!((TABLES..TABLES + (256 << 12)).contains(&root));
+    // 512 entries.
+    assert_eq!(table & 0xfff, 8);
 }
 
 #[test]
@@ -118,10 +134,10 @@ fn a_unit_that_does_not_answer_is_refused_not_waited_for() {
         unit.set_ailment(ailment);
         let mut vtd = start(std::slice::from_ref(&unit), &memory, 64);
         assert_eq!(vtd.report(0).unwrap().state, State::Failed(error));
-        assert_eq!(vtd.properties(device(0x18)), None);
-        let domain = vtd.create_domain().unwrap();
+        assert_eq!(vtd.properties(device(0x18), DeviceCache::None), None);
+        let domain = vtd.create_domain(ClientId(0)).unwrap();
         assert_eq!(
-            vtd.attach(device(0x18), domain),
+            vtd.attach(device(0x18), domain, DeviceCache::None),
             Err(BackendError::NoUnit),
             "{ailment:?}"
         );
@@ -155,9 +171,12 @@ fn a_bad_unit_does_not_spoil_a_good_one() {
         State::Failed(UnitError::Unusable(_))
     ));
     assert_eq!(vtd.report(1).unwrap().state, State::Running);
-    assert_eq!(vtd.properties(device(0x18)), None);
-    assert!(vtd.properties(device(0x1_0018)).is_some());
-    assert_eq!(vtd.properties(device(0x2_0018)), None);
+    assert_eq!(vtd.properties(device(0x18), DeviceCache::None), None);
+    assert!(
+        vtd.properties(device(0x1_0018), DeviceCache::None)
+            .is_some()
+    );
+    assert_eq!(vtd.properties(device(0x2_0018), DeviceCache::None), None);
     assert_eq!(vtd.report(2), None);
 }
 
@@ -173,7 +192,7 @@ fn units_without_common_tables_block_and_serve_nobody() {
         assert!(machine.dma(requester, 0x1000, Dma::Write).is_err());
     }
     let mut vtd = machine.vtd;
-    assert_eq!(vtd.create_domain(), Err(BackendError::NoUnit));
+    assert_eq!(vtd.create_domain(ClientId(0)), Err(BackendError::NoUnit));
 }
 
 #[test]

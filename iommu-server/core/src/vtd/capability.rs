@@ -38,6 +38,8 @@ pub struct Capabilities {
     pub address_bits: u8,
     /// 2 MiB leaves (SLLPS bit 0).
     pub large_pages: bool,
+    /// 1 GiB leaves (SLLPS bit 1).
+    pub huge_pages: bool,
     /// Largest address mask of a page-selective invalidation; `None` without them (PSI, MAMV).
     pub page_selective: Option<u8>,
     /// Writes in flight can be drained (DWD).
@@ -52,6 +54,12 @@ pub struct Capabilities {
     pub coherent: bool,
     /// It can remap interrupts (ECAP.IR).
     pub interrupt_remapping: bool,
+    /// Largest mask of an invalidation of interrupt entries (MHMV).
+    pub interrupt_mask: u8,
+    /// Devices may keep translations (ECAP.DT).
+    pub device_tlb: bool,
+    /// It throttles device-TLB invalidations by physical function (ECAP.DIT).
+    pub throttles: bool,
 }
 
 impl Capabilities {
@@ -83,6 +91,7 @@ impl Capabilities {
             four_levels: widths & 4 != 0,
             address_bits: field(capability, 16, 6) as u8 + 1,
             large_pages: bit(capability, 34),
+            huge_pages: bit(capability, 34) && bit(capability, 35),
             page_selective: bit(capability, 39).then_some(field(capability, 48, 6) as u8),
             drains_writes: bit(capability, 54),
             drains_reads: bit(capability, 55),
@@ -90,6 +99,9 @@ impl Capabilities {
             fault_records: field(capability, 40, 8) as u16 + 1,
             coherent: bit(extended, 0),
             interrupt_remapping: bit(extended, 3),
+            interrupt_mask: field(extended, 20, 4) as u8,
+            device_tlb: bit(extended, 2),
+            throttles: bit(extended, 41),
         };
         if !this.three_levels && !this.four_levels {
             return Err(Unusable::NoWidth(widths));
@@ -111,6 +123,8 @@ pub struct Geometry {
     pub address_bits: u8,
     /// Leaves of 2 MiB are understood.
     pub large_pages: bool,
+    /// Leaves of 1 GiB are understood.
+    pub huge_pages: bool,
     /// Domain ids are below this.
     pub domains: u32,
     /// Every unit snoops caches.
@@ -135,6 +149,7 @@ impl Geometry {
             levels,
             address_bits: narrowest.min(12 + 9 * levels),
             large_pages: all(|unit| unit.large_pages),
+            huge_pages: all(|unit| unit.huge_pages),
             domains: units.clone().map(|unit| unit.domains).min()?,
             coherent: all(|unit| unit.coherent),
         })
@@ -166,6 +181,7 @@ mod tests {
                 four_levels: false,
                 address_bits: 39,
                 large_pages: true,
+                huge_pages: true,
                 page_selective: Some(18),
                 drains_writes: true,
                 drains_reads: true,
@@ -173,6 +189,9 @@ mod tests {
                 fault_records: 1,
                 coherent: false,
                 interrupt_remapping: true,
+                interrupt_mask: 15,
+                device_tlb: false,
+                throttles: false,
             }
         );
         let geometry = Geometry::common([unit].iter()).unwrap();

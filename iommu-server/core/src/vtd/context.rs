@@ -10,8 +10,14 @@
 //!    the present bit, in one 64-bit write.
 //! 2. *detach*: first half to zero in one write; the unit told to forget the
 //!    entry (by requester and old domain id), then, after a fence, the domain's
-//!    translations, which it could fetch until it forgot the entry; when it has
-//!    confirmed both, the second half.
+//!    translations, which it could fetch until it forgot the entry; then, after
+//!    that is confirmed, the device what it keeps itself (it could ask the unit
+//!    until then).
+//! 3. *replace* (out of the scratch domain into a client's, and back): 2, then 1.
+//!    In between the device is blocked; at no moment does it reach memory
+//!    untranslated, or through one domain's tables under the other's id.
+//! 4. *silence*: as 2, but the first half keeps one bit, which stops the unit from
+//!    recording what the requester tries, whether the entry is present or not.
 //!
 //! A bus without a context table is blocked by its root entry. Context tables
 //! stay once made: at most one a bus.
@@ -22,6 +28,21 @@ use crate::TableMemory;
 
 /// Present, in root and context entries.
 pub const PRESENT: u64 = 1;
+/// Faults of the requester are not recorded (FPD); the unit looks at it in entries that are not present too.
+const SILENT: u64 = 1 << 1;
+/// Translation type 1: the device may ask for translations and keep them. 0: untranslated requests only.
+const KEEPS_TRANSLATIONS: u64 = 1 << 2;
+
+/// Where an entry leads.
+#[derive(Clone, Copy)]
+pub struct Target {
+    /// Top page table.
+    pub root: Page,
+    /// Domain id.
+    pub domain: u16,
+    /// Whether the device may keep translations.
+    pub keeps: bool,
+}
 
 /// The context table of a bus, made if there is none. A new one blocks every requester of the bus,
 /// as the root entry did.
@@ -58,36 +79,43 @@ pub const fn index(requester: u16) -> u16 {
     (requester & 0xff) * 2
 }
 
-/// Step 1: the entry of a blocked requester leads to `space_root` under domain id `domain`.
+/// Step 1: the entry of a blocked requester leads to the target.
 pub fn enable<T: TableMemory>(
     tables: &mut Tables<'_, T>,
     table: Page,
     requester: u16,
-    space_root: Page,
+    target: &Target,
     geometry: &Geometry,
-    domain: u16,
 ) {
     let at = index(requester);
-    tables.set(
-        table,
-        at + 1,
-        geometry.width_code() | u64::from(domain) << 8,
-    );
+    let high = geometry.width_code() | u64::from(target.domain) << 8;
+    tables.set(table, at + 1, high);
     tables.flush(table, at + 1, 1);
-    // Translation type 0: untranslated requests only, through the second-level tables.
-    let value = tables.physical(space_root) | PRESENT;
-    tables.set(table, at, value);
+    let mut low = tables.physical(target.root) | PRESENT;
+    if target.keeps {
+        low |= KEEPS_TRANSLATIONS;
+    }
+    tables.set(table, at, low);
     tables.flush(table, at, 1);
 }
 
-/// Step 2, before the unit is told: the entry is not present.
-pub fn disable<T: TableMemory>(tables: &mut Tables<'_, T>, table: Page, requester: u16) {
-    tables.set(table, index(requester), 0);
-    tables.flush(table, index(requester), 1);
+/// Whether a requester's entry is present.
+pub fn is_present<T: TableMemory>(tables: &Tables<'_, T>, table: Page, requester: u16) -> bool {
+    tables.get(table, index(requester)) & PRESENT != 0
 }
 
-/// Step 2, after the unit has confirmed: the entry is empty.
-pub fn forget<T: TableMemory>(tables: &mut Tables<'_, T>, table: Page, requester: u16) {
-    tables.set(table, index(requester) + 1, 0);
-    tables.flush(table, index(requester) + 1, 1);
+/// Step 2, before the unit is told: the entry is not present. One that was silenced stays so.
+pub fn disable<T: TableMemory>(tables: &mut Tables<'_, T>, table: Page, requester: u16) {
+    let silent = tables.get(table, index(requester)) & SILENT;
+    write_low(tables, table, requester, silent);
+}
+
+/// Step 4, before the unit is told: the entry is not present, and faults are not recorded.
+pub fn silence<T: TableMemory>(tables: &mut Tables<'_, T>, table: Page, requester: u16) {
+    write_low(tables, table, requester, SILENT);
+}
+
+fn write_low<T: TableMemory>(tables: &mut Tables<'_, T>, table: Page, requester: u16, low: u64) {
+    tables.set(table, index(requester), low);
+    tables.flush(table, index(requester), 1);
 }

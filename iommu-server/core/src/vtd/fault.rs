@@ -14,6 +14,8 @@ use crate::backend::{Drained, Fault};
 const RECORD_BYTES: usize = 16;
 /// In the upper half: the record is in use. Cleared by writing one.
 const IN_USE: u64 = 1 << 63;
+/// Reasons from here on are about interrupt messages; the lower half holds the entry's number (10.4.14).
+const FIRST_OF_INTERRUPTS: u8 = 0x20;
 /// In the upper half: the request was a read.
 const WAS_READ: u64 = 1 << 62;
 
@@ -64,15 +66,20 @@ pub fn drain<M: Mmio>(
                 return drained;
             }
             let low = registers.0.read64(at);
+            let reason = (high >> 32) as u8;
             sink(Fault {
                 device: Sbdf::from_requester_id(segment, high as u16),
-                address: low & !0xfff,
+                address: if reason < FIRST_OF_INTERRUPTS {
+                    low & !0xfff
+                } else {
+                    low >> 48
+                },
                 access: if high & WAS_READ != 0 {
                     Access::Read
                 } else {
                     Access::Write
                 },
-                reason: (high >> 32) as u8,
+                reason,
             });
             // The topmost bit is "write one to clear"; the rest is read only.
             registers.0.write32(at + 12, (IN_USE >> 32) as u32);

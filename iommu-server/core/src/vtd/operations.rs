@@ -1,26 +1,37 @@
-//! What a shard asks of the VT-d back end: domains, devices, mappings, faults.
+//! What a shard asks of the VT-d back end: domains, devices, mappings,
+//! interrupt messages, faults.
 
+use heapless::Vec;
 use hw::{Mmio, Sbdf};
-use ipc_proto::{Access, Properties};
-use system::info::MAX_UNITS;
+use ipc_proto::{Access, ClientId, Properties};
+use system::info::{MAX_UNITS, Scope};
 
+use super::forget::{
+    Forget, forget_all_of_device, forget_requester, show_requester, tell, tell_devices,
+};
+use super::interrupt::{Block, Source};
 use super::paging::AddressSpace;
 use super::queue::Invalidate;
-use super::tables::Exhausted;
-use super::unit::State;
-use super::{Domain, Entry, Fate, Forget, Slot, Vtd, context, fault, find_domain, tell};
+use super::tables::{Exhausted, Tables};
+use super::unit::{Compatibility, Remapping, State, Unit, UnitError};
+use super::{Caching, Domain, Entry, FIRST_TABLES, Fate, Slot, Vtd, context, fault, find_domain};
 use crate::TableMemory;
-use crate::backend::{Addressing, Backend, BackendError, DomainId, Drained, Extent, Fault};
+use crate::backend::{
+    Addressing, Backend, BackendError, DeviceCache, DomainId, Drained, Extent, Fault, Message,
+};
 use crate::place::Place;
 
 impl<M: Mmio, T: TableMemory> Backend for Vtd<'_, M, T> {
-    fn properties(&self, device: Sbdf) -> Option<Properties> {
+    fn properties(&self, device: Sbdf, cache: DeviceCache) -> Option<Properties> {
         match &self.units.get(self.unit_of(device)?)?.slot {
             Slot::Driven(unit) if unit.state() == State::Running => Some(Properties {
-                translation_cached: false,
                 dma_isolated: true,
-                interrupts_isolated: false,
+                interrupts_isolated: unit.remapping()
+                    == Remapping::On {
+                        compatibility: Compatibility::Blocked,
+                    },
                 faults_reported: true,
+                translation_cached: unit.capabilities().device_tlb && cache != DeviceCache::None,
                 reset: None,
             }),
             _ => None,
@@ -33,20 +44,31 @@ impl<M: Mmio, T: TableMemory> Backend for Vtd<'_, M, T> {
         Addressing::Translated { limit: 1 << bits }
     }
 
-    fn create_domain(&mut self) -> Result<DomainId, BackendError> {
+    fn create_domain(&mut self, owner: ClientId) -> Result<DomainId, BackendError> {
         let geometry = self.geometry.ok_or(BackendError::NoUnit)?;
+        let scratch = u32::from(self.scratch.map_or(u16::MAX, |(_, id)| id));
+        let last = geometry.domains.min(scratch);
         let place = self
             .domains
             .iter()
             .position(|place| place.as_ref().is_none())
-            .filter(|place| (*place as u32 + 1) < geometry.domains)
+            .filter(|place| (*place as u32 + 1) < last)
             .ok_or(BackendError::DomainsExhausted)?;
-        let space = AddressSpace::new(&mut self.tables, &geometry, self.tables_a_domain)
+        let share = self
+            .shares
+            .get_mut(usize::from(owner.0))
+            .filter(|share| **share > 0)
+            .ok_or(BackendError::TablesExhausted)?;
+        let granted = FIRST_TABLES.min(*share);
+        let space = AddressSpace::new(&mut self.tables, &geometry, granted)
             .map_err(|Exhausted| BackendError::TablesExhausted)?;
+        *share -= granted;
         if let Some(slot) = self.domains.get_mut(place) {
             *slot = Place::Taken(Domain {
                 space,
+                owner,
                 attached: [0; MAX_UNITS],
+                caching: Vec::new(),
                 fate: Fate::Usable,
             });
         }
@@ -63,22 +85,24 @@ impl<M: Mmio, T: TableMemory> Backend for Vtd<'_, M, T> {
         // cached since.
         let place = usize::from(domain.0).wrapping_sub(1);
         if let Some(found) = self.domains.get_mut(place).and_then(Place::take) {
+            if let Some(share) = self.shares.get_mut(usize::from(found.owner.0)) {
+                *share += found.space.limit();
+            }
             found.space.destroy(&mut self.tables);
         }
         Ok(())
     }
 
-    fn attach(&mut self, device: Sbdf, domain: DomainId) -> Result<(), BackendError> {
+    fn attach(
+        &mut self,
+        device: Sbdf,
+        domain: DomainId,
+        cache: DeviceCache,
+    ) -> Result<DeviceCache, BackendError> {
         let geometry = self.geometry.ok_or(BackendError::NoUnit)?;
         let number = self.unit_of(device).ok_or(BackendError::NoUnit)?;
         let found = find_domain(self.domains, domain).ok_or(BackendError::NoDomain)?;
-        let Some(Entry {
-            slot: Slot::Driven(unit),
-            ..
-        }) = self.units.get_mut(number)
-        else {
-            return Err(BackendError::NoUnit);
-        };
+        let unit = driven(&mut self.units, number)?;
         if unit.state() != State::Running {
             return Err(BackendError::NoUnit);
         }
@@ -86,72 +110,161 @@ impl<M: Mmio, T: TableMemory> Backend for Vtd<'_, M, T> {
         let requester = device.requester_id();
         let table = context::table_of(&mut self.tables, unit.root(), device.bus())
             .map_err(|Exhausted| BackendError::TablesExhausted)?;
-        context::enable(
-            &mut self.tables,
-            table,
-            requester,
-            found.space.root(),
-            &geometry,
-            domain.0,
-        );
-        *count += 1;
-        let told = if unit.capabilities().caching_mode {
-            // What was cached said "not present", under domain 0.
-            let batch = [
-                Invalidate::Context {
-                    requester,
-                    domain: 0,
-                },
-                Invalidate::Fence,
-                Invalidate::Domain { domain: domain.0 },
-            ];
-            unit.flush_write_buffer()
-                .and_then(|()| unit.run(&mut self.tables, &batch))
-        } else {
-            unit.flush_write_buffer()
+        let keeps = match cache {
+            DeviceCache::Depth(depth)
+                if unit.capabilities().device_tlb && !found.caching.is_full() =>
+            {
+                let unit = number as u8;
+                let _ = found.caching.push(Caching {
+                    unit,
+                    device,
+                    depth,
+                });
+                cache
+            }
+            _ => DeviceCache::None,
         };
+        let target = context::Target {
+            root: found.space.root(),
+            domain: domain.0,
+            keeps: keeps != DeviceCache::None,
+        };
+        *count += 1;
+        let told = match self.scratch {
+            Some((_, scratch)) => leave_scratch(unit, &mut self.tables, table, requester, scratch),
+            None => Ok(()),
+        }
+        .and_then(|()| {
+            context::enable(&mut self.tables, table, requester, &target, &geometry);
+            show_requester(unit, &mut self.tables, requester, domain.0)
+        });
         if told.is_err() {
             context::disable(&mut self.tables, table, requester);
             found.fate = Fate::Retired;
             return Err(BackendError::Unconfirmed);
         }
-        Ok(())
+        Ok(keeps)
     }
 
     fn detach(&mut self, device: Sbdf, domain: DomainId) -> Result<(), BackendError> {
         let number = self.unit_of(device).ok_or(BackendError::NoUnit)?;
         let found = find_domain(self.domains, domain).ok_or(BackendError::NoDomain)?;
-        let Some(Entry {
-            slot: Slot::Driven(unit),
-            ..
-        }) = self.units.get_mut(number)
-        else {
-            return Err(BackendError::NoUnit);
-        };
+        let unit = driven(&mut self.units, number)?;
         let requester = device.requester_id();
         let table = context::existing(&self.tables, unit.root(), device.bus())
             .ok_or(BackendError::NoUnit)?;
+        let silenced = !context::is_present(&self.tables, table, requester);
         context::disable(&mut self.tables, table, requester);
-        let batch = [
-            Invalidate::Context {
-                requester,
-                domain: domain.0,
-            },
-            Invalidate::Fence,
-            Invalidate::Domain { domain: domain.0 },
-        ];
-        let told = unit
-            .flush_write_buffer()
-            .and_then(|()| unit.run(&mut self.tables, &batch));
+        let mut told = forget_requester(unit, &mut self.tables, requester, domain.0);
+        let mut answer = Ok(());
+        if let Some(place) = found.caching.iter().position(|one| one.device == device) {
+            let caching = found.caching.swap_remove(place);
+            if told.is_ok() && forget_all_of_device(unit, &mut self.tables, &caching).is_err() {
+                // The unit refuses what the device still keeps: its entry is not present.
+                let _ = self.silent.push(device);
+                answer = Err(BackendError::DeviceSilent);
+            }
+        }
+        if let (Some((root, scratch)), Some(geometry), Ok(())) =
+            (self.scratch, self.geometry, &answer)
+            && !silenced
+            && told.is_ok()
+        {
+            let target = context::Target {
+                root,
+                domain: scratch,
+                keeps: false,
+            };
+            context::enable(&mut self.tables, table, requester, &target, &geometry);
+            told = show_requester(unit, &mut self.tables, requester, scratch);
+        }
         if told.is_err() {
             found.fate = Fate::Retired;
             return Err(BackendError::Unconfirmed);
         }
-        context::forget(&mut self.tables, table, requester);
         if let Some(count) = found.attached.get_mut(number) {
             *count = count.saturating_sub(1);
         }
-        Ok(())
+        answer
+    }
+
+    fn silence(&mut self, device: Sbdf, domain: Option<DomainId>) -> Result<(), BackendError> {
+        let number = self.unit_of(device).ok_or(BackendError::NoUnit)?;
+        let unit = driven(&mut self.units, number)?;
+        let requester = device.requester_id();
+        let table = context::table_of(&mut self.tables, unit.root(), device.bus())
+            .map_err(|Exhausted| BackendError::TablesExhausted)?;
+        let filed_under = match (domain, self.scratch) {
+            (Some(domain), _) => domain.0,
+            (None, Some((_, scratch))) if context::is_present(&self.tables, table, requester) => {
+                scratch
+            }
+            (None, _) => 0,
+        };
+        context::silence(&mut self.tables, table, requester);
+        let told = forget_requester(unit, &mut self.tables, requester, filed_under);
+        if let Some(found) = domain.and_then(|domain| find_domain(self.domains, domain)) {
+            // What it keeps is refused from now on.
+            found.caching.retain(|one| one.device != device);
+            if told.is_err() {
+                found.fate = Fate::Retired;
+            }
+        }
+        told.map_err(|_| BackendError::Unconfirmed)
+    }
+
+    fn remap(
+        &mut self,
+        device: Sbdf,
+        aliases: &[Sbdf],
+        message: Message,
+        count: u16,
+    ) -> Result<Message, BackendError> {
+        let number = self.unit_of(device).ok_or(BackendError::NoUnit)?;
+        let unit = driven(&mut self.units, number)?;
+        let remapper = self.remappers.get_mut(number).ok_or(BackendError::NoUnit)?;
+        if unit.remapping() == Remapping::Off {
+            return Ok(message);
+        }
+        if unit.state() != State::Running {
+            return Err(BackendError::NoUnit);
+        }
+        let source = Source::of(device, aliases);
+        let (block, message) = remapper.make(&mut self.tables, device, source, message, count)?;
+        let told = unit.flush_write_buffer().and_then(|()| {
+            if !unit.capabilities().caching_mode {
+                // Nothing is cached of entries that were not present.
+                return Ok(());
+            }
+            forget_block(unit, &mut self.tables, &block)
+        });
+        if told.is_err() {
+            remapper.clear(&mut self.tables, &block);
+            remapper.lose(&block);
+            return Err(BackendError::Unconfirmed);
+        }
+        Ok(message)
+    }
+
+    fn unremap(&mut self, device: Sbdf) -> Result<(), BackendError> {
+        let number = self.unit_of(device).ok_or(BackendError::NoUnit)?;
+        let unit = driven(&mut self.units, number)?;
+        let remapper = self.remappers.get_mut(number).ok_or(BackendError::NoUnit)?;
+        let mut outcome = Ok(());
+        // Each round takes a block out of those that are in use.
+        while let Some(block) = remapper.block_of(device) {
+            remapper.clear(&mut self.tables, &block);
+            let told = unit
+                .flush_write_buffer()
+                .and_then(|()| forget_block(unit, &mut self.tables, &block));
+            if told.is_ok() {
+                remapper.give(&block);
+            } else {
+                remapper.lose(&block);
+                outcome = Err(BackendError::Unconfirmed);
+            }
+        }
+        outcome
     }
 
     #[inline(always)]
@@ -167,7 +280,7 @@ impl<M: Mmio, T: TableMemory> Backend for Vtd<'_, M, T> {
         let mapped = space.map(&mut self.tables, iova, extents, access);
         let replaced_tables = space.in_limbo();
         if mapped.is_err() {
-            self.map_after_reclaim(domain, iova, extents, access)?;
+            self.map_after_growth(domain, iova, extents, access)?;
             return self.tell_of_new(domain, iova, extents);
         }
         if !self.tells_on_map && !replaced_tables {
@@ -182,7 +295,15 @@ impl<M: Mmio, T: TableMemory> Backend for Vtd<'_, M, T> {
         let found = find_domain(self.domains, domain).ok_or(BackendError::NoDomain)?;
         found.space.unmap(&mut self.tables, iova, bytes);
         let gone = Forget::OldRange { iova, bytes };
-        tell(&mut self.units, &mut self.tables, found, domain, gone)
+        let told = tell(&mut self.units, &mut self.tables, found, domain, gone);
+        if told.is_err() || found.caching.is_empty() {
+            return told;
+        }
+        let (units, tables, silent) = (&mut self.units, &mut self.tables, &mut self.silent);
+        tell_devices(units, tables, found, domain, (iova, bytes), |device| {
+            // One that does not fit is blocked all the same; there is room for all of a domain.
+            let _ = silent.push(device);
+        })
     }
 
     fn drain_faults(
@@ -203,17 +324,31 @@ impl<M: Mmio, T: TableMemory> Backend for Vtd<'_, M, T> {
         fault::drain(unit.registers(), &capabilities, *segment, allowance, sink)
     }
 
+    fn next_silent(&mut self) -> Option<Sbdf> {
+        self.silent.pop()
+    }
+
     fn units(&self) -> usize {
         self.units.len()
     }
 
     fn unit_of(&self, device: Sbdf) -> Option<usize> {
-        let of_segment = |entry: &Entry<M>| entry.segment == device.segment();
-        // Without device scopes: the unit that takes the rest, else the segment's first.
-        self.units
-            .iter()
-            .position(|entry| of_segment(entry) && entry.include_all)
-            .or_else(|| self.units.iter().position(of_segment))
+        // A unit that names the device itself; one that names the bus; the one that takes the rest.
+        let names = |scope: &Scope| match *scope {
+            Scope::Function(id) => (id == device.requester_id()).then_some(0),
+            Scope::Buses(first, last) => (first..=last).contains(&device.bus()).then_some(1),
+            Scope::IoApic { .. } | Scope::Hpet { .. } => None,
+        };
+        let of_segment = self.units.iter().enumerate();
+        let claims = of_segment
+            .filter(|(_, entry)| entry.segment == device.segment())
+            .filter_map(|(number, entry)| {
+                let scopes = self.scopes.get(number).map_or(&[][..], Vec::as_slice);
+                let rest = entry.include_all.then_some(2);
+                let claim = scopes.iter().filter_map(names).chain(rest).min()?;
+                Some((claim, number))
+            });
+        claims.min().map(|(_, number)| number)
     }
 
     fn tables_used(&self) -> u32 {
@@ -224,4 +359,47 @@ impl<M: Mmio, T: TableMemory> Backend for Vtd<'_, M, T> {
     fn domains_used(&self) -> u32 {
         self.domains.iter().filter_map(Place::as_ref).count() as u32
     }
+
+    fn remapped(&self) -> u32 {
+        self.remappers.iter().map(super::Remapper::used).sum()
+    }
+}
+
+fn driven<M>(units: &mut [Entry<M>], number: usize) -> Result<&mut Unit<M>, BackendError> {
+    match units.get_mut(number).map(|entry| &mut entry.slot) {
+        Some(Slot::Driven(unit)) => Ok(unit),
+        _ => Err(BackendError::NoUnit),
+    }
+}
+
+/// Blocks a requester that is in the scratch domain.
+fn leave_scratch<M: Mmio, T: TableMemory>(
+    unit: &mut Unit<M>,
+    tables: &mut Tables<'_, T>,
+    table: super::Page,
+    requester: u16,
+    scratch: u16,
+) -> Result<(), UnitError> {
+    if !context::is_present(tables, table, requester) {
+        return Ok(());
+    }
+    context::disable(tables, table, requester);
+    forget_requester(unit, tables, requester, scratch)
+}
+
+/// Has a unit forget a block of interrupt entries, and deliver what is in flight.
+fn forget_block<M: Mmio, T: TableMemory>(
+    unit: &mut Unit<M>,
+    tables: &mut Tables<'_, T>,
+    block: &Block,
+) -> Result<(), UnitError> {
+    let request = if block.mask <= unit.capabilities().interrupt_mask {
+        Invalidate::Interrupts {
+            first: block.first,
+            mask: block.mask,
+        }
+    } else {
+        Invalidate::AllInterrupts
+    };
+    unit.run(tables, &[request])
 }

@@ -1,5 +1,5 @@
 //! [`AddressSpace`]: the second-level page tables of one domain (VT-d 3.0, 3.7
-//! and 9.8): 3 or 4 levels, leaves of 4 KiB and 2 MiB.
+//! and 9.8): 3 or 4 levels, leaves of 4 KiB, 2 MiB and 1 GiB.
 //!
 //! Tables are kept when their last translation goes: a driver that maps and
 //! unmaps a buffer a packet walks tables that exist. They are taken back
@@ -30,33 +30,54 @@ pub mod entry {
 
 const SMALL: u64 = 1 << 12;
 const LARGE: u64 = 1 << 21;
-/// Level of the tables whose leaves are 2 MiB; level 0 has those of 4 KiB.
+const HUGE: u64 = 1 << 30;
+/// Levels of the tables whose leaves are 2 MiB and 1 GiB; level 0 has those of 4 KiB.
 const DIRECTORY: u8 = 1;
+const UPPER: u8 = 2;
 
 fn index(iova: u64, level: u8) -> u16 {
     (iova >> (12 + 9 * u32::from(level)) & u64::from(ENTRIES - 1)) as u16
 }
 
-/// One step of a walk along a range.
-enum Step {
-    /// One leaf of 2 MiB.
-    Large,
-    /// This many leaves of 4 KiB, all in one table.
-    Small(u16),
+/// One step of a walk along a range: leaves of one size, all in one table.
+#[derive(Clone, Copy)]
+struct Step {
+    /// Level of the table.
+    level: u8,
+    /// How many leaves.
+    count: u16,
 }
+
+impl Step {
+    /// Bytes that it covers.
+    #[inline]
+    const fn bytes(self) -> u64 {
+        (self.count as u64) << leaf_bits(self.level)
+    }
+}
+
+/// Bits of the addresses that a leaf in a table of `level` covers.
+const fn leaf_bits(level: u8) -> u32 {
+    12 + 9 * level as u32
+}
+
+/// A table that was used last, and which addresses it translates.
+type Recent = Option<(u64, Page)>;
 
 /// The tables of one domain.
 #[derive(Clone, Copy, Debug)]
 pub struct AddressSpace {
     root: Page,
     levels: u8,
-    large_pages: bool,
+    /// Highest level at which there may be leaves.
+    leaf_level: u8,
     /// Tables below the root, chained.
     tables: Link,
     /// Tables that no entry points to any more, but a unit may.
     limbo: Link,
-    /// The table of small leaves that was used last, and which 2 MiB of addresses it translates.
-    recent: Option<(u64, Page)>,
+    /// The table of 4 KiB leaves that was used last, with its 2 MiB of addresses, and the same of 2 MiB leaves.
+    recent: Recent,
+    recent_large: Recent,
     /// All of them with the root.
     count: u32,
     limit: u32,
@@ -75,10 +96,15 @@ impl AddressSpace {
         Ok(Self {
             root: tables.take()?,
             levels: geometry.levels,
-            large_pages: geometry.large_pages,
+            leaf_level: match (geometry.large_pages, geometry.huge_pages) {
+                (true, true) => UPPER,
+                (true, false) => DIRECTORY,
+                (false, _) => 0,
+            },
             tables: None,
             limbo: None,
             recent: None,
+            recent_large: None,
             count: 1,
             limit,
         })
@@ -92,6 +118,16 @@ impl AddressSpace {
     /// Tables in use.
     pub fn count(&self) -> u32 {
         self.count
+    }
+
+    /// Tables that it may have.
+    pub fn limit(&self) -> u32 {
+        self.limit
+    }
+
+    /// Lets it have so many more.
+    pub fn allow(&mut self, more: u32) {
+        self.limit = self.limit.saturating_add(more);
     }
 
     /// Does a table wait for an invalidation?
@@ -120,27 +156,48 @@ impl AddressSpace {
             flags |= entry::WRITE;
         }
         if let [extent] = extents
-            && let Step::Small(count) = self.step(iova, extent, 0)
-            && u64::from(count) * SMALL == extent.bytes
+            && let step = self.step(iova, extent, 0)
+            && step.bytes() == extent.bytes
         {
             // All in one table: one walk does.
-            let table = match self.recent_table(iova) {
-                Some(table) => table,
-                None => {
-                    let table = self.find_or_make(tables, iova, 0)?;
-                    self.recent = Some((iova / LARGE, table));
-                    table
-                }
-            };
-            write_small(
-                tables,
-                table,
-                index(iova, 0),
-                count,
-                extent.physical | flags,
-            );
-            return Ok(());
+            if step.level == 0 {
+                let table = match recent_table(self.recent, iova, 0) {
+                    Some(table) => table,
+                    None => {
+                        let table = self.find_or_make(tables, iova, 0)?;
+                        self.recent = Some((iova / LARGE, table));
+                        table
+                    }
+                };
+                let value = extent.physical | flags;
+                write_small(tables, table, index(iova, 0), step.count, value);
+                return Ok(());
+            }
+            if step.level == DIRECTORY {
+                let table = match recent_table(self.recent_large, iova, DIRECTORY) {
+                    Some(table) => table,
+                    None => {
+                        let table = self.find_or_make(tables, iova, DIRECTORY)?;
+                        self.recent_large = Some((iova / HUGE, table));
+                        table
+                    }
+                };
+                self.write_large(tables, table, iova, step, extent.physical | flags);
+                return Ok(());
+            }
         }
+        self.map_all(tables, iova, extents, flags)
+    }
+
+    /// Maps in two walks: the first makes tables, the second writes leaves.
+    #[inline(never)]
+    fn map_all<T: TableMemory>(
+        &mut self,
+        tables: &mut Tables<'_, T>,
+        iova: u64,
+        extents: &[Extent],
+        flags: u64,
+    ) -> Result<(), Exhausted> {
         let mut at = iova;
         for extent in extents {
             self.prepare(tables, at, extent)?;
@@ -157,10 +214,16 @@ impl AddressSpace {
     /// Takes away the translation of `bytes` from `iova` on.
     #[inline(always)]
     pub fn unmap<T: TableMemory>(&mut self, tables: &mut Tables<'_, T>, iova: u64, bytes: u64) {
-        if let Some(table) = self.recent_table(iova)
-            && bytes <= LARGE - iova % LARGE
+        if bytes <= LARGE - iova % LARGE
+            && let Some(table) = recent_table(self.recent, iova, 0)
         {
             clear_leaves(tables, table, index(iova, 0), (bytes / SMALL) as u16);
+            return;
+        }
+        if bytes <= HUGE - iova % HUGE
+            && let Some(table) = recent_table(self.recent_large, iova, DIRECTORY)
+            && clear_large(tables, table, iova, bytes)
+        {
             return;
         }
         self.clear_all(tables, iova, bytes);
@@ -177,33 +240,22 @@ impl AddressSpace {
     }
 
     /// Clears the leaves of the first step of the range and says how many bytes that were.
-    #[inline]
     fn clear<T: TableMemory>(&mut self, tables: &mut Tables<'_, T>, at: u64, left: u64) -> u64 {
-        let to_next_table = LARGE - at % LARGE;
-        let Some(directory) = self.find(tables, at, DIRECTORY) else {
-            return to_next_table;
-        };
-        let first = index(at, DIRECTORY);
-        let found = tables.get(directory, first);
-        let (table, first, count, covered) = if found & entry::LEAF != 0 {
-            (directory, first, 1, LARGE)
-        } else {
-            let Some(table) = child(tables, found) else {
-                return to_next_table;
-            };
-            let covered = left.min(to_next_table);
-            (table, index(at, 0), (covered / SMALL) as u16, covered)
-        };
-        clear_leaves(tables, table, first, count);
-        covered
-    }
-
-    #[inline]
-    fn recent_table(&self, iova: u64) -> Link {
-        match self.recent {
-            Some((region, table)) if region == iova / LARGE => Some(table),
-            _ => None,
+        let mut page = self.root;
+        for level in (1..self.levels).rev() {
+            let found = tables.get(page, index(at, level));
+            if found & entry::LEAF != 0 {
+                clear_leaves(tables, page, index(at, level), 1);
+                return 1 << leaf_bits(level);
+            }
+            match child(tables, found) {
+                Some(table) => page = table,
+                None => return (1 << leaf_bits(level)) - at % (1 << leaf_bits(level)),
+            }
         }
+        let covered = left.min(LARGE - at % LARGE);
+        clear_leaves(tables, page, index(at, 0), (covered / SMALL) as u16);
+        covered
     }
 
     /// Makes the tables that translating the extent needs.
@@ -216,18 +268,10 @@ impl AddressSpace {
     ) -> Result<(), Exhausted> {
         let (mut at, mut done) = (iova, 0);
         while done < extent.bytes {
-            let covered = match self.step(at, extent, done) {
-                Step::Large => {
-                    self.find_or_make(tables, at, DIRECTORY)?;
-                    LARGE
-                }
-                Step::Small(count) => {
-                    self.find_or_make(tables, at, 0)?;
-                    u64::from(count) * SMALL
-                }
-            };
-            at = at.wrapping_add(covered);
-            done += covered;
+            let step = self.step(at, extent, done);
+            self.find_or_make(tables, at, step.level)?;
+            at = at.wrapping_add(step.bytes());
+            done += step.bytes();
         }
         Ok(())
     }
@@ -243,52 +287,87 @@ impl AddressSpace {
     ) {
         let (mut at, mut done) = (iova, 0);
         while done < extent.bytes {
-            let physical = extent.physical.wrapping_add(done);
-            let covered = match self.step(at, extent, done) {
-                Step::Large => {
-                    if let Some(directory) = self.find(tables, at, DIRECTORY) {
-                        self.write_large(tables, directory, index(at, DIRECTORY), physical | flags);
-                    }
-                    LARGE
+            let step = self.step(at, extent, done);
+            let value = extent.physical.wrapping_add(done) | flags;
+            match self.find(tables, at, step.level) {
+                Some(table) if step.level == 0 => {
+                    write_small(tables, table, index(at, 0), step.count, value);
                 }
-                Step::Small(count) => {
-                    if let Some(table) = self.find(tables, at, 0) {
-                        write_small(tables, table, index(at, 0), count, physical | flags);
-                    }
-                    u64::from(count) * SMALL
-                }
-            };
-            at = at.wrapping_add(covered);
-            done += covered;
+                Some(table) => self.write_large(tables, table, at, step, value),
+                None => {}
+            }
+            at = at.wrapping_add(step.bytes());
+            done += step.bytes();
         }
     }
 
+    /// Writes leaves of 2 MiB or 1 GiB, as many as the step has.
+    #[inline]
     fn write_large<T: TableMemory>(
         &mut self,
         tables: &mut Tables<'_, T>,
-        directory: Page,
-        index: u16,
-        value: u64,
+        table: Page,
+        iova: u64,
+        step: Step,
+        mut value: u64,
     ) {
-        // A table that was here has no translation any more: ranges do not overlap.
-        let replaced = child(tables, tables.get(directory, index));
-        tables.set(directory, index, value | entry::LEAF);
-        tables.flush(directory, index, 1);
-        match replaced {
-            Some(table) => self.send_to_limbo(tables, table),
-            None => tables.meta_mut(directory).live += 1,
+        let first = index(iova, step.level);
+        for index in first..first + step.count {
+            // A table that was here has no translation any more: ranges do not overlap.
+            let before = tables.get(table, index);
+            tables.set(table, index, value | entry::LEAF);
+            if before == 0 {
+                tables.meta_mut(table).live += 1;
+            } else {
+                self.replace_tables(tables, before, step.level);
+            }
+            value = value.wrapping_add(1 << leaf_bits(step.level));
         }
+        tables.flush(table, first, step.count);
     }
 
-    /// The largest leaf, or run of small ones, with which the extent can go on after `done` bytes.
+    /// Sends the table behind an entry that is not there any more, and the tables below it, to limbo.
+    #[cold]
+    fn replace_tables<T: TableMemory>(
+        &mut self,
+        tables: &mut Tables<'_, T>,
+        before: u64,
+        level: u8,
+    ) {
+        let Some(table) = child(tables, before) else {
+            return;
+        };
+        if level > DIRECTORY {
+            for index in 0..ENTRIES {
+                let below = tables.get(table, index);
+                if let Some(below) = child(tables, below) {
+                    self.send_to_limbo(tables, below);
+                }
+            }
+        }
+        self.send_to_limbo(tables, table);
+    }
+
+    /// The largest leaves, as many as one table holds, with which the extent can go on after `done` bytes.
     #[inline]
     fn step(&self, at: u64, extent: &Extent, done: u64) -> Step {
         let left = extent.bytes - done;
-        let physical = extent.physical.wrapping_add(done);
-        if self.large_pages && (at | physical).is_multiple_of(LARGE) && left >= LARGE {
-            return Step::Large;
+        let placed = at | extent.physical.wrapping_add(done);
+        let mut level = 0;
+        while level < self.leaf_level {
+            let bytes = 1u64 << leaf_bits(level + 1);
+            if !placed.is_multiple_of(bytes) || left < bytes {
+                break;
+            }
+            level += 1;
         }
-        Step::Small((left.min(LARGE - at % LARGE) / SMALL) as u16)
+        let leaves = u64::from(ENTRIES - index(at, level));
+        // Up to where larger leaves may begin.
+        let count = (left >> leaf_bits(level)).min(leaves);
+        Step {
+            level,
+            count: count as u16,
+        }
     }
 
     /// The table of `level` that the walk of `iova` passes, if it exists.
@@ -350,6 +429,7 @@ impl AddressSpace {
     /// Moves a table to which no entry points any more to limbo.
     fn send_to_limbo<T: TableMemory>(&mut self, tables: &mut Tables<'_, T>, table: Page) {
         self.recent = None;
+        self.recent_large = None;
         let meta = tables.meta(table);
         match meta.previous {
             Some(previous) => tables.meta_mut(previous).next = meta.next,
@@ -402,6 +482,43 @@ impl AddressSpace {
         give_all(tables, self.tables.take());
         tables.give(self.root);
     }
+}
+
+/// The recent table, if it has the leaves of `level` for this address.
+#[inline]
+fn recent_table(recent: Recent, iova: u64, level: u8) -> Link {
+    match recent {
+        Some((region, table)) if region == iova >> leaf_bits(level + 1) => Some(table),
+        _ => None,
+    }
+}
+
+/// Clears the leaves of a range in a directory, if they are of 2 MiB all.
+#[inline]
+fn clear_large<T: TableMemory>(
+    tables: &mut Tables<'_, T>,
+    table: Page,
+    iova: u64,
+    bytes: u64,
+) -> bool {
+    if !(iova | bytes).is_multiple_of(LARGE) {
+        return false;
+    }
+    let (first, count) = (index(iova, DIRECTORY), (bytes / LARGE) as u16);
+    let leaves = (first..first + count).all(|index| tables.get(table, index) & entry::LEAF != 0);
+    if leaves {
+        clear_leaves(tables, table, first, count);
+    }
+    leaves
+}
+
+/// Makes every entry of `table` lead to `page`, to be read.
+pub fn fill_readable<T: TableMemory>(tables: &mut Tables<'_, T>, table: Page, page: Page) {
+    let value = tables.physical(page) | entry::READ;
+    for index in 0..ENTRIES {
+        tables.set(table, index, value);
+    }
+    tables.flush(table, 0, ENTRIES);
 }
 
 /// Clears `count` leaves, all of which were written by one mapping.

@@ -53,9 +53,33 @@ pub enum Invalidate {
         /// Whether cached pointers to tables may stay.
         changed: Changed,
     },
+    /// What a device keeps of the translations of 2^`mask` pages ([`EVERYTHING`]: all it keeps). A unit may
+    /// answer a device from its own cache, which must have forgotten before (6.5.2.5).
+    DeviceTlb {
+        /// Requester id.
+        requester: u16,
+        /// Invalidations that may be under way to it at a time, 1 to 32.
+        depth: u8,
+        /// Address of the first page, aligned to their size.
+        iova: u64,
+        /// See above.
+        mask: u8,
+    },
+    /// Every interrupt remapping entry.
+    AllInterrupts,
+    /// 2^`mask` interrupt remapping entries.
+    Interrupts {
+        /// The first, aligned to their number.
+        first: u16,
+        /// See above.
+        mask: u8,
+    },
     /// No request, an order: what follows starts when what precedes is done.
     Fence,
 }
+
+/// Mask of a device-TLB invalidation: every page.
+pub const EVERYTHING: u8 = 52;
 
 /// Which entries were changed before a page-selective invalidation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -84,18 +108,24 @@ pub enum QueueError {
     /// The unit stopped at a descriptor that it calls invalid (IQE).
     #[error("it calls a descriptor invalid")]
     Rejected,
-    /// A device answered wrongly (ICE) or not at all (ITE).
+    /// A device answered wrongly (ICE) or not at all (ITE); what was under way is given up.
     #[error("a device did not answer, twice")]
     Device,
 }
 
 const TYPE_CONTEXT: u64 = 1;
 const TYPE_TRANSLATION: u64 = 2;
+const TYPE_DEVICE_TLB: u64 = 3;
+const TYPE_INTERRUPTS: u64 = 4;
 const TYPE_WAIT: u64 = 5;
 const ALL: u64 = 1 << 4;
 const OF_DOMAIN: u64 = 2 << 4;
 /// One requester (contexts) or pages (translations).
 const SELECTED: u64 = 3 << 4;
+/// Entries from an index on, not all (interrupts).
+const BY_INDEX: u64 = 1 << 4;
+/// More than one page (device-TLB); how many is in the address.
+const SEVERAL: u64 = 1;
 const DRAIN_WRITES: u64 = 1 << 6;
 const DRAIN_READS: u64 = 1 << 7;
 const WAIT_WRITES_STATUS: u64 = 1 << 5;
@@ -112,6 +142,8 @@ pub struct Queue {
     sequence: u32,
     /// Flags of translation invalidations.
     drain: u64,
+    /// Device-TLB invalidations name the physical function too (DIT).
+    names_function: bool,
 }
 
 impl Queue {
@@ -130,7 +162,15 @@ impl Queue {
             tail: 0,
             sequence: 0,
             drain: flags,
+            names_function: false,
         }
+    }
+
+    /// Has device-TLB invalidations name the physical function besides the requester (6.5.2.5, where the
+    /// unit throttles them). It is taken to be the requester itself: for a virtual function the unit then counts
+    /// those under way to it apart from its physical function's.
+    pub fn name_function(&mut self) {
+        self.names_function = true;
     }
 
     /// The queue's page.
@@ -224,7 +264,38 @@ impl Queue {
                 };
                 (low, iova & !0xfff | hint | u64::from(mask & 0x3f))
             }
+            Invalidate::DeviceTlb {
+                requester,
+                depth,
+                iova,
+                mask,
+            } => {
+                let mut low =
+                    TYPE_DEVICE_TLB | u64::from(depth & 0x1f) << 16 | u64::from(requester) << 32;
+                if self.names_function {
+                    low |= u64::from(requester & 0xf) << 12 | u64::from(requester >> 4) << 52;
+                }
+                (low, span(iova, mask))
+            }
+            Invalidate::AllInterrupts => (TYPE_INTERRUPTS, 0),
+            Invalidate::Interrupts { first, mask } => {
+                let low = TYPE_INTERRUPTS | BY_INDEX | u64::from(mask & 0x1f) << 27;
+                (low | u64::from(first) << 32, 0)
+            }
             Invalidate::Fence => self.wait(tables, WAIT_FENCE),
+        }
+    }
+}
+
+/// Address field of a device-TLB invalidation of 2^`mask` pages: the lowest bit from 12 up that is zero says
+/// how many (PCIe 5.0, 10.2.3.3).
+fn span(iova: u64, mask: u8) -> u64 {
+    match mask {
+        0 => iova & !0xfff,
+        EVERYTHING.. => i64::MAX as u64 & !0xfff | SEVERAL,
+        mask => {
+            let bytes = 0x1000u64 << mask;
+            iova & !(bytes - 1) | (bytes / 2).wrapping_sub(0x1000) | SEVERAL
         }
     }
 }

@@ -37,6 +37,8 @@ pub enum Register {
     QueueTail = 0x88,
     /// Invalidation queue address, 64 bits (10.4.23).
     QueueAddress = 0x90,
+    /// Interrupt remapping table, 64 bits (10.4.29): address; bits 0..=3 its size, 2^(this + 1) entries.
+    InterruptTable = 0xb8,
 }
 
 /// Bits of the global command and status registers; the same place in both.
@@ -51,6 +53,10 @@ pub mod global {
     pub const QUEUE: u32 = 1 << 26;
     /// Interrupt remapping enabled.
     pub const INTERRUPT_REMAPPING: u32 = 1 << 25;
+    /// Command: take the interrupt table pointer. Status: taken.
+    pub const INTERRUPT_TABLE: u32 = 1 << 24;
+    /// Messages in the compatibility format pass although interrupts are remapped.
+    pub const COMPATIBILITY: u32 = 1 << 23;
     /// Status bits that must not be written back with the next command: they stand for commands
     /// that act once (root pointer, fault log, write buffer, interrupt table pointer).
     pub const ONE_SHOT: u32 = 1 << 30 | 1 << 29 | 1 << 27 | 1 << 24;

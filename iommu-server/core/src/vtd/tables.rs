@@ -120,6 +120,30 @@ impl<'a, T: TableMemory> Tables<'a, T> {
         Ok(page)
     }
 
+    /// Takes `count` pages that follow each other; they hold zeros, and units see them. Only pages that were
+    /// never taken are looked at: this is for the start.
+    ///
+    /// # Errors
+    /// [`Exhausted`].
+    pub fn take_row(&mut self, count: u16) -> Result<Page, Exhausted> {
+        if self.pages.saturating_sub(self.untouched) < count {
+            return Err(Exhausted);
+        }
+        let first = Page(self.untouched);
+        // Pages that were given back are left where they are.
+        let free = self.free.take();
+        for _ in 0..count {
+            self.take()?;
+        }
+        self.free = free;
+        Ok(first)
+    }
+
+    /// The `number`th page after `page`.
+    pub fn following(&self, page: Page, number: u16) -> Page {
+        Page(page.0.wrapping_add(number))
+    }
+
     /// Gives a page back. No unit may read or cache it any more.
     pub fn give(&mut self, page: Page) {
         *self.meta_mut(page) = Meta {

@@ -11,10 +11,10 @@
 //!    from firmware's tables to ours in one step;
 //! 4. our invalidation queue; everything cached is forgotten;
 //! 5. translation on; firmware's protected regions off, which it makes moot;
-//! 6. fault events on.
-//!
-//! Interrupt remapping stays off even where the unit has it: messages in the
-//! compatibility format pass then (5.1.4).
+//! 6. if asked for and there: our interrupt remapping table, which is empty; every
+//!    cached entry forgotten; messages in the compatibility format blocked; remapping
+//!    on (5.1.4);
+//! 7. fault events on. Their own message is not subject to remapping (5.1.6).
 //!
 //! A unit that fails an answer once is not trusted again: [`State::Failed`]
 //! refuses everything at once, without polling.
@@ -23,6 +23,7 @@ use hw::Mmio;
 use thiserror::Error;
 
 use super::capability::{Capabilities, Unusable};
+use super::interrupt::SIZE_CODE;
 use super::queue::{Drain, Invalidate, Queue, QueueError};
 use super::registers::{
     Register, Registers, fault_control, fault_status, global, protected_memory,
@@ -68,6 +69,21 @@ impl From<Exhausted> for UnitError {
     }
 }
 
+impl From<QueueError> for UnitError {
+    fn from(error: QueueError) -> Self {
+        Self::Queue(error)
+    }
+}
+
+/// Why a device's own cache was not invalidated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DeviceError {
+    /// The device did not answer in time.
+    Silent,
+    /// The unit failed.
+    Unit(UnitError),
+}
+
 /// Whether a unit can be relied on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum State {
@@ -84,6 +100,38 @@ pub struct Unit<M> {
     root: Page,
     queue: Queue,
     state: State,
+    remapping: Remapping,
+}
+
+/// What becomes of interrupt messages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Remapping {
+    /// They pass as they are.
+    Off,
+    /// Those in the remappable format are looked up.
+    On {
+        /// What becomes of the others.
+        compatibility: Compatibility,
+    },
+}
+
+/// What becomes of messages in the compatibility format while remapping is on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Compatibility {
+    /// The unit says that it blocks them (CFIS clear).
+    Blocked,
+    /// They pass.
+    Passes,
+}
+
+/// Tables and message that a unit starts with.
+pub struct Start {
+    /// Page and word in which the queue's status is written.
+    pub status: (Page, u16),
+    /// The interrupt remapping table, if interrupts are to be remapped.
+    pub interrupts: Option<Page>,
+    /// The fault event's message.
+    pub message: FaultMessage,
 }
 
 impl<M: Mmio> Unit<M> {
@@ -111,8 +159,7 @@ impl<M: Mmio> Unit<M> {
         registers: Registers<M>,
         capabilities: Capabilities,
         tables: &mut Tables<'_, T>,
-        status: (Page, u16),
-        message: FaultMessage,
+        start: &Start,
     ) -> Result<Self, Exhausted> {
         let root = tables.take()?;
         let queue_page = tables.take().inspect_err(|_| tables.give(root))?;
@@ -120,14 +167,19 @@ impl<M: Mmio> Unit<M> {
             reads: capabilities.drains_reads,
             writes: capabilities.drains_writes,
         };
+        let mut queue = Queue::new(queue_page, start.status, drain);
+        if capabilities.throttles {
+            queue.name_function();
+        }
         let mut unit = Self {
             registers,
             capabilities,
             root,
-            queue: Queue::new(queue_page, status, drain),
+            queue,
             state: State::Running,
+            remapping: Remapping::Off,
         };
-        if let Err(error) = unit.take_over(tables, message) {
+        if let Err(error) = unit.take_over(tables, start) {
             unit.state = State::Failed(error);
         }
         Ok(unit)
@@ -136,7 +188,7 @@ impl<M: Mmio> Unit<M> {
     fn take_over<T: TableMemory>(
         &mut self,
         tables: &mut Tables<'_, T>,
-        message: FaultMessage,
+        start: &Start,
     ) -> Result<(), UnitError> {
         self.registers
             .write32(Register::FaultControl, fault_control::MASKED);
@@ -167,6 +219,10 @@ impl<M: Mmio> Unit<M> {
         )?;
         self.switch(global::TRANSLATION, Switch::On)?;
         self.stop_protected_regions()?;
+        if let Some(table) = start.interrupts {
+            self.start_remapping(tables, table)?;
+        }
+        let message = start.message;
         self.registers.write32(Register::FaultData, message.data);
         self.registers
             .write32(Register::FaultAddress, message.address as u32);
@@ -174,6 +230,45 @@ impl<M: Mmio> Unit<M> {
             .write32(Register::FaultUpperAddress, (message.address >> 32) as u32);
         self.registers.write32(Register::FaultControl, 0);
         Ok(())
+    }
+
+    /// Step 6.
+    fn start_remapping<T: TableMemory>(
+        &mut self,
+        tables: &mut Tables<'_, T>,
+        table: Page,
+    ) -> Result<(), UnitError> {
+        let pointer = tables.physical(table) | SIZE_CODE;
+        self.registers.write64(Register::InterruptTable, pointer);
+        self.switch(global::INTERRUPT_TABLE, Switch::On)?;
+        self.run(tables, &[Invalidate::AllInterrupts])?;
+        self.switch(global::COMPATIBILITY, Switch::Off)?;
+        self.switch(global::INTERRUPT_REMAPPING, Switch::On)?;
+        self.remapping = Remapping::On {
+            compatibility: Compatibility::Blocked,
+        };
+        Ok(())
+    }
+
+    /// Lets messages in the compatibility format pass from now on, where remapping is on.
+    ///
+    /// # Errors
+    /// The unit does not carry it out; it is not trusted again.
+    pub fn pass_compatibility(&mut self) -> Result<(), UnitError> {
+        if self.remapping == Remapping::Off {
+            return Ok(());
+        }
+        self.switch(global::COMPATIBILITY, Switch::On)
+            .map_err(|error| self.fail(error))?;
+        self.remapping = Remapping::On {
+            compatibility: Compatibility::Passes,
+        };
+        Ok(())
+    }
+
+    /// What becomes of interrupt messages.
+    pub fn remapping(&self) -> Remapping {
+        self.remapping
     }
 
     /// What the unit can do.
@@ -220,6 +315,30 @@ impl<M: Mmio> Unit<M> {
             outcome => outcome,
         };
         outcome.map_err(|error| self.fail(UnitError::Queue(error)))
+    }
+
+    /// As [`Self::run`], for invalidations of a device's own cache: a second error about a device's
+    /// answer is the device's, and the unit is relied on still.
+    ///
+    /// # Errors
+    /// The device did not answer, or the unit has failed, now or before.
+    pub fn run_for_device<T: TableMemory>(
+        &mut self,
+        tables: &mut Tables<'_, T>,
+        request: Invalidate,
+    ) -> Result<(), DeviceError> {
+        if let State::Failed(error) = self.state {
+            return Err(DeviceError::Unit(error));
+        }
+        for _ in 0..2 {
+            match self.queue.run(&mut self.registers, tables, &[request]) {
+                Err(QueueError::Device) => {}
+                outcome => {
+                    return outcome.map_err(|error| DeviceError::Unit(self.fail(error.into())));
+                }
+            }
+        }
+        Err(DeviceError::Silent)
     }
 
     /// Where the chipset buffers writes to tables, has it write them (10.4.4, WBF).

@@ -1,0 +1,337 @@
+//! [`Remapper`]: a unit's interrupt remapping table (VT-d 3.0, 5.1 and 9.10):
+//! which messages which device may send.
+//!
+//! A device is given messages in the remappable format: the address holds the
+//! number of a block's first entry (the handle), the data is added to it (the
+//! subhandle), so one address serves a block of 2^n entries, as MSI needs it
+//! and MSI-X can use it. An entry holds the vector and destination and which
+//! requester ids may use it; everybody else's message is blocked, and so is
+//! one to an entry that is not present.
+//!
+//! An entry's halves are written as a context entry's are: second half first,
+//! the first half with the present bit last, in one write; taken away in one
+//! write of the first half. A freed entry is used again only when the unit has
+//! confirmed that it forgot it; the confirmation also means that the messages
+//! in flight have been delivered (6.5.2.7).
+//!
+//! **What is promised.** `interrupts_isolated` says that the unit reports
+//! remapping on and the compatibility format blocked (IRES set, CFIS clear): then
+//! the specification leaves no other way to raise an interrupt. Whether a unit
+//! keeps its word cannot be read anywhere: QEMU 7.2's lets messages in the
+//! compatibility format pass all the same.
+
+use heapless::Vec;
+use hw::Sbdf;
+use system::pool::NumberPool;
+
+use super::tables::{Page, Tables};
+use crate::TableMemory;
+use crate::backend::{BackendError, Message, MessagePart};
+
+/// Entries of a table: 2 pages of entries of 128 bits. There are fewer interrupt vectors in the whole machine.
+pub const ENTRIES: u16 = 512;
+/// Pages of a table.
+pub const PAGES: u16 = 2;
+/// Size field of the table's register: 2^(this + 1) entries.
+pub const SIZE_CODE: u64 = 8;
+/// Most blocks of entries at a time.
+pub const MAX_BLOCKS: usize = 128;
+/// Most messages of a block.
+pub const MAX_MESSAGES: u16 = 128;
+
+const ENTRIES_A_PAGE: u16 = 256;
+
+/// Bits of an entry's first half.
+const PRESENT: u64 = 1;
+/// Bits of its second half: all 16 bits of the requester id count; those of bus and device; its bus lies in a range.
+const EXACT: u64 = 1 << 18;
+const ANY_FUNCTION: u64 = 1 << 18 | 3 << 16;
+const BUS_RANGE: u64 = 2 << 18;
+
+/// Bits of a message's address: the remappable format; a subhandle comes with the data.
+const REMAPPABLE: u64 = 1 << 4;
+const SUBHANDLE: u64 = 1 << 3;
+
+/// Who may use an entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// One requester id.
+    Exact(u16),
+    /// Every function of one device.
+    Device(u16),
+    /// Every requester on these buses.
+    Buses(u8, u8),
+}
+
+impl Source {
+    /// The narrowest source that takes in a device and its aliases.
+    pub fn of(device: Sbdf, aliases: &[Sbdf]) -> Self {
+        let id = device.requester_id();
+        let others = || aliases.iter().map(|alias| alias.requester_id());
+        if others().all(|alias| alias == id) {
+            Self::Exact(id)
+        } else if others().all(|alias| alias >> 3 == id >> 3) {
+            Self::Device(id)
+        } else {
+            let buses = || others().map(|alias| (alias >> 8) as u8);
+            let own = device.bus();
+            Self::Buses(buses().fold(own, u8::min), buses().fold(own, u8::max))
+        }
+    }
+
+    const fn bits(self) -> u64 {
+        match self {
+            Self::Exact(id) => EXACT | id as u64,
+            Self::Device(id) => ANY_FUNCTION | id as u64,
+            Self::Buses(first, last) => BUS_RANGE | (first as u64) << 8 | last as u64,
+        }
+    }
+}
+
+/// Consecutive entries of a device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Block {
+    device: Sbdf,
+    /// First entry, aligned to their number.
+    pub first: u16,
+    /// Entries taken: 2^this.
+    pub mask: u8,
+    /// Not to be given back: the unit did not confirm.
+    lost: bool,
+}
+
+impl Block {
+    fn entries(&self) -> core::ops::Range<u16> {
+        self.first..self.first + (1 << self.mask)
+    }
+}
+
+/// What an entry delivers, taken from a message of the compatibility format.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Delivery {
+    vector: u8,
+    /// Delivery mode: 0 fixed, 1 lowest priority.
+    mode: u64,
+    /// Destination: a local APIC's id (8 bits).
+    destination: u64,
+    /// Redirection hint and destination mode, bits 3 and 2 of the address.
+    redirect: u64,
+    logical: u64,
+}
+
+/// Vectors below are the processor's exceptions.
+const FIRST_VECTOR: u64 = 0x20;
+
+impl Delivery {
+    /// Checks a message and the `count - 1` that follow it (local APIC messages, Intel SDM 3A, 10.11).
+    fn of(message: Message, count: u16) -> Result<Self, MessagePart> {
+        if count == 0 || count > MAX_MESSAGES {
+            return Err(MessagePart::Count);
+        }
+        let (address, data) = (message.address, u64::from(message.data));
+        if address & !0xf_f00c != 0xfee0_0000 {
+            return Err(MessagePart::Address);
+        }
+        // Edge-triggered; bit 14 (assert) says nothing then.
+        let (vector, mode) = (data & 0xff, data >> 8 & 7);
+        let last = vector + u64::from(count) - 1;
+        if data & !0x47ff != 0 || mode > 1 || vector < FIRST_VECTOR || last > 0xff {
+            return Err(MessagePart::Data);
+        }
+        Ok(Self {
+            vector: vector as u8,
+            mode,
+            destination: address >> 12 & 0xff,
+            redirect: address >> 3 & 1,
+            logical: address >> 2 & 1,
+        })
+    }
+
+    /// First half of the entry of the `number`th message.
+    fn bits(self, number: u16) -> u64 {
+        PRESENT
+            | self.logical << 2
+            | self.redirect << 3
+            | self.mode << 5
+            | (u64::from(self.vector) + u64::from(number)) << 16
+            | self.destination << 40
+    }
+}
+
+/// One unit's table.
+pub struct Remapper {
+    /// Its first page; the other follows. `None`: the unit does not remap.
+    table: Option<Page>,
+    free: NumberPool<{ ENTRIES as usize / 64 }>,
+    blocks: Vec<Block, MAX_BLOCKS>,
+}
+
+impl Default for Remapper {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Remapper {
+    /// Of a unit that does not remap.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            table: None,
+            free: NumberPool::empty(),
+            blocks: Vec::new(),
+        }
+    }
+
+    /// Uses an empty table.
+    pub fn open(&mut self, table: Page) {
+        if let Some(free) = NumberPool::new(0, ENTRIES.into()) {
+            (self.table, self.free) = (Some(table), free);
+        }
+    }
+
+    /// Entries in use.
+    pub fn used(&self) -> u32 {
+        self.free.used()
+    }
+
+    /// Makes a block for a device and returns it with the message to send.
+    ///
+    /// # Errors
+    /// `BadMessage`, `RemapExhausted`; `Cannot` without a table.
+    pub fn make<T: TableMemory>(
+        &mut self,
+        tables: &mut Tables<'_, T>,
+        device: Sbdf,
+        source: Source,
+        message: Message,
+        count: u16,
+    ) -> Result<(Block, Message), BackendError> {
+        let delivery = Delivery::of(message, count).map_err(BackendError::BadMessage)?;
+        let table = self.table.ok_or(BackendError::Cannot)?;
+        if self.blocks.is_full() {
+            return Err(BackendError::RemapExhausted);
+        }
+        let size = u32::from(count).next_power_of_two();
+        let first = self
+            .free
+            .take_run(size, size)
+            .ok_or(BackendError::RemapExhausted)? as u16;
+        let block = Block {
+            device,
+            first,
+            mask: size.ilog2() as u8,
+            lost: false,
+        };
+        // There is room: it was checked.
+        let _ = self.blocks.push(block);
+        for number in 0..count {
+            let (page, at) = place(tables, table, first + number);
+            tables.set(page, at + 1, source.bits());
+            tables.flush(page, at + 1, 1);
+            tables.set(page, at, delivery.bits(number));
+            tables.flush(page, at, 1);
+        }
+        let handle = u64::from(first);
+        // There are fewer than 2^15 entries, so the handle's highest bit (bit 2) is zero.
+        let address = 0xfee0_0000 | handle << 5 | REMAPPABLE | SUBHANDLE;
+        Ok((block, Message { address, data: 0 }))
+    }
+
+    /// A block of the device that is in use.
+    pub fn block_of(&self, device: Sbdf) -> Option<Block> {
+        let of_device = |block: &&Block| block.device == device && !block.lost;
+        self.blocks.iter().find(of_device).copied()
+    }
+
+    /// Makes the entries of a block not present; the unit is to be told then.
+    pub fn clear<T: TableMemory>(&self, tables: &mut Tables<'_, T>, block: &Block) {
+        let Some(table) = self.table else { return };
+        for entry in block.entries() {
+            let (page, at) = place(tables, table, entry);
+            if tables.get(page, at) != 0 {
+                tables.set(page, at, 0);
+                tables.flush(page, at, 1);
+            }
+        }
+    }
+
+    /// The unit has forgotten the block: its entries may be used again.
+    pub fn give(&mut self, block: &Block) {
+        self.blocks.retain(|other| other.first != block.first);
+        let _ = self.free.give_run(block.first.into(), 1 << block.mask);
+    }
+
+    /// The unit did not confirm: its entries are never used again.
+    pub fn lose(&mut self, block: &Block) {
+        for other in &mut self.blocks {
+            other.lost |= other.first == block.first;
+        }
+    }
+}
+
+/// Page and word of an entry.
+fn place<T: TableMemory>(tables: &Tables<'_, T>, table: Page, entry: u16) -> (Page, u16) {
+    let page = tables.following(table, entry / ENTRIES_A_PAGE);
+    (page, entry % ENTRIES_A_PAGE * 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(bus: u8, device: u8, function: u8) -> Sbdf {
+        Sbdf::from_requester_id(
+            0,
+            u16::from(bus) << 8 | u16::from(device) << 3 | u16::from(function),
+        )
+    }
+
+    #[test]
+    fn a_source_is_as_narrow_as_the_aliases_allow() {
+        let device = at(2, 1, 0);
+        assert_eq!(Source::of(device, &[]), Source::Exact(0x208));
+        assert_eq!(Source::of(device, &[device]), Source::Exact(0x208));
+        assert_eq!(Source::of(device, &[at(2, 1, 4)]), Source::Device(0x208));
+        assert_eq!(Source::of(device, &[at(2, 0, 0)]), Source::Buses(2, 2));
+        let far = [at(1, 0, 0), at(2, 0, 0)];
+        assert_eq!(Source::of(device, &far), Source::Buses(1, 2));
+    }
+
+    #[test]
+    fn messages_that_are_no_interrupts_are_refused() {
+        let check = |address, data, count| Delivery::of(Message { address, data }, count);
+        assert_eq!(
+            check(0xfee0_300c, 0x4141, 4),
+            Ok(Delivery {
+                vector: 0x41,
+                mode: 1,
+                destination: 3,
+                redirect: 1,
+                logical: 1
+            })
+        );
+        for address in [
+            0,
+            0xfed0_0000,
+            0xfee0_0010,
+            0xfee0_0001,
+            0x1_fee0_0000,
+            0xfef0_0000,
+        ] {
+            assert_eq!(check(address, 0x41, 1), Err(MessagePart::Address));
+        }
+        for data in [0x1f, 0x0e, 0, 0x241, 0x741, 0x8041, 0x1_0041] {
+            assert_eq!(
+                check(0xfee0_0000, data, 1),
+                Err(MessagePart::Data),
+                "{data:#x}"
+            );
+        }
+        assert_eq!(check(0xfee0_0000, 0xf8, 9), Err(MessagePart::Data));
+        assert!(check(0xfee0_0000, 0xf8, 8).is_ok());
+        for count in [0, 129, u16::MAX] {
+            assert_eq!(check(0xfee0_0000, 0x30, count), Err(MessagePart::Count));
+        }
+    }
+}
