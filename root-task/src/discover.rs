@@ -16,7 +16,7 @@ use hw::enumeration::{Found, Function, HostBridge, enumerate};
 use hw::header::{Bridge, Layout};
 use hw::{Mmio, bar};
 use root_core::carve::{Cut, Form, Want, carve, pieces_of};
-use root_core::facts::{Host, Machine, Memory, Timer, Unit, Untyped};
+use root_core::facts::{Host, Machine, Memory, Ports, Timer, Unit, Untyped};
 use root_core::region::{PAGE, Region, RegionSet};
 use sel4::bootinfo::{extra, extra_chunks};
 use sel4::{BootInfo, Frame, MemoryKind};
@@ -306,28 +306,47 @@ fn host_bridges(
     window: &EcamWindow,
     voice: &mut Voice,
 ) -> Vec<(Host, Vec<Function>)> {
-    let mut hosts: Vec<(HostBridge, Vec<Function>)> = Vec::new();
+    let mut hosts: Vec<(HostBridge, Ports, Vec<Function>)> = Vec::new();
     let mut on_root: Vec<Function> = Vec::new();
+    let mut ports = Ports::None;
     let _ = enumerate(&*cfg, window.segment, window.buses, |found| {
+        if let Found::Function(function) = &found
+            && reports(function)
+        {
+            ports = Ports::Some;
+        }
         match found {
             Found::Function(function) if function.parent.is_none() => on_root.push(function),
             Found::Function(_) => {}
-            Found::Host(host) => hosts.push((host, core::mem::take(&mut on_root))),
+            Found::Host(host) => {
+                let functions = core::mem::take(&mut on_root);
+                hosts.push((host, core::mem::take(&mut ports), functions));
+            }
             Found::Fault { at, fault } => say!(voice, "{at}: {fault}"),
         }
         ControlFlow::<()>::Continue(())
     });
-    let host = |(host, functions): (HostBridge, _)| {
+    let host = |(host, ports, functions): (HostBridge, _, _)| {
         (
             Host {
                 segment: host.segment,
                 buses: host.buses,
                 windows: Vec::new(),
+                ports,
             },
             functions,
         )
     };
     hosts.into_iter().map(host).collect()
+}
+
+/// Class code of root complex event collectors (PCI Code and ID Assignment 1.11, 1.9).
+const EVENT_COLLECTOR: (u8, u8) = (0x08, 0x07);
+
+/// Can the function report hot-plug or errors of others?
+fn reports(function: &Function) -> bool {
+    let class = function.class();
+    function.header.layout == Layout::Bridge || (class.base, class.sub) == EVENT_COLLECTOR
 }
 
 /// Memory that functions decode: BARs and windows of bridges, as programmed. Decoding is off for a moment, while

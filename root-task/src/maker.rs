@@ -7,17 +7,19 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 
+use ipc_proto::Badge;
 use root_core::carve::pieces_of;
 use root_core::image::Access;
 use root_core::objects::{Kind as Object, Part};
-use root_core::plan::{Cap, Content, Foreign, Inputs, IrqSource, Pd, Plan, Run};
+use root_core::plan::{Binding, Cap, Content, Foreign, Inputs, Irq, IrqSource, Pd, Plan, Run};
 use root_core::region::PAGE;
 use sel4::bootinfo::slot as boot_slot;
 use sel4::irq::{MsiSource, Polarity, Trigger, Vector};
 use sel4::tcb::Then;
 use sel4::{
-    AsidPool, CNode, Caching, CapData, Endpoint, Error, Frame, FrameSize, IrqControl, Notification,
-    ObjectType, PageDirectory, PageTable, Pdpt, Rights, Tcb, TcbConfiguration, UserContext, VSpace,
+    AsidPool, CNode, Caching, CapData, Endpoint, Error, Frame, FrameSize, IrqControl, IrqHandler,
+    Notification, ObjectType, PageDirectory, PageTable, Pdpt, Rights, Tcb, TcbConfiguration,
+    UserContext, VSpace,
 };
 use sel4_glue::root::{SHOWN_PAGES, Space};
 use system::layout::{INDEX_BITS, slot, va};
@@ -144,8 +146,26 @@ impl<'a> Maker<'a> {
                 }
             };
             doing(made, "interrupt of a server")?;
+            if irq.binding == Binding::Root {
+                self.bind(irq)?;
+            }
         }
         Ok(())
+    }
+
+    /// Has an interrupt signal its PD's event notification.
+    fn bind(&self, irq: &Irq) -> Result<(), String> {
+        let pd = self.plan.pd(irq.pd).ok_or("no such PD")?;
+        let events = self.slot_of(pd, Part::Events)?;
+        let badge = Badge::from_word(Badge::event(irq.flags)).ok_or("flags that no badge holds")?;
+        let (spare, _) = self.plan.slots_left;
+        let signal = mint(own(spare), events.into(), Rights::WRITE, badge);
+        doing(signal, "badged notification")?;
+        let handler = IrqHandler::at(irq.slot.into());
+        let bound = handler.set_notification(Notification::at(spare.into()));
+        // The kernel keeps a capability of its own.
+        doing(own(spare).delete(), "badged notification")?;
+        doing(bound, "interrupt of a server")
     }
 
     /// Makes a client's objects and gives servers what they have of it.

@@ -3,7 +3,10 @@
 //! the first object, so a plan that breaks a rule never comes to life.
 //!
 //! The rules: calls run one way, client -> pci -> {iommu, msi} -> services; a
-//! badge says who really calls; a grant window is reached by its owner and by
+//! badge says who really calls, and only a client that the description lets look
+//! or administer has a capability for it; signals go to clients, the supervisor
+//! and the console, and from an iommu-server to the shards whose devices it
+//! serves; a grant window is reached by its owner and by
 //! the three servers; device memory, configuration space, interrupts and ports
 //! have one owner; interrupt control is the msi-server's alone. (That no server
 //! has a client's address space needs no check: [`Cap`] cannot express it.)
@@ -11,10 +14,10 @@
 use alloc::vec::Vec;
 
 use ipc_proto::{Badge, BadgeKind};
-use system::layout::pd;
+use system::layout::{event, pd};
 use thiserror::Error;
 
-use crate::plan::{Cap, Foreign, Kind, Pd, Plan};
+use crate::plan::{Cap, Foreign, Kind, Pd, Plan, Privileges};
 use crate::region::{Region, RegionSet};
 
 /// A rule that the plan breaks: which PD (by number), and with what.
@@ -110,13 +113,22 @@ fn capability(plan: &Plan, pd: &Pd, cap: Cap) -> Result<(), Violation> {
     };
     match cap {
         Cap::Call { of, badge } => call(plan, pd, of, badge),
-        Cap::Signal { of, .. } => {
+        Cap::Signal { of, flags } => {
             let to_client = plan.pd(of).is_some_and(|to| to.client().is_some());
             match pd.kind {
                 Kind::Client(_) | Kind::Console if of != pd::CONSOLE => {
                     forbidden("a signal to another than the console")
                 }
                 Kind::Msi(_) if of != pd::CONSOLE => forbidden("a signal that it has no use for"),
+                // A shard learns from below that one of its devices is in trouble.
+                Kind::Iommu(_)
+                    if flags == event::TROUBLE
+                        && plan
+                            .pd(of)
+                            .is_some_and(|to| matches!(to.kind, Kind::Pci(_))) =>
+                {
+                    Ok(())
+                }
                 Kind::Iommu(_) | Kind::Pci(_)
                     if !(to_client || of == pd::ROOT || of == pd::CONSOLE) =>
                 {
@@ -151,21 +163,26 @@ fn capability(plan: &Plan, pd: &Pd, cap: Cap) -> Result<(), Violation> {
 
 fn call(plan: &Plan, pd: &Pd, of: u16, badge: Badge) -> Result<(), Violation> {
     let caller = pd.number;
-    let own = |kind, index| Badge::plain(kind, index);
-    let allowed: &[Badge] = match plan.pd(of).map(|to| to.kind) {
-        None if of == pd::ROOT => &[own(BadgeKind::Pd, caller), own(BadgeKind::Fault, caller)],
-        None => &[],
+    let own = |kind, index| badge == Badge::plain(kind, index);
+    let allowed = match plan.pd(of).map(|to| to.kind) {
+        None if of == pd::ROOT => own(BadgeKind::Pd, caller) || own(BadgeKind::Fault, caller),
+        None => false,
         Some(to) if layer(to) >= layer(pd.kind) => {
             return Err(Violation::Upwards { caller, callee: of });
         }
-        Some(Kind::Console | Kind::Timer) => &[own(BadgeKind::Pd, caller)],
-        Some(_) => match pd.kind {
-            Kind::Client(id) => &[own(BadgeKind::Client, id)],
-            Kind::Pci(shard) => &[own(BadgeKind::Shard, shard as u16)],
-            _ => &[],
+        Some(Kind::Console | Kind::Timer) => own(BadgeKind::Pd, caller),
+        Some(to) => match pd.kind {
+            Kind::Client(id) => {
+                let Privileges { inspect, admin } = pd.privileges;
+                own(BadgeKind::Client, id)
+                    || inspect && own(BadgeKind::Inspect, id)
+                    || admin && matches!(to, Kind::Pci(_)) && own(BadgeKind::Admin, id)
+            }
+            Kind::Pci(shard) => own(BadgeKind::Shard, shard.into()),
+            _ => false,
         },
     };
-    if allowed.contains(&badge) {
+    if allowed {
         Ok(())
     } else {
         Err(Violation::ForeignBadge {
@@ -351,6 +368,8 @@ mod tests {
             Badge::plain(BadgeKind::Supervisor, 0),
             Badge::plain(BadgeKind::Shard, 0),
             Badge::new(BadgeKind::Client, 1, 0),
+            Badge::plain(BadgeKind::Inspect, 0),
+            Badge::plain(BadgeKind::Admin, 0),
         ] {
             let found = with(client, call(pci, badge));
             assert_eq!(
@@ -403,6 +422,27 @@ mod tests {
                 },
             ),
             (pci, Cap::Window { of: iommu }),
+            (
+                pci,
+                Cap::Signal {
+                    of: pci + 1,
+                    flags: event::TROUBLE,
+                },
+            ),
+            (
+                iommu,
+                Cap::Signal {
+                    of: pci,
+                    flags: event::INTERRUPT,
+                },
+            ),
+            (
+                iommu,
+                Cap::Signal {
+                    of: msi,
+                    flags: event::TROUBLE,
+                },
+            ),
             (pci, Cap::OwnUntyped),
             (
                 pd::TIMER,
@@ -416,6 +456,47 @@ mod tests {
             assert!(
                 matches!(with(pd, cap), Err(Violation::Forbidden { pd: found, .. }) if found == pd),
                 "{cap:?} in PD {pd} was not found"
+            );
+        }
+    }
+
+    #[test]
+    fn privileges_end_where_the_description_does() {
+        let wrong = |inspect, admin, of: u16, badge: Badge| {
+            let mut plan = two_shards();
+            let client = plan.client(0).unwrap().number;
+            let pd = &mut plan.pds[usize::from(client) - 1];
+            pd.privileges = Privileges { inspect, admin };
+            pd.grants.push(Grant {
+                slot: pd.first_free,
+                cap: Cap::Call { of, badge },
+            });
+            pd.first_free += 1;
+            check(&plan)
+        };
+        let (iommu, msi) = (3, 4);
+        let (inspect, admin) = (
+            Badge::plain(BadgeKind::Inspect, 0),
+            Badge::plain(BadgeKind::Admin, 0),
+        );
+        for of in [PCI0, PCI0 + 1, iommu, msi] {
+            assert_eq!(wrong(true, false, of, inspect), Ok(()));
+        }
+        assert_eq!(wrong(false, true, PCI0, admin), Ok(()));
+        for (looks, leads, of, badge) in [
+            (false, true, PCI0, inspect),
+            (true, false, PCI0, admin),
+            (true, true, iommu, admin),
+            (true, true, msi, admin),
+            (true, true, pd::TIMER, inspect),
+            (true, true, pd::ROOT, inspect),
+            (true, true, PCI0, Badge::plain(BadgeKind::Inspect, 1)),
+            (true, true, PCI0, Badge::plain(BadgeKind::Admin, 1)),
+        ] {
+            let found = wrong(looks, leads, of, badge);
+            assert!(
+                matches!(found, Err(Violation::ForeignBadge { .. })),
+                "{badge:?} of PD {of}: {found:?}"
             );
         }
     }

@@ -69,6 +69,18 @@ pub struct Host {
     pub buses: BusRange,
     /// BARs of the functions on its root bus and windows of the bridges there, as programmed.
     pub windows: Vec<Region>,
+    /// Has it functions that report by an interrupt of their own?
+    pub ports: Ports,
+}
+
+/// Bridges, ports and event collectors: what reports hot-plug and errors by interrupt.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Ports {
+    /// There are none.
+    #[default]
+    None,
+    /// There are some.
+    Some,
 }
 
 /// Everything that the plan needs to know of the machine.

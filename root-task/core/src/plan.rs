@@ -262,6 +262,15 @@ pub enum IrqSource {
     Message,
 }
 
+/// Who binds an interrupt to its PD's event notification.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Binding {
+    /// The PD itself, when it starts.
+    Own,
+    /// The root task, before the PD starts.
+    Root,
+}
+
 /// An interrupt that the root task sets up for a server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Irq {
@@ -273,6 +282,8 @@ pub struct Irq {
     pub pd: u16,
     /// Event flags of the signal.
     pub flags: u64,
+    /// Who binds it to the notification.
+    pub binding: Binding,
     /// Slot of the root CNode for its handler.
     pub slot: u32,
 }
@@ -296,6 +307,8 @@ pub struct Pd {
     pub cnode_bits: u8,
     /// Slots of its grant window: 2^bits (clients).
     pub window_bits: Option<u8>,
+    /// What it may do beyond its devices (clients); none for servers.
+    pub privileges: Privileges,
     /// Its kernel objects.
     pub layout: Layout,
     /// The memory they are made of.
@@ -331,6 +344,19 @@ pub struct Given {
     pub shards: Vec<u8>,
     /// Clients: may it call the iommu-server?
     pub iommu: bool,
+    /// iommu-server: signal to each pci-server shard.
+    pub shard_signals: Vec<u32>,
+    /// pci-server: handler of its ports' interrupt, and which interrupt of the plan it is.
+    pub port_interrupt: Option<(u32, usize)>,
+}
+
+/// What the description allows a client beyond its devices.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Privileges {
+    /// It may look at every server.
+    pub inspect: bool,
+    /// It may administer the platform.
+    pub admin: bool,
 }
 
 impl Pd {

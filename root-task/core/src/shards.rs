@@ -15,7 +15,7 @@ use system::layout::MAX_SHARDS;
 use thiserror::Error;
 
 use crate::carve::{MOST_BITS, PAGE_BITS};
-use crate::facts::{Host, Machine};
+use crate::facts::{Host, Machine, Ports};
 use crate::region::{PAGE, Region, RegionSet};
 
 /// Where the chipset's own registers begin on PC platforms: IOAPIC, HPET, local APIC, firmware's flash. No
@@ -40,6 +40,8 @@ pub struct Shard {
     pub ecam: Vec<(Region, BusRange)>,
     /// Memory that its devices decode, or may come to decode.
     pub memory: RegionSet,
+    /// Has it bridges, ports or event collectors?
+    pub ports: Ports,
 }
 
 /// Pages that a device decodes and that no shard gets.
@@ -172,6 +174,10 @@ pub fn split(machine: &Machine, wanted: u8) -> Result<Split, ShardError> {
             buses,
             ecam,
             memory,
+            ports: match hosts.iter().any(|host| host.ports == Ports::Some) {
+                true => Ports::Some,
+                false => Ports::None,
+            },
         });
     }
     Ok(Split { shards, conflicts })

@@ -11,9 +11,11 @@ use system::model::{IommuChoice, Name};
 
 use super::space::{draft, lay_out};
 use super::{
-    Foreign, Inputs, Irq, IrqSource, Kind, Mapping, Plan, PlanError, Rings, TableMemory, grants,
+    Binding, Foreign, Inputs, Irq, IrqSource, Kind, Mapping, Plan, PlanError, Rings, TableMemory,
+    grants,
 };
 use crate::carve::{Form, Want, carve};
+use crate::facts::Ports;
 use crate::image::Image;
 use crate::memory::{Block, Request, Shape, Slots, place};
 use crate::policy::{self, VECTORS, shard_name};
@@ -56,7 +58,7 @@ pub(super) fn build(inputs: &Inputs<'_>) -> Result<Plan, PlanError> {
         inputs.kernel.fan_out,
     )?;
     let mut slots = Slots::new(next, end);
-    let irqs = irqs(inputs, &device, &mut slots)?;
+    let irqs = irqs(inputs, &device, &split.shards, &mut slots)?;
 
     let mut programs = Vec::new();
     let mut pds = Vec::new();
@@ -233,33 +235,49 @@ fn device_use(inputs: &Inputs<'_>, shards: &[shards::Shard]) -> DeviceUse {
     device
 }
 
-/// Interrupts of servers: units' fault events from the highest vector downwards, then the timer.
-fn irqs(inputs: &Inputs<'_>, device: &DeviceUse, slots: &mut Slots) -> Result<Vec<Irq>, PlanError> {
+/// Interrupts of servers: units' fault events from the highest vector downwards, then the timer, then one for the
+/// ports of each pci-server shard that has any, as long as [`DEVICE_VECTORS`] are left to devices.
+fn irqs(
+    inputs: &Inputs<'_>,
+    device: &DeviceUse,
+    shards: &[shards::Shard],
+    slots: &mut Slots,
+) -> Result<Vec<Irq>, PlanError> {
     let mut irqs = Vec::new();
     let mut vector = VECTORS as u8;
-    for unit in 0..device.units.len() {
-        vector -= 1;
-        irqs.push(Irq {
-            vector,
-            source: IrqSource::Message,
-            pd: FIRST_IOMMU,
-            flags: event::INTERRUPT << unit,
-            slot: slots.take(1)?,
-        });
-    }
-    if let Some(timer) = inputs.machine.timer {
-        vector -= 1;
-        let source = IrqSource::Pin(timer.pin);
+    let mut add = |source, pd, flags, binding| -> Result<u8, PlanError> {
+        vector = vector.saturating_sub(1);
+        let slot = slots.take(1)?;
         irqs.push(Irq {
             vector,
             source,
-            pd: pd::TIMER,
-            flags: event::INTERRUPT,
-            slot: slots.take(1)?,
+            pd,
+            flags,
+            binding,
+            slot,
         });
+        Ok(vector)
+    };
+    let mut left = VECTORS as u8;
+    for unit in 0..device.units.len() {
+        let flags = event::INTERRUPT << unit;
+        left = add(IrqSource::Message, FIRST_IOMMU, flags, Binding::Own)?;
+    }
+    if let Some(timer) = inputs.machine.timer {
+        let source = IrqSource::Pin(timer.pin);
+        left = add(source, pd::TIMER, event::INTERRUPT, Binding::Own)?;
+    }
+    let first_pci = FIRST_IOMMU + 1 + u16::from(inputs.system.shards.msi);
+    for (pd, shard) in (first_pci..).zip(shards) {
+        if shard.ports == Ports::Some && left > DEVICE_VECTORS {
+            left = add(IrqSource::Message, pd, event::INTERRUPT, Binding::Root)?;
+        }
     }
     Ok(irqs)
 }
+
+/// Vectors that are left to devices before a shard's ports get one: ports without are looked at by request only.
+const DEVICE_VECTORS: u8 = 64;
 
 /// The first (and only) iommu-server shard follows the timer.
 pub(super) const FIRST_IOMMU: u16 = pd::TIMER + 1;

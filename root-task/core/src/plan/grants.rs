@@ -7,7 +7,7 @@ use system::layout::{event, pd, slot};
 use system::model::{Client, DeviceMatch};
 
 use super::build::DeviceUse;
-use super::{Cap, Grant, Inputs, Kind, Pd, Plan, PlanError};
+use super::{Cap, Grant, Inputs, Kind, Pd, Plan, PlanError, Privileges};
 use crate::carve::{Piece, pieces_of};
 use crate::region::Region;
 use crate::shards::Shard;
@@ -173,6 +173,13 @@ impl Giver<'_> {
                 self.pd.given.irqs.push(slot);
             }
         }
+        for of in all.numbers(|kind| matches!(kind, Kind::Pci(_))) {
+            let signal = self.next(Cap::Signal {
+                of,
+                flags: event::TROUBLE,
+            });
+            self.pd.given.shard_signals.push(signal);
+        }
         let pool = all
             .plan
             .pool
@@ -211,6 +218,10 @@ impl Giver<'_> {
             of: pd::ROOT,
             flags: event::SHARD_DONE << (shard % 8),
         });
+        let own = self.pd.number;
+        if let Some(index) = all.plan.irqs.iter().position(|irq| irq.pd == own) {
+            self.pd.given.port_interrupt = Some((self.next(Cap::Irq(index)), index));
+        }
         let wants = all
             .device
             .memory
@@ -256,13 +267,12 @@ impl Giver<'_> {
         let Some(client) = all.inputs.system.clients.get(usize::from(id)) else {
             return;
         };
+        self.privileged(all, id);
         for (shard, server) in all.numbers(|kind| matches!(kind, Kind::Pci(_))).enumerate() {
-            if all
-                .plan
-                .shards
-                .get(shard)
-                .is_some_and(|shard| may_have_devices(client, shard))
-            {
+            // Who looks or administers asks a shard in its own name what the shard has.
+            let privileged = self.pd.privileges != Privileges::default();
+            let mut meant = all.plan.shards.get(shard).into_iter();
+            if privileged || meant.any(|shard| may_have_devices(client, shard)) {
                 self.call(slot::PCI + shard as u64, server, BadgeKind::Client, id);
                 self.pd.given.shards.push(shard as u8);
             }
@@ -279,6 +289,34 @@ impl Giver<'_> {
         if !client.devices.is_empty() || client.vectors > 0 {
             for (index, server) in all.numbers(|kind| matches!(kind, Kind::Msi(_))).enumerate() {
                 self.call(slot::MSI + index as u64, server, BadgeKind::Client, id);
+            }
+        }
+    }
+    /// What the description lets a client look at or administer. That needs no device of its own.
+    fn privileged(&mut self, all: &All<'_>, id: u16) {
+        let Privileges { inspect, admin } = self.pd.privileges;
+        let (mut pci, mut iommu, mut msi) = (0, 0, 0);
+        for (number, kind) in all.roster {
+            let look = match kind {
+                Kind::Pci(_) => {
+                    pci += 1;
+                    if admin {
+                        self.call(slot::ADMIN_PCI + pci - 1, *number, BadgeKind::Admin, id);
+                    }
+                    slot::INSPECT_PCI + pci - 1
+                }
+                Kind::Iommu(_) => {
+                    iommu += 1;
+                    slot::INSPECT_IOMMU + iommu - 1
+                }
+                Kind::Msi(_) => {
+                    msi += 1;
+                    slot::INSPECT_MSI + msi - 1
+                }
+                Kind::Console | Kind::Timer | Kind::Client(_) => continue,
+            };
+            if inspect {
+                self.call(look, *number, BadgeKind::Inspect, id);
             }
         }
     }

@@ -3,14 +3,14 @@
 use alloc::boxed::Box;
 
 use system::info::{
-    ClientEntry, ClientInfo, ConsoleInfo, EcamWindow, IommuInfo, MsiInfo, PciInfo, PdInfo, Role,
-    Slots, TimerInfo, UnitInfo,
+    ClientEntry, ClientInfo, ConsoleInfo, EcamWindow, IommuInfo, MsiInfo, PciInfo, PdInfo,
+    PortInterrupt, Role, Slots, TimerInfo, UnitInfo,
 };
 use system::layout::pd;
 use system::model::{self, IommuChoice, Name};
 
 use super::grants::SERIAL_PORTS;
-use super::{Foreign, Inputs, Kind, Pd, Plan, PlanError};
+use super::{Foreign, Inputs, Irq, Kind, Pd, Plan, PlanError};
 use crate::facts::Unit;
 use crate::plan::build::uses_units;
 
@@ -124,6 +124,7 @@ impl Plan {
             .zip(&pd.given.irqs)
             .enumerate();
         for (index, ((unit, irq), handler)) in known {
+            let (irq_address, irq_data) = message(inputs, pd.core, irq);
             let entry = UnitInfo {
                 kind: IommuChoice::Vtd,
                 vaddr: device_at(pd, index),
@@ -134,14 +135,18 @@ impl Plan {
                 include_all: unit.include_all || is_alone(&inputs.machine.units, unit),
                 scopes: heapless::Vec::new(),
                 irq_handler: *handler,
-                irq_address: MESSAGE_ADDRESS | u64::from(apic_id(inputs, 0)) << 12,
-                irq_data: u32::from(irq.vector) + u32::from(inputs.kernel.cpu_vector_base),
+                irq_address,
+                irq_data,
             };
             push(&mut units, "remapping units", entry)?;
         }
         let mut pool = heapless::Vec::new();
         for piece in &pd.given.untypeds {
             push(&mut pool, "pieces of the DMA pool", *piece)?;
+        }
+        let mut shard_signals = heapless::Vec::new();
+        for signal in &pd.given.shard_signals {
+            push(&mut shard_signals, "pci-server shards", *signal)?;
         }
         let tables = pd
             .mappings
@@ -157,7 +162,7 @@ impl Plan {
             interrupt_remapping: inputs.system.interrupt_remapping,
             reserved: heapless::Vec::new(),
             reserved_allowed: inputs.system.reserved_regions.clone(),
-            shard_signals: heapless::Vec::new(),
+            shard_signals,
             shard_buses: self.shard_buses()?,
         })
     }
@@ -215,7 +220,7 @@ impl Plan {
             ecam,
             mmio,
             config_ports: 0,
-            port_interrupt: None,
+            port_interrupt: self.port_interrupt(inputs, pd),
             withheld: inputs.system.withheld.clone(),
             large_bars: inputs.system.large_bars.clone(),
             ats: inputs.system.ats.clone(),
@@ -226,6 +231,17 @@ impl Plan {
             msi_shard: number % inputs.system.shards.msi.max(1),
             unprotected: inputs.system.unprotected,
             done: pd.given.done,
+        })
+    }
+
+    /// The interrupt of a shard's ports, to the shard's own core.
+    fn port_interrupt(&self, inputs: &Inputs<'_>, pd: &Pd) -> Option<PortInterrupt> {
+        let (handler, index) = pd.given.port_interrupt?;
+        let (address, data) = message(inputs, pd.core, self.irqs.get(index)?);
+        Some(PortInterrupt {
+            handler,
+            address,
+            data,
         })
     }
 
@@ -251,15 +267,24 @@ impl Plan {
                 (other.name.clone(), other.number),
             )?;
         }
+        let mut clients = heapless::Vec::new();
+        for client in inputs
+            .system
+            .clients
+            .iter()
+            .filter(|_| pd.privileges.inspect)
+        {
+            push(&mut clients, "clients", client.name.clone())?;
+        }
         Ok(ClientInfo {
             client: id,
             window_bits: client.map_or(0, |client| client.window_bits),
             untyped_bits: client.map_or(0, |client| client.untyped_bits),
             pci,
             iommu: pd.given.iommu.then_some(0),
-            inspect: false,
-            admin: false,
-            clients: heapless::Vec::new(),
+            inspect: pd.privileges.inspect,
+            admin: pd.privileges.admin,
+            clients,
             args: client.map(|client| client.args.clone()).unwrap_or_default(),
             pds,
         })
@@ -285,6 +310,14 @@ fn apic_id(inputs: &Inputs<'_>, core: u8) -> u8 {
         .copied()
         .unwrap_or(0);
     u8::try_from(id).unwrap_or(0)
+}
+
+/// Address and data of the message that raises an interrupt on a core.
+fn message(inputs: &Inputs<'_>, core: u8, irq: &Irq) -> (u64, u32) {
+    (
+        MESSAGE_ADDRESS | u64::from(apic_id(inputs, core)) << 12,
+        u32::from(irq.vector) + u32::from(inputs.kernel.cpu_vector_base),
+    )
 }
 
 /// Where the `index`-th piece of device memory of a PD is mapped.

@@ -8,7 +8,7 @@ use system::layout::{priority, va};
 use system::model::Name;
 
 use super::build::{DeviceUse, NO_BLOCK, table_block_bits};
-use super::{Content, Foreign, Given, Inputs, Kind, Mapping, Pd, PlanError, Run};
+use super::{Content, Foreign, Given, Inputs, Kind, Mapping, Pd, PlanError, Privileges, Run};
 use crate::image::{Access, Image};
 use crate::memory::Slots;
 use crate::objects::{self, Layout, Pages, Part, Tables};
@@ -92,6 +92,10 @@ pub(super) fn draft(
         core,
         cnode_bits,
         window_bits: client.map(|client| client.window_bits),
+        privileges: client.map_or_else(Privileges::default, |client| Privileges {
+            inspect: client.inspect,
+            admin: client.admin,
+        }),
         layout: Layout::new(&[], inputs.kernel.size_of, slots)?,
         block: NO_BLOCK,
         tables: Tables::default(),

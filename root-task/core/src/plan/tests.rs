@@ -2,6 +2,7 @@
 //! PD is told agrees with what it is given.
 
 mod limits;
+mod privileges;
 
 use super::*;
 use crate::facts::Host;
@@ -379,7 +380,9 @@ fn the_only_unit_of_a_segment_takes_all_devices() {
 fn vectors_are_shared_out_below_those_of_servers() {
     let plan = two_shards();
     assert_eq!((plan.irqs[1].vector, plan.irqs[1].pd), (106, pd::TIMER));
-    assert_eq!(plan.vectors_of(1, 0), (0, 106));
+    let of_ports = |index: usize| (plan.irqs[index].vector, plan.irqs[index].pd);
+    assert_eq!((of_ports(2), of_ports(3)), ((105, PCI0), (104, PCI0 + 1)));
+    assert_eq!(plan.vectors_of(1, 0), (0, 104));
     let shares: Vec<_> = (0..4).map(|shard| plan.vectors_of(4, shard)).collect();
     assert_eq!(shares, vec![(0, 24), (24, 24), (48, 24), (72, 24)]);
     let Role::Msi(msi) = &info(&plan, 4).role else {
@@ -392,7 +395,7 @@ fn vectors_are_shared_out_below_those_of_servers() {
             msi.cpu_vector_base,
             msi.apic_id
         ),
-        (0, 106, 0x30, 0)
+        (0, 104, 0x30, 0)
     );
     assert_eq!(cap(&plan, 4, slot::IRQ), Some(Cap::IrqControl));
 }
