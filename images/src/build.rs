@@ -10,6 +10,7 @@ use crate::ui::Ui;
 use crate::workspace::Workspace;
 use sel4_gen::IommuDriver;
 use std::path::{Path, PathBuf};
+use system::model::IommuChoice;
 
 /// Everything that a run needs.
 #[derive(Clone, Debug)]
@@ -24,11 +25,22 @@ pub struct Bootable {
     pub disks: Vec<Image>,
 }
 
+/// Who drives the IOMMU of a system.
+#[must_use]
+pub fn iommu_driver(description: &Description) -> IommuDriver {
+    match description.system.iommu {
+        IommuChoice::Kernel => IommuDriver::Kernel,
+        IommuChoice::Auto | IommuChoice::Vtd | IommuChoice::AmdVi | IommuChoice::None => {
+            IommuDriver::User
+        }
+    }
+}
+
 /// Why the kernel that `SEL4_PREFIX` names will not do for a description, a sentence each; nothing
 /// if it will, or if the kernel is built here.
 #[must_use]
 pub fn kernel_lacks(workspace: &Workspace, description: &Description) -> Vec<String> {
-    let needs = installed::needs(description.machine.cores.into(), IommuDriver::User);
+    let needs = installed::needs(description.machine.cores.into(), iommu_driver(description));
     match &workspace.prefix {
         Some(prefix) => installed::lacks(prefix, &needs, &description.kernel_spec()),
         None => Vec::new(),

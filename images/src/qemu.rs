@@ -4,7 +4,7 @@
 //! when everything expected has come, or when its time is over. Only the
 //! process started here is ever stopped.
 
-use crate::build::Bootable;
+use crate::build::{self, Bootable};
 use crate::description::machine::Machine;
 use crate::description::{Description, placeholders};
 use crate::disk::Image;
@@ -13,7 +13,7 @@ use crate::host::{self, Done, Host};
 use crate::judge::{Ending, is_settled};
 use crate::kernel::BuiltKernel;
 use crate::transcript::{Line, Transcript};
-use sel4_gen::Config;
+use sel4_gen::{Config, IommuDriver};
 use std::io::Read;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -44,11 +44,13 @@ pub struct Run {
     pub done: Vec<Done>,
 }
 
-/// QEMU's arguments for a machine with this kernel, image and disks.
+/// QEMU's arguments for a machine with this kernel, image and disks. The kernel leaves the IOMMU alone
+/// unless it is the `driver`.
 #[must_use]
 pub fn arguments(
     machine: &Machine,
     kernel: &BuiltKernel,
+    driver: IommuDriver,
     image: &Path,
     disks: &[Image],
 ) -> Vec<String> {
@@ -92,9 +94,11 @@ pub fn arguments(
         &kernel.multiboot.to_string_lossy(),
         "-initrd",
         &image.to_string_lossy(),
-        "-append",
-        "disable_iommu",
     ]);
+    match driver {
+        IommuDriver::User => add(&["-append", "disable_iommu"]),
+        IommuDriver::Kernel => {}
+    }
     arguments
 }
 
@@ -190,6 +194,7 @@ pub fn run(
     let mut arguments = arguments(
         &description.machine,
         &bootable.kernel,
+        build::iommu_driver(description),
         &bootable.image,
         &bootable.disks,
     );
@@ -348,7 +353,8 @@ mod tests {
         };
         let kernel = BuiltKernel::example();
         let image = Path::new("I");
-        let arguments = arguments(&description.machine, &kernel, image, &[disk]).join(" ");
+        let user = IommuDriver::User;
+        let arguments = arguments(&description.machine, &kernel, user, image, &[disk]).join(" ");
         for words in [
             "-smp 4 -m 1024M -icount shift=0,sleep=off",
             "-cpu Nehalem",
@@ -358,8 +364,11 @@ mod tests {
             assert!(arguments.contains(words), "{words}: {arguments}");
         }
         let without = describe("name = \"t\"\n[machine]\niommu = { present = false }\n");
-        let arguments = super::arguments(&without.machine, &kernel, image, &[]).join(" ");
-        assert!(!arguments.contains("intel-iommu") && !arguments.contains("icount"));
+        let driver = IommuDriver::Kernel;
+        let arguments = super::arguments(&without.machine, &kernel, driver, image, &[]).join(" ");
+        for absent in ["intel-iommu", "icount", "disable_iommu"] {
+            assert!(!arguments.contains(absent), "{arguments}");
+        }
     }
 
     #[test]
