@@ -2,8 +2,9 @@
 //! what came of each.
 
 use crate::description::step::{Action, Step};
+use crate::dump;
 use crate::qmp::{Qmp, QmpError, Socket};
-use crate::topology::{self, Listed};
+use crate::topology::{self, Functions, Listed};
 use crate::transcript::{Event, Transcript};
 use serde_json::json;
 use std::io;
@@ -29,6 +30,15 @@ pub struct Host<'d> {
     /// Where each client's list of functions that was not compared yet begins, as a number of an event.
     compared: usize,
     done: Vec<Done>,
+}
+
+/// QEMU's own list.
+fn functions(qmp: &mut Qmp) -> Result<Functions, String> {
+    let answer = qmp
+        .execute(&json!({ "execute": "query-pci" }))
+        .map_err(|error| error.to_string())?;
+    topology::of_qemu(&answer)
+        .ok_or_else(|| format!("QEMU's list of functions is unknown: {answer}"))
 }
 
 /// A socket for QEMU, if there is anything to do by it.
@@ -100,12 +110,19 @@ impl<'d> Host<'d> {
                 .execute(command)
                 .map(|_| "done".to_owned())
                 .map_err(words),
+            Action::CompareDump => {
+                let qemu = functions(qmp)?;
+                let guest = dump::read(&dump::of(&transcript.lines, &step.pd.value))?;
+                match topology::names_differ(&guest, &qemu).as_slice() {
+                    [] => Ok(format!(
+                        "lspci reads {} functions, all equal QEMU's",
+                        guest.len()
+                    )),
+                    found => Err(found.join("; ")),
+                }
+            }
             Action::ComparePci => {
-                let answer = qmp
-                    .execute(&json!({ "execute": "query-pci" }))
-                    .map_err(words)?;
-                let qemu = topology::of_qemu(&answer)
-                    .ok_or_else(|| format!("QEMU's list of functions is unknown: {answer}"))?;
+                let qemu = functions(qmp)?;
                 let listed: Vec<Listed> = transcript
                     .events
                     .get(self.compared..self.seen)

@@ -28,6 +28,7 @@ pub mod build;
 pub mod commands;
 pub mod description;
 pub mod disk;
+pub mod dump;
 pub mod elf;
 pub mod error;
 pub mod host;

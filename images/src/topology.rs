@@ -115,7 +115,9 @@ pub fn of_client(listed: &[Listed]) -> Result<Functions, String> {
         .collect()
 }
 
-fn address(text: &str) -> Option<(u8, u8, u8)> {
+/// Bus, device and function of `ssss:bb:dd.f`.
+#[must_use]
+pub fn address(text: &str) -> Option<(u8, u8, u8)> {
     let (_segment, rest) = text.split_once(':')?;
     let (bus, rest) = rest.split_once(':')?;
     let (device, function) = rest.split_once('.')?;
@@ -162,6 +164,23 @@ pub fn differences(guest: &Functions, qemu: &Functions) -> Vec<String> {
         }
     }
     found
+}
+
+/// What differs in addresses, ids and classes alone.
+#[must_use]
+pub fn names_differ(guest: &Functions, qemu: &Functions) -> Vec<String> {
+    let names = |functions: &Functions| -> Functions {
+        let name = |function: &Function| Function {
+            ids: function.ids.clone(),
+            class: function.class.clone(),
+            ..Function::default()
+        };
+        functions
+            .iter()
+            .map(|(address, function)| (*address, name(function)))
+            .collect()
+    };
+    differences(&names(guest), &names(qemu))
 }
 
 #[cfg(test)]

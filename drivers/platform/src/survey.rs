@@ -89,6 +89,7 @@ pub fn dump(probe: &Probe) -> Result<(), Error> {
     probe.platform.log(format_args!("--- for lspci -F"));
     inspector.dump_hex(|line| probe.platform.log(format_args!("{line}")))?;
     probe.platform.log(format_args!("---"));
+    probe.platform.log(format_args!("@mark dumped"));
     probe.check("dumped", count > 0, format_args!("{count} functions"));
     Ok(())
 }

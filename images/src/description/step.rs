@@ -28,8 +28,17 @@ pub struct Step {
 pub enum Action {
     /// A command for QEMU's monitor (QMP), with `execute` and perhaps `arguments`.
     Command(Value),
+    /// Gives the client's dump to `lspci -F` and holds what that reads against QEMU's own list (`query-pci`).
+    CompareDump,
     /// Holds the functions that the client listed (`@function`) against QEMU's own list (`query-pci`).
     ComparePci,
+}
+
+/// What can be compared.
+#[derive(Clone, Copy)]
+enum Compare {
+    Pci,
+    Dump,
 }
 
 /// Reads one `[[step]]`. `None`: something is missing or wrong, and noted.
@@ -45,7 +54,7 @@ pub fn read(mut section: Section<'_, '_>) -> Option<Step> {
     let delay = section.text_or_number("delay");
     let delay = delay.and_then(|text| section.accept(text.map(|text| values::duration(&text))));
     let command = section.parsed("qmp", command);
-    let compare = section.choice("compare", &[("pci", ())]);
+    let compare = section.choice("compare", &[("pci", Compare::Pci), ("dump", Compare::Dump)]);
     let span = section.span();
     if let Some(long) = delay.as_ref().filter(|delay| delay.value > MAX_DELAY) {
         section.findings().add(
@@ -56,7 +65,10 @@ pub fn read(mut section: Section<'_, '_>) -> Option<Step> {
     }
     let action = match (command, compare) {
         (Some(command), None) => Some(command.value),
-        (None, Some(_)) => Some(Action::ComparePci),
+        (None, Some(compare)) => Some(match compare.value {
+            Compare::Pci => Action::ComparePci,
+            Compare::Dump => Action::CompareDump,
+        }),
         (None, None) if section.has("qmp") || section.has("compare") => None,
         _ => {
             section
