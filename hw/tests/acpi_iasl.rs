@@ -77,8 +77,10 @@ impl Tally {
             .filter(|field| field.name == "Subtable Type")
             .map(|field| field.offset)
             .collect();
+        // Both are in order.
         let start_of = |offset: usize, starts: &[usize]| {
-            starts.iter().rev().find(|start| **start <= offset).copied()
+            let behind = starts.partition_point(|start| *start <= offset);
+            Some(starts[behind.checked_sub(1)?])
         };
         let within = |offset: usize, of: &[usize]| {
             start_of(offset, &starts).is_some_and(|start| of.contains(&start))
@@ -117,16 +119,17 @@ impl Tally {
             }
         }
         let refused: Vec<usize> = ours.refused.iter().map(|e| e.offset as usize).collect();
+        let passed_over = ours.passed_over.iter();
+        let passed_over: BTreeMap<_, _> = passed_over
+            .map(|(offset, name, rule)| ((*offset, *name), *rule))
+            .collect();
         for ((offset, field), value) in rest {
-            let passed_over = ours
-                .passed_over
-                .iter()
-                .find(|(at, name, _)| (*at, *name) == (offset, field.as_str()));
-            if let Some((_, _, rule)) = passed_over {
+            let passed_over = passed_over.get(&(offset, field.as_str()));
+            if let Some(rule) = passed_over {
                 self.explain(rule);
             } else if FOR_PEOPLE.contains(&field.as_str()) {
                 self.explain(NAMES);
-            } else if within(offset, &refused) {
+            } else if !ours.whole || within(offset, &refused) || refused.contains(&offset) {
                 self.explain(REFUSED);
             } else if within(offset, &ours.other) {
                 self.explain(NOT_DECODED);

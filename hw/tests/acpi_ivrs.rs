@@ -246,4 +246,13 @@ fn a_unit_with_counters_has_more_registers() {
     assert_eq!(with(0), 0x4000);
     assert_eq!(with(0x8004_8f6e), 0x8_0000);
     assert_eq!(with(0x0004_0200), 0x4000);
+    // The wider blocks tell by an extended feature.
+    let with = |features: u64| {
+        let mut block = ivhd(0x11, 2, 0xfd20_0000, 0, &[]);
+        block[24..32].copy_from_slice(&features.to_le_bytes());
+        let bytes = ivrs(&[block]);
+        unit(&bytes).register_bytes()
+    };
+    assert_eq!(with(1 << 9), 0x8_0000);
+    assert_eq!(with(!(1 << 9)), 0x4000);
 }

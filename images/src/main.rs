@@ -4,9 +4,10 @@
 
 use clap::{Parser, Subcommand};
 use images::commands::run::Lines;
-use images::commands::{Success, check, lint, run, show_error, test};
+use images::commands::{Success, check, lint, plan, run, show_error, test};
 use images::error::Error;
 use images::workspace::Workspace;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Builds, boots and judges systems made with Portcullis.
@@ -46,6 +47,14 @@ enum Action {
     Check {
         /// Description: a file, or a name in systems/
         system: String,
+    },
+    /// Show which remapping unit serves which device, as a machine's ACPI tables say
+    Plan {
+        /// Folder with the machine's DMAR or IVRS, or with a folder for each of many machines
+        folder: PathBuf,
+        /// What `lspci -xxxx` printed on the machine: tells what is behind bridges
+        #[arg(long)]
+        config: Option<PathBuf>,
     },
     /// Check formatting, and run clippy on everything
     Lint,
@@ -87,6 +96,7 @@ fn perform(workspace: &Workspace, action: Action) -> Result<Success, Error> {
         Action::Test { filter } => test::test(workspace, filter.as_deref()),
         Action::Build { system } => run::build(workspace, &system),
         Action::Check { system } => check::check(workspace, &system),
+        Action::Plan { folder, config } => plan::plan(&folder, config.as_deref()),
         Action::Lint => lint::lint(workspace),
     }
 }

@@ -148,13 +148,15 @@ pub struct Ivhd<'a> {
 }
 
 impl<'a> Ivhd<'a> {
-    /// Bytes of registers: 16 KiB, or 512 KiB with performance counters. Both forms of
-    /// [`Self::features`] tell the counters in the same bits (13 to 16 and 17 to 22).
+    /// Bytes of registers: 16 KiB, or 512 KiB with performance counters, which type 10h tells by
+    /// their numbers, and the others by the extended feature PCSup (bit 9).
     #[must_use]
     pub const fn register_bytes(&self) -> u64 {
-        let counters = self.features >> 13 & 0xf;
-        let banks = self.features >> 17 & 0x3f;
-        if counters != 0 && banks != 0 {
+        let counters = match self.kind {
+            BlockKind::Basic => self.features >> 13 & 0xf != 0 && self.features >> 17 & 0x3f != 0,
+            BlockKind::Extended | BlockKind::Mixed => self.extended_features & 1 << 9 != 0,
+        };
+        if counters {
             REGISTERS_WITH_COUNTERS
         } else {
             REGISTERS

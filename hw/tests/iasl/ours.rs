@@ -33,17 +33,22 @@ pub struct Decoded {
     pub other: Vec<usize>,
     /// What is refused.
     pub refused: Vec<TableError>,
+    /// Only records are refused, not the table.
+    pub whole: bool,
 }
 
 impl Decoded {
     pub fn of(bytes: &[u8]) -> Self {
-        let mut out = Self::default();
+        let mut out = Self {
+            whole: true,
+            ..Self::default()
+        };
         let signature = Signature([bytes[0], bytes[1], bytes[2], bytes[3]]);
         let header = TableHeader::parse(bytes, signature).unwrap();
         out.text(0, "Signature", &header.signature.to_string());
         out.number(4, "Table Length", header.length);
         out.number(8, "Revision", header.revision);
-        match &signature.0 {
+        let all = match &signature.0 {
             b"MCFG" => out.mcfg(bytes),
             b"APIC" => out.madt(bytes),
             b"DMAR" => out.dmar(bytes),
@@ -52,6 +57,10 @@ impl Decoded {
             b"SLIT" => out.slit(bytes),
             b"HPET" => out.hpet(bytes),
             other => unreachable!("{other:?}"),
+        };
+        if let Err(error) = all {
+            out.refused.push(error);
+            out.whole = false;
         }
         out
     }
@@ -109,20 +118,28 @@ impl Decoded {
         }
     }
 
-    fn mcfg(&mut self, bytes: &[u8]) {
-        let windows = Mcfg::parse(bytes).unwrap();
+    fn mcfg(&mut self, bytes: &[u8]) -> Result<(), TableError> {
+        let windows = Mcfg::parse(bytes)?;
         for (index, window) in windows.windows().enumerate() {
-            let (window, at) = (window.unwrap(), 44 + 16 * index);
+            let at = 44 + 16 * index;
+            let window = match window {
+                Ok(window) => window,
+                Err(error) => {
+                    self.refused.push(error);
+                    continue;
+                }
+            };
             self.number(at, "Base Address", window.base);
             self.number(at + 8, "Segment Group Number", window.segment);
             self.number(at + 10, "Start Bus Number", window.buses.first());
             self.number(at + 11, "End Bus Number", window.buses.last());
         }
+        Ok(())
     }
 
-    fn madt(&mut self, bytes: &[u8]) {
+    fn madt(&mut self, bytes: &[u8]) -> Result<(), TableError> {
         const FLAGS: &str = "Flags (decoded below)";
-        let madt = Madt::parse(bytes).unwrap();
+        let madt = Madt::parse(bytes)?;
         self.number(36, "Local Apic Address", madt.local_apic_address);
         self.bits(40, FLAGS, madt.pc_at_compatible, 1);
         for record in madt.records() {
@@ -175,10 +192,11 @@ impl Decoded {
                 MadtEntry::Other { .. } => self.other.push(at),
             }
         }
+        Ok(())
     }
 
-    fn dmar(&mut self, bytes: &[u8]) {
-        let dmar = Dmar::parse(bytes).unwrap();
+    fn dmar(&mut self, bytes: &[u8]) -> Result<(), TableError> {
+        let dmar = Dmar::parse(bytes)?;
         self.number(36, "Host Address Width", dmar.host_address_bits - 1);
         self.number(37, "Flags", dmar.flags.bits());
         for record in dmar.records() {
@@ -225,11 +243,18 @@ impl Decoded {
                 Remapping::Other { .. } => self.other.push(at),
             }
         }
+        Ok(())
     }
 
     fn scopes(&mut self, scopes: Scopes<'_>) {
         for scope in scopes.records() {
-            let scope = scope.unwrap();
+            let scope = match scope {
+                Ok(scope) => scope,
+                Err(error) => {
+                    self.refused.push(error);
+                    continue;
+                }
+            };
             let at = scope.offset as usize;
             self.number(at, "Device Scope Type", scope.kind);
             self.number(at + 1, "Entry Length", scope.length);
@@ -244,8 +269,8 @@ impl Decoded {
         }
     }
 
-    fn ivrs(&mut self, bytes: &[u8]) {
-        let ivrs = Ivrs::parse(bytes).unwrap();
+    fn ivrs(&mut self, bytes: &[u8]) -> Result<(), TableError> {
+        let ivrs = Ivrs::parse(bytes)?;
         self.number(36, "Virtualization Info", ivrs.information);
         for record in ivrs.records() {
             let Some((at, block)) = self.record(record, 2) else {
@@ -278,6 +303,7 @@ impl Decoded {
                 IvrsBlock::Other { .. } => self.other.push(at),
             }
         }
+        Ok(())
     }
 
     fn unit(&mut self, at: usize, unit: &Ivhd<'_>) {
@@ -302,9 +328,9 @@ impl Decoded {
         }
     }
 
-    fn srat(&mut self, bytes: &[u8]) {
+    fn srat(&mut self, bytes: &[u8]) -> Result<(), TableError> {
         const FLAGS: &str = "Flags (decoded below)";
-        let srat = Srat::parse(bytes).unwrap();
+        let srat = Srat::parse(bytes)?;
         for record in srat.records() {
             let kind = record.as_ref().map_or(0, |record| record.kind);
             let Some((at, entry)) = self.record(record, 1) else {
@@ -352,11 +378,12 @@ impl Decoded {
                 Affinity::Other { .. } => self.other.push(at),
             }
         }
+        Ok(())
     }
 
-    fn slit(&mut self, bytes: &[u8]) {
+    fn slit(&mut self, bytes: &[u8]) -> Result<(), TableError> {
         const ROWS: [&str; 4] = ["Locality 0", "Locality 1", "Locality 2", "Locality 3"];
-        let slit = Slit::parse(bytes).unwrap();
+        let slit = Slit::parse(bytes)?;
         let count = slit.localities();
         self.number(36, "Localities", count as u64);
         for (from, name) in (0..count).zip(ROWS) {
@@ -369,10 +396,11 @@ impl Decoded {
             }
         }
         assert!(count <= ROWS.len(), "{count} rows");
+        Ok(())
     }
 
-    fn hpet(&mut self, bytes: &[u8]) {
-        let hpet = Hpet::parse(bytes).unwrap();
+    fn hpet(&mut self, bytes: &[u8]) -> Result<(), TableError> {
+        let hpet = Hpet::parse(bytes)?;
         let comparators = u64::from(hpet.comparators - 1) << 8;
         self.bits(36, "Hardware Block ID", comparators, 0x1f00);
         self.number(40, "Space ID", 0u8);
@@ -384,6 +412,7 @@ impl Decoded {
         self.pass_over(43, &["Encoded Access Width"]);
         self.pass_over(53, &["Minimum Clock Ticks"]);
         self.pass_over(55, &["Flags (decoded below)"]);
+        Ok(())
     }
 }
 

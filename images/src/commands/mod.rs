@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod lint;
+pub mod plan;
 pub mod run;
 pub mod test;
 

@@ -141,10 +141,15 @@ impl<T: Topology + ?Sized> Shown<'_, T> {
             } => "not used",
             Access::Excluded => "not translated",
         };
+        // Whole pages: at least 4 KiB, and not all of the 64 bits.
         let kib = (region.limit - region.base) / 1024 + 1;
+        let (size, unit) = match kib % 1024 {
+            0 => (kib / 1024, "MiB"),
+            _ => (kib, "KiB"),
+        };
         writeln!(
             f,
-            "  reserved {:#012x}..{:#012x}  {kib} KiB, {access}, for",
+            "  reserved {:#012x}..{:#012x}  {size} {unit}, {access}, for",
             region.base, region.limit
         )?;
         let users = &self.plan.reserved_scopes;
