@@ -79,19 +79,19 @@ pub fn kernel(
 ) -> Result<(BuiltKernel, Recipe), Error> {
     check_kernel(workspace)?;
     let folder = workspace.output("kernel")?;
-    let (step, built) = match &workspace.prefix {
-        Some(prefix) => (
-            ui.step("kernel of SEL4_PREFIX"),
-            installed::take(prefix, &folder),
-        ),
+    let (step, word, built) = match &workspace.prefix {
+        Some(prefix) => {
+            let step = ui.step("kernel of SEL4_PREFIX");
+            (step, "ready", installed::take(prefix, &folder))
+        }
         None => {
             let step = ui.step(format!("kernel {}", spec.variant()));
             let built = kernel::build(spec, &folder, &|what| step.say(what));
-            (step, built)
+            (step, "built", built)
         }
     };
     match &built {
-        Ok(built) => step.done((built.freshness == Freshness::Built).then(|| "ready".into())),
+        Ok(built) => step.done((built.freshness == Freshness::Built).then(|| word.into())),
         Err(_) => step.abandon(),
     }
     let built = built?;

@@ -286,3 +286,17 @@ fn a_step_is_right_if_it_was_so_each_time() {
         ]
     );
 }
+
+/// The root task's last words on a kernel that it was not built for; it cannot switch the machine off.
+#[test]
+fn a_root_task_on_another_kernel_is_heard() {
+    let text = "SeaBIOS\nroot| @end fail the running kernel numbers its methods otherwise\n";
+    let verdict = verdict_on(SYSTEM, text, Ending::Stopped);
+    assert_eq!(verdict.outcome, Outcome::Fail);
+    let end = verdict.failures().find(|check| check.name == "host.end");
+    let words = end.map(|check| check.detail.as_str());
+    assert_eq!(
+        words,
+        Some("root said: the running kernel numbers its methods otherwise")
+    );
+}
