@@ -168,6 +168,7 @@ pub(crate) struct State {
     shadowed: BTreeSet<u16>,
     attackers: Vec<u16>,
     attacked: Vec<u64>,
+    attacked_entries: u16,
     order: Order,
     steps: Vec<Step>,
     left_out: Option<usize>,
@@ -301,6 +302,7 @@ impl Vtd {
             shadowed: BTreeSet::new(),
             attackers: Vec::new(),
             attacked: Vec::new(),
+            attacked_entries: 0,
             order: Order::Written,
             steps: Vec::new(),
             left_out: None,
@@ -353,6 +355,11 @@ impl Vtd {
     #[must_use]
     pub fn protected_memory(&self) -> u32 {
         self.0.borrow().protected
+    }
+
+    /// As firmware may leave it: an interrupt remapping table of 2 entries at `table`.
+    pub fn leave_interrupts(&self, table: u64) {
+        self.0.borrow_mut().interrupt_table = table;
     }
 
     /// As firmware may leave it: protected memory on, interrupt remapping on, translation through a

@@ -8,8 +8,9 @@ use super::{Dma, State, Vtd};
 /// A step that a driver has a unit take.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Step {
-    /// An invalidation descriptor, by type: 1 contexts, 2 translations, 3 a device's, 4 interrupts.
-    Invalidation(u8),
+    /// An invalidation descriptor, as its lower half says: bits 0..=3 its type (1 contexts, 2 translations, 3 a
+    /// device's, 4 interrupts), bits 4 and 5 how much of it, bits 16..=31 the domain id of the first two.
+    Invalidation(u64),
     /// A wait that later descriptors must not overtake.
     Fence,
     /// A flush of the write buffer.
@@ -26,12 +27,13 @@ pub enum Order {
 }
 
 impl Vtd {
-    /// Between any two steps of the unit each of these requesters tries each of these addresses, so that
-    /// everything that can be cached then is.
-    pub fn attack_with(&self, requesters: &[u16], addresses: &[u64]) {
+    /// Between any two steps of the unit each of these requesters tries each of these addresses, and the first
+    /// `messages` interrupt entries, so that everything that can be cached then is.
+    pub fn attack_with(&self, requesters: &[u16], addresses: &[u64], messages: u16) {
         let state = &mut *self.0.borrow_mut();
         state.attackers = requesters.to_vec();
         state.attacked = addresses.to_vec();
+        state.attacked_entries = messages;
     }
 
     /// The devices try now.
@@ -74,6 +76,9 @@ impl State {
                 // Nothing is recorded: what matters is what is cached.
                 let _ = self.translate(requester, address, Dma::Read);
                 let _ = self.translate(requester, address, Dma::Write);
+            }
+            for entry in 0..self.attacked_entries {
+                let _ = self.look_up(requester, entry);
             }
         }
     }

@@ -54,7 +54,7 @@ impl State {
         outcome
     }
 
-    fn look_up(&mut self, requester: u16, index: u16) -> Result<Interrupt, Reason> {
+    pub(super) fn look_up(&mut self, requester: u16, index: u16) -> Result<Interrupt, Reason> {
         let entries = 2u32 << (self.interrupt_table & 0xf);
         if u32::from(index) >= entries {
             return Err(Reason::InterruptIndex);

@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 const LINE: u64 = 64;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct State {
     /// What a unit that does not snoop reads; by address of a word.
     memory: BTreeMap<u64, u64>,
@@ -29,6 +29,12 @@ impl Memory {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Other memory with the same in it.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        Self(Rc::new(RefCell::new(self.0.borrow().clone())))
     }
 
     /// Puts a write buffer between cache and memory.

@@ -84,7 +84,7 @@ impl State {
         let domain = (low >> 16) as u16;
         let granularity = low >> 4 & 3;
         let kind = low & 0xf;
-        if kind != WAIT && !self.step(Step::Invalidation(kind as u8)) {
+        if kind != WAIT && !self.step(Step::Invalidation(low)) {
             return Ok(());
         }
         match kind {

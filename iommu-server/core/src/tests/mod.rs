@@ -5,10 +5,13 @@ mod kernel;
 mod machine;
 
 mod contexts;
+mod device_caches;
 mod faults;
 mod hot_path;
+mod mutations;
 mod pool_random;
 mod remapping;
+mod replacing;
 mod shard_ends;
 mod shard_failures;
 mod shard_random;

@@ -40,8 +40,8 @@ fn ten_thousand_bad_requests_cost_eleven_records() {
         let (descriptors, bound) = (world.unit.descriptors(), u64::from(FAULT_BOUND));
         let interrupts = storm(&mut world, BAD, 10_000);
         assert_eq!(interrupts as u64, bound + 1);
-        // One to forget the entry, a fence, one to forget the domain, a wait.
-        assert_eq!(world.unit.descriptors() - descriptors, 4);
+        // One to forget the entry, and a wait.
+        assert_eq!(world.unit.descriptors() - descriptors, 2);
         assert_eq!(world.kernel.take_shard_signals(), [0]);
         let trouble = world.trouble_next(0).unwrap();
         assert_eq!(trouble.device, device(BAD));

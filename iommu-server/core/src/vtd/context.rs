@@ -6,8 +6,10 @@
 //! only ever changed while its present bit is clear, and a present entry is
 //! never changed into another present one:
 //!
-//! 1. *attach*: second half (width, domain id), flushed; then first half with
-//!    the present bit, in one 64-bit write.
+//! 1. *attach*: second half (width, domain id); then first half with the present
+//!    bit, in one 64-bit write. Both lie in one cache line and the processor
+//!    writes in order, so memory never has the new first half without the new
+//!    second, and one flush does for both.
 //! 2. *detach*: first half to zero in one write; the unit told to forget the
 //!    entry (by requester and old domain id), then, after a fence, the domain's
 //!    translations, which it could fetch until it forgot the entry; then, after
@@ -90,7 +92,6 @@ pub fn enable<T: TableMemory>(
     let at = index(requester);
     let high = geometry.width_code() | u64::from(target.domain) << 8;
     tables.set(table, at + 1, high);
-    tables.flush(table, at + 1, 1);
     let mut low = tables.physical(target.root) | PRESENT;
     if target.keeps {
         low |= KEEPS_TRANSLATIONS;

@@ -115,6 +115,18 @@ pub(super) fn forget_requester<M: Mmio, T: TableMemory>(
     unit.run(tables, &batch)
 }
 
+/// Has a unit block a requester whose context entry is not present any more. It stays in its domain: what
+/// could be fetched through it is forgotten when it is unmapped, or the requester leaves.
+pub(super) fn block_requester<M: Mmio, T: TableMemory>(
+    unit: &mut Unit<M>,
+    tables: &mut Tables<'_, T>,
+    requester: u16,
+    domain: u16,
+) -> Result<(), UnitError> {
+    unit.flush_write_buffer()?;
+    unit.run(tables, &[Invalidate::Context { requester, domain }])
+}
+
 /// Has a unit see a context entry that has become present.
 pub(super) fn show_requester<M: Mmio, T: TableMemory>(
     unit: &mut Unit<M>,
@@ -192,7 +204,7 @@ pub(super) fn tell_devices<M: Mmio, T: TableMemory>(
                 if let Some(table) = context::existing(tables, unit.root(), bus) {
                     context::silence(tables, table, requester);
                 }
-                if forget_requester(unit, tables, requester, domain.0).is_err() {
+                if block_requester(unit, tables, requester, domain.0).is_err() {
                     found.fate = Fate::Retired;
                     outcome = Err(BackendError::Unconfirmed);
                 } else if outcome.is_ok() {

@@ -8,9 +8,9 @@
 //! requester ids may use it; everybody else's message is blocked, and so is
 //! one to an entry that is not present.
 //!
-//! An entry's halves are written as a context entry's are: second half first,
-//! the first half with the present bit last, in one write; taken away in one
-//! write of the first half. A freed entry is used again only when the unit has
+//! An entry's halves are written as a context entry's are ([`super::context`]):
+//! second half first, the first half with the present bit last, in one write;
+//! taken away in one write of the first half. A freed entry is used again only when the unit has
 //! confirmed that it forgot it; the confirmation also means that the messages
 //! in flight have been delivered (6.5.2.7).
 //!
@@ -228,7 +228,6 @@ impl Remapper {
         for number in 0..count {
             let (page, at) = place(tables, table, first + number);
             tables.set(page, at + 1, source.bits());
-            tables.flush(page, at + 1, 1);
             tables.set(page, at, delivery.bits(number));
             tables.flush(page, at, 1);
         }

@@ -7,7 +7,8 @@ use ipc_proto::{Access, ClientId, Properties};
 use system::info::{MAX_UNITS, Scope};
 
 use super::forget::{
-    Forget, forget_all_of_device, forget_requester, show_requester, tell, tell_devices,
+    Forget, block_requester, forget_all_of_device, forget_requester, show_requester, tell,
+    tell_devices,
 };
 use super::interrupt::{Block, Source};
 use super::paging::AddressSpace;
@@ -202,7 +203,7 @@ impl<M: Mmio, T: TableMemory> Backend for Vtd<'_, M, T> {
             (None, _) => 0,
         };
         context::silence(&mut self.tables, table, requester);
-        let told = forget_requester(unit, &mut self.tables, requester, filed_under);
+        let told = block_requester(unit, &mut self.tables, requester, filed_under);
         if let Some(found) = domain.and_then(|domain| find_domain(self.domains, domain)) {
             // What it keeps is refused from now on.
             found.caching.retain(|one| one.device != device);
