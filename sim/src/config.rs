@@ -15,16 +15,20 @@ mod capabilities;
 pub mod dump;
 mod endpoint;
 mod hostile;
+mod hotplug;
 mod space;
 #[cfg(test)]
 mod tests;
+mod virtualization;
 
 pub use bridge::Bridge;
 pub use capabilities::{ExpressShape, MsiShape, MsixShape, PortKind};
 pub use dump::{DumpError, Dumped};
 pub use endpoint::{BarShape, Endpoint};
 pub use hostile::Misbehaviour;
+pub use hotplug::SlotEvent;
 pub use space::Space;
+pub use virtualization::VirtualShape;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -40,6 +44,7 @@ const SECONDARY_BUS_RESET: u8 = 1 << 6;
 pub struct Machine {
     functions: BTreeMap<Sbdf, RefCell<Space>>,
     domains: dump::Domains,
+    slots: BTreeMap<Sbdf, hotplug::SlotModel>,
     reads: Cell<usize>,
     writes: Cell<usize>,
 }
@@ -68,6 +73,12 @@ impl Machine {
     /// Takes the function at `at` out of the machine, as an unplug by surprise does.
     pub fn remove(&mut self, at: Sbdf) -> Option<Space> {
         self.functions.remove(&at).map(RefCell::into_inner)
+    }
+
+    /// A copy of the function at `at`, as it is.
+    #[must_use]
+    pub fn space(&self, at: Sbdf) -> Option<Space> {
+        Some(self.functions.get(&at)?.borrow().clone())
     }
 
     /// Addresses of all functions in order.
@@ -132,13 +143,18 @@ impl Machine {
         }
         let before = secondary_reset(&function.borrow());
         function.borrow_mut().write(offset, value);
-        if let (None, Some((first, last))) = (before, secondary_reset(&function.borrow())) {
+        let after = secondary_reset(&function.borrow());
+        if let (None, Some((first, last))) = (before, after) {
             for (other, space) in &self.functions {
                 if other.segment() == at.segment() && (first..=last).contains(&other.bus()) {
                     space.borrow_mut().reset();
                 }
             }
+            let all: Vec<Sbdf> = self.addresses().collect();
+            all.into_iter().for_each(|at| self.update_virtual(at));
         }
+        self.slot_written(at, offset, N);
+        self.update_virtual(at);
     }
 }
 

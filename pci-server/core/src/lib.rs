@@ -37,6 +37,7 @@ pub mod device;
 pub mod env;
 pub mod interrupts;
 pub mod pages;
+pub mod ports;
 pub mod registers;
 pub mod reset;
 pub mod shard;

@@ -3,6 +3,7 @@
 //! a register follows from its masks; only resets have code.
 
 use super::hostile::{Misbehaviour, Mood};
+use super::virtualization::Virtualization;
 
 /// A register whose bit starts a function-level reset and reads as zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +21,7 @@ pub struct Space {
     writable: Vec<u8>,
     cleared_by_one: Vec<u8>,
     pub(super) reset_trigger: Option<ResetTrigger>,
+    pub(super) virtualization: Option<Virtualization>,
     pub(super) quiet_after_reset: u32,
     quiet: u32,
     resets: usize,
@@ -53,6 +55,7 @@ impl Space {
             writable: vec![0; length],
             cleared_by_one: vec![0; length],
             reset_trigger: None,
+            virtualization: None,
             quiet_after_reset: 0,
             quiet: 0,
             resets: 0,
