@@ -9,6 +9,7 @@
 //! Sequences: PCIe 5.0, 6.7 (hot-plug), 6.6.1 (first access after a reset).
 
 pub mod errors;
+pub mod message;
 
 pub mod slot;
 

@@ -140,7 +140,7 @@ impl Slot {
         // Events come faster than they are taken: a port that cannot stop does not stop the shard.
         self.flooded = Some(now.saturating_add(LOOK_US));
         let status = SlotStatus::from_bits_retain(cfg.read16(at, self.status_register));
-        Some(status - SlotStatus::EVENTS | events)
+        Some((status - SlotStatus::EVENTS) | events)
     }
 
     /// Sets indicators and power, now or when the command before is completed.
