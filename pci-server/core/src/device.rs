@@ -9,8 +9,8 @@ use hw::capability::{
     AdvancedFeatures, CapabilityError, Entry, Express, MAX_CAPABILITIES, Msi, Msix, MsixError,
     PowerManagement, WalkFault,
 };
-use hw::header::{Header, HeaderError};
-use hw::{Bar, Sbdf};
+use hw::header::{Header, HeaderError, register};
+use hw::{Bar, ConfigSpace, Sbdf};
 use ipc_proto::{BarKind, DeviceState, Refusal, ResetKind, Rule};
 use thiserror::Error;
 
@@ -49,6 +49,17 @@ impl Withheld {
         };
         Refusal::new(rule, u64::from(device.to_bits()))
     }
+}
+
+/// What answers where a device is known to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Presence {
+    /// The device.
+    Same,
+    /// Nothing.
+    Gone,
+    /// Another device, or one that is not ready.
+    Other,
 }
 
 /// What is wrong with a function.
@@ -243,6 +254,16 @@ pub struct Device {
     pub features: Option<AdvancedFeatures>,
     /// Which reset it has.
     pub reset: Option<ResetKind>,
+    /// The bridge whose bus is reset in its place ([`ResetKind::Bus`]).
+    pub reset_bridge: Option<Sbdf>,
+    /// The physical function of a virtual one.
+    pub physical: Option<Sbdf>,
+    /// Where SR-IOV is, 0 for none.
+    pub virtualization: u16,
+    /// Its card is to be removed: nobody gets it.
+    pub leaving: bool,
+    /// Its bus is being reset: nobody touches it.
+    pub in_bus_reset: bool,
     /// Registers to go back to.
     pub baseline: Baseline,
 }
@@ -280,6 +301,11 @@ impl Device {
             express: None,
             features: None,
             reset: None,
+            reset_bridge: None,
+            physical: None,
+            virtualization: 0,
+            leaving: false,
+            in_bus_reset: false,
             baseline: Baseline {
                 command: 0,
                 cache_line: 0,
@@ -320,6 +346,23 @@ impl Device {
     #[must_use]
     pub fn refusal(&self, rule: Rule) -> Refusal {
         Refusal::new(rule, u64::from(self.at.to_bits()))
+    }
+
+    /// What answers at its address?
+    pub fn presence<C: ConfigSpace>(&self, cfg: &C) -> Presence {
+        // The ids of a virtual function read all ones (PCIe 5.0, 9.3.4.1.1): its class does not.
+        let (seen, known) = match self.physical {
+            None => (cfg.read32(self.at, register::VENDOR_ID), self.ids),
+            Some(_) => {
+                let word = cfg.read32(self.at, register::REVISION);
+                (word, self.class << 8 | word & 0xff)
+            }
+        };
+        match seen {
+            u32::MAX => Presence::Gone,
+            seen if seen == known => Presence::Same,
+            _ => Presence::Other,
+        }
     }
 
     /// Can it say whether transactions are pending?

@@ -4,14 +4,14 @@
 //! FLR: PCIe 5.0, 6.6.2. Advanced Features FLR: PCI ECN 2006. D3hot to D0 (where
 //! it resets): PCIe 5.0, 5.3.1.4 and 5.9.
 
-use hw::ConfigSpace;
+use hw::{ConfigSpace, Sbdf};
 use hw::capability::{AdvancedFeatures, Express, PowerState};
-use hw::header::{Command, register};
+use hw::header::{BridgeControl, Command, register};
 use ipc_proto::{BarKind, ResetKind};
 use thiserror::Error;
 
 use crate::Device;
-use crate::device::Baseline;
+use crate::device::{Baseline, Presence};
 
 /// Between two looks at pending transactions.
 const PENDING_POLL_US: u64 = 10_000;
@@ -21,10 +21,14 @@ const PENDING_POLLS: u8 = 10;
 const FLR_US: u64 = 100_000;
 /// From one power state to the next.
 const POWER_US: u64 = 10_000;
+/// For how long a bus is held in reset: 1 ms and some.
+pub const HOLD_US: u64 = 2_000;
+/// From the end of a bus's reset to the first access.
+pub const BUS_US: u64 = 100_000;
 /// Between two looks at whether a device is back.
-const RETURN_POLL_US: u64 = 20_000;
+pub const RETURN_POLL_US: u64 = 20_000;
 /// Looks at whether it is back: with the first wait 1 s, as long as a device may take (PCIe 5.0, 6.6.1).
-const RETURN_POLLS: u8 = 45;
+pub const RETURN_POLLS: u8 = 45;
 
 /// What is to be done next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,6 +37,8 @@ pub enum Step {
     Drain(u8),
     /// Back to the power state D0.
     PowerUp,
+    /// Let go of the bus that is held in reset.
+    LetGo,
     /// See whether the device is back (this many more looks).
     Return(u8),
 }
@@ -71,6 +77,9 @@ pub enum Failure {
     /// Bus mastering cannot be switched off.
     #[error("bus mastering stays on")]
     ControlStuck,
+    /// It was taken out, or its power was.
+    #[error("was removed")]
+    Removed,
     /// Its capability could not be revoked.
     #[error("keeps its capability")]
     NotRevoked,
@@ -81,8 +90,7 @@ pub enum Failure {
 pub fn advance<C: ConfigSpace>(cfg: &mut C, device: &Device, step: Step) -> Progress {
     match step {
         Step::Drain(left) => {
-            let ids = cfg.read32(device.at, register::VENDOR_ID);
-            if ids == u32::MAX {
+            if device.presence(cfg) == Presence::Gone {
                 return Progress::Failed(Failure::Vanished);
             }
             match (is_pending(cfg, device), left.checked_sub(1), device.reset) {
@@ -97,9 +105,15 @@ pub fn advance<C: ConfigSpace>(cfg: &mut C, device: &Device, step: Step) -> Prog
             set_power(cfg, device, PowerState::D0);
             Progress::Wait(POWER_US, Step::Return(RETURN_POLLS))
         }
+        Step::LetGo => {
+            if let Some(bridge) = device.reset_bridge {
+                let_go_of_bus(cfg, bridge);
+            }
+            Progress::Wait(BUS_US, Step::Return(RETURN_POLLS))
+        }
         Step::Return(left) => {
             // Until then it reads all ones, or 0001h as vendor (PCIe 5.0, 2.3.2).
-            let back = cfg.read32(device.at, register::VENDOR_ID) == device.ids;
+            let back = device.presence(cfg) == Presence::Same;
             match (back, left.checked_sub(1)) {
                 (true, _) => Progress::Done,
                 (false, Some(left)) => Progress::Wait(RETURN_POLL_US, Step::Return(left)),
@@ -123,8 +137,15 @@ fn is_pending<C: ConfigSpace>(cfg: &C, device: &Device) -> bool {
 
 fn start<C: ConfigSpace>(cfg: &mut C, device: &Device, kind: ResetKind) -> Progress {
     match kind {
-        // A bus is not reset as part of one function's own reset.
-        ResetKind::None | ResetKind::Bus => Progress::Done,
+        ResetKind::None => Progress::Done,
+        // Alone on its bus: the bus is reset in its place.
+        ResetKind::Bus => match device.reset_bridge {
+            Some(bridge) => {
+                hold_bus(cfg, bridge);
+                Progress::Wait(HOLD_US, Step::LetGo)
+            }
+            None => Progress::Done,
+        },
         ResetKind::Flr => {
             if let Some(express) = device.express {
                 let control = express.device_control_register();
@@ -145,6 +166,20 @@ fn start<C: ConfigSpace>(cfg: &mut C, device: &Device, kind: ResetKind) -> Progr
             Progress::Wait(POWER_US, Step::PowerUp)
         }
     }
+}
+
+/// Holds everything behind a bridge in reset, for [`HOLD_US`] at least (PCIe 5.0, 7.5.1.3.13).
+pub fn hold_bus<C: ConfigSpace>(cfg: &mut C, bridge: Sbdf) {
+    let control = BridgeControl::from_bits_retain(cfg.read16(bridge, register::BRIDGE_CONTROL));
+    let held = control | BridgeControl::SECONDARY_BUS_RESET;
+    cfg.write16(bridge, register::BRIDGE_CONTROL, held.bits());
+}
+
+/// Ends it; nothing behind the bridge may be touched for [`BUS_US`] (PCIe 5.0, 6.6.1).
+pub fn let_go_of_bus<C: ConfigSpace>(cfg: &mut C, bridge: Sbdf) {
+    let control = BridgeControl::from_bits_retain(cfg.read16(bridge, register::BRIDGE_CONTROL));
+    let free = control - BridgeControl::SECONDARY_BUS_RESET;
+    cfg.write16(bridge, register::BRIDGE_CONTROL, free.bits());
 }
 
 fn set_power<C: ConfigSpace>(cfg: &mut C, device: &Device, state: PowerState) {
@@ -210,7 +245,13 @@ pub fn restore<C: ConfigSpace>(cfg: &mut C, device: &Device, kept: Kept) -> Resu
     cfg.write8(at, register::INTERRUPT_LINE, interrupt_line);
     cfg.write32(at, register::ROM_ENDPOINT, rom);
     let mut held = true;
-    for (offset, region) in (register::BAR0..).step_by(4).zip(&device.bars) {
+    // A virtual function's BARs are its physical function's (PCIe 5.0, 9.3.4.1).
+    let own = if device.physical.is_some() {
+        [].as_slice()
+    } else {
+        &device.bars
+    };
+    for (offset, region) in (register::BAR0..).step_by(4).zip(own) {
         if region.kind == BarKind::None {
             continue;
         }
@@ -257,7 +298,7 @@ pub fn set_control<C: ConfigSpace>(
         Err(Failure::Vanished)
     } else if wrong.contains(Command::BUS_MASTER) {
         Err(Failure::ControlStuck)
-    } else if wrong.contains(Command::MEMORY_SPACE) {
+    } else if wrong.contains(Command::MEMORY_SPACE) && device.physical.is_none() {
         Err(Failure::NotRestored)
     } else {
         Ok(())

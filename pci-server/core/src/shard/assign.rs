@@ -9,6 +9,7 @@ use ipc_proto::{
 
 use super::{Shard, from_below};
 use crate::assignment::Hold;
+use crate::device::Presence;
 use crate::env::Env;
 use crate::reset::{Kept, set_control};
 use crate::{Device, Index};
@@ -74,6 +75,7 @@ impl<E: Env> Shard<'_, E> {
             .and_then(|assignment| assignment.hold.as_ref())
             .map(|hold| hold.client);
         let rule = match device.state {
+            DeviceState::Quarantined if device.leaving => Rule::DeviceBusy,
             DeviceState::Quarantined => return Ok(()),
             DeviceState::Withheld => {
                 return Err(device
@@ -148,7 +150,7 @@ impl<E: Env> Shard<'_, E> {
         let Some(device) = self.devices.get_mut(index) else {
             return refusal;
         };
-        if self.env.read32(device.at, register::VENDOR_ID) == u32::MAX {
+        if device.presence(&self.env) == Presence::Gone {
             device.state = DeviceState::Absent;
         }
         if self.info.iommu_present
@@ -165,13 +167,13 @@ impl<E: Env> Shard<'_, E> {
 
 /// Is it still the device that was examined?
 fn is_there<C: ConfigSpace>(cfg: &C, device: &mut Device) -> Result<(), Refusal> {
-    match cfg.read32(device.at, register::VENDOR_ID) {
-        ids if ids == device.ids => Ok(()),
-        u32::MAX => {
+    match device.presence(cfg) {
+        Presence::Same => Ok(()),
+        Presence::Gone => {
             device.state = DeviceState::Absent;
             Err(device.refusal(Rule::NoSuchDevice))
         }
-        _ => {
+        Presence::Other => {
             device.state = DeviceState::Broken;
             Err(device.refusal(Rule::MalformedDevice))
         }
