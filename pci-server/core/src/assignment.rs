@@ -59,6 +59,8 @@ pub struct Hold<T> {
     pub frames: u32,
     /// BARs of which frames exist, one bit each.
     pub regions: u8,
+    /// Its holder agrees that the bus is reset.
+    pub agreed: bool,
     /// What is under way.
     pub job: Option<Job<T>>,
 }
@@ -77,6 +79,10 @@ pub enum Purpose {
 pub struct Job<T> {
     /// Why.
     pub purpose: Purpose,
+    /// What the one who waits has asked for.
+    pub asked: Purpose,
+    /// The device is out of the machine: nothing of it is touched.
+    pub removed: bool,
     /// The next step; `None`: nothing has happened yet.
     pub step: Option<Step>,
     /// When, in microseconds of the shard's clock.
@@ -101,6 +107,8 @@ impl<T> Job<T> {
     pub const fn new(purpose: Purpose, kept: Kept, ticket: Option<T>) -> Self {
         Self {
             purpose,
+            asked: purpose,
+            removed: false,
             step: None,
             due: 0,
             kept,

@@ -140,6 +140,7 @@ impl<E: Env> Shard<'_, E> {
             vectors: false,
             frames: 0,
             regions: 0,
+            agreed: false,
             job: None,
         });
         Ok(properties)

@@ -18,6 +18,15 @@ use crate::env::Env;
 use crate::interrupts;
 use crate::reset::{self, Failure, Kept, Progress, Step};
 
+/// How a device is taken back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Manner {
+    /// It is brought to rest.
+    Orderly,
+    /// It is out of the machine already.
+    Removed,
+}
+
 impl<E: Env> Shard<'_, E> {
     /// A client gives its device back.
     pub(super) fn release_device(&mut self, badge: Badge) -> Result<Reply<ReleaseReply>, Refusal> {
@@ -72,22 +81,14 @@ impl<E: Env> Shard<'_, E> {
         self.events.forget(client);
         let mut count = 0;
         for at in 0..self.assignments.len() as u16 {
-            let Some(Parts { hold, device, .. }) =
-                self.parts(at).filter(|parts| parts.hold.client == client)
-            else {
+            if self.parts(at).is_none_or(|parts| parts.hold.client != client) {
+                continue;
+            }
+            let Some(job) = self.take_back(at, Manner::Orderly) else {
                 continue;
             };
-            device.state = DeviceState::Draining;
-            let kept = Kept::baseline(device);
-            let job = hold
-                .job
-                .get_or_insert_with(|| Job::new(Purpose::Revoke, kept, None));
-            // A reset that is under way goes on, and ends as a revocation.
-            job.purpose = Purpose::Revoke;
-            job.kept = kept;
             let newly_owed = !core::mem::replace(&mut job.owed, true);
             self.owed += u16::from(newly_owed);
-            self.jobs |= 1 << at;
             count += 1;
         }
         if self.owed == 0 {
@@ -95,6 +96,26 @@ impl<E: Env> Shard<'_, E> {
         }
         self.arm();
         count
+    }
+
+    /// Begins to take a device from its holder, whatever is under way: the timer starts each step.
+    pub(super) fn take_back(&mut self, at: u16, manner: Manner) -> Option<&mut Job<E::Ticket>> {
+        self.parts(at)?;
+        self.jobs |= 1u64.checked_shl(u32::from(at)).unwrap_or(0);
+        let Parts { hold, device, .. } = self.parts(at)?;
+        device.state = DeviceState::Draining;
+        let kept = Kept::baseline(device);
+        let job = hold
+            .job
+            .get_or_insert_with(|| Job::new(Purpose::Revoke, kept, None));
+        // A reset that is under way goes on, and ends as a revocation.
+        job.purpose = Purpose::Revoke;
+        job.kept = kept;
+        if manner == Manner::Removed {
+            job.removed = true;
+            job.due = 0;
+        }
+        Some(job)
     }
 
     /// The timer has run out: does one step that is due, and arms the timer for the next.
@@ -149,10 +170,12 @@ impl<E: Env> Shard<'_, E> {
         self.jobs &= !(1 << at);
         let Job {
             purpose,
+            asked,
             ticket,
             owed,
             ..
         } = job;
+        let address = self.parts(at).map(|parts| parts.device.at);
         let (message, result) = match (purpose, outcome) {
             (Purpose::Reset, Ok(kind)) => {
                 if let Some(parts) = self.parts(at) {
@@ -165,9 +188,15 @@ impl<E: Env> Shard<'_, E> {
                 let refusal = self.reset_failed(at, failure);
                 (refusal.to_message(), Err(refusal))
             }
-            (Purpose::Revoke, outcome) => match self.end(at, outcome.err()) {
-                Ok(()) => (ReleaseReply {}.encode(), Ok(())),
-                Err(refusal) => (refusal.to_message(), Err(refusal)),
+            (Purpose::Revoke, outcome) => match (self.end(at, outcome.err()), asked) {
+                (Ok(()), Purpose::Revoke) => (ReleaseReply {}.encode(), Ok(())),
+                // It was taken away in the middle of its reset.
+                (Ok(()), Purpose::Reset) => {
+                    let about = address.map_or(0, |at| u64::from(at.to_bits()));
+                    let refusal = Refusal::new(Rule::NoSuchDevice, about);
+                    (refusal.to_message(), Ok(()))
+                }
+                (Err(refusal), _) => (refusal.to_message(), Err(refusal)),
             },
         };
         if let Some(ticket) = ticket {
@@ -235,7 +264,7 @@ impl<E: Env> Shard<'_, E> {
         }
         device.state = match (result, failure) {
             (Ok(()), None) => DeviceState::Quarantined,
-            (Ok(()), Some(Failure::Vanished)) => DeviceState::Absent,
+            (Ok(()), Some(Failure::Vanished | Failure::Removed)) => DeviceState::Absent,
             _ => DeviceState::Broken,
         };
         device.assignment = None;
@@ -265,6 +294,11 @@ fn advance<E: Env>(
     let job = hold.job.as_mut()?;
     if job.purpose == Purpose::Revoke && !core::mem::replace(&mut job.revoked, true) {
         job.trouble = revoke_capability(env, device, at);
+    }
+    if job.removed {
+        let job = hold.job.take()?;
+        let failure = job.trouble.unwrap_or(Failure::Removed);
+        return Some((job, Err(failure)));
     }
     let step = match job.step {
         Some(step) => step,
