@@ -42,6 +42,7 @@ pub mod registers;
 pub mod reset;
 pub mod shard;
 pub mod table;
+pub mod virtual_functions;
 
 pub use assignment::Assignment;
 pub use device::{Device, Malformed, Withheld};

@@ -4,9 +4,9 @@
 //! FLR: PCIe 5.0, 6.6.2. Advanced Features FLR: PCI ECN 2006. D3hot to D0 (where
 //! it resets): PCIe 5.0, 5.3.1.4 and 5.9.
 
-use hw::{ConfigSpace, Sbdf};
 use hw::capability::{AdvancedFeatures, Express, PowerState};
 use hw::header::{BridgeControl, Command, register};
+use hw::{ConfigSpace, Sbdf};
 use ipc_proto::{BarKind, ResetKind};
 use thiserror::Error;
 

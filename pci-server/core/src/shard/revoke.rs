@@ -81,7 +81,10 @@ impl<E: Env> Shard<'_, E> {
         self.events.forget(client);
         let mut count = 0;
         for at in 0..self.assignments.len() as u16 {
-            if self.parts(at).is_none_or(|parts| parts.hold.client != client) {
+            if self
+                .parts(at)
+                .is_none_or(|parts| parts.hold.client != client)
+            {
                 continue;
             }
             let Some(job) = self.take_back(at, Manner::Orderly) else {
