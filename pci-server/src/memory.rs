@@ -5,6 +5,7 @@ use heapless::Vec;
 use hw::Mmio;
 use ipc_proto::{ClientId, Refusal, Rule};
 use pci_core::bank::{Bank, Objects};
+use pci_core::ports::message::PORT_TABLE;
 use pci_core::{MAX_ASSIGNMENTS, MAX_TABLE_PAGES, RegionId};
 use sel4::object::{FrameSize, RETYPE_MAX};
 use sel4::{Caching, ObjectType, Rights};
@@ -93,7 +94,8 @@ pub struct Memory {
     bank: &'static mut Bank,
     kernel: Kernel,
     addresses: &'static mut AddressSpace,
-    tables: [Vec<TablePage, { MAX_TABLE_PAGES as usize }>; MAX_ASSIGNMENTS],
+    /// By assignment slot; the last is a port's, while it is written.
+    tables: [Vec<TablePage, { MAX_TABLE_PAGES as usize }>; PORT_TABLE as usize + 1],
 }
 
 impl Memory {
@@ -123,7 +125,7 @@ impl Memory {
                 slots,
             },
             addresses: pd.address_space(),
-            tables: [const { Vec::new() }; MAX_ASSIGNMENTS],
+            tables: [const { Vec::new() }; PORT_TABLE as usize + 1],
         })
     }
 

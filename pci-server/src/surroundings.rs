@@ -281,6 +281,10 @@ impl Host for Surroundings {
         }
     }
 
+    fn ticks(&self) -> u64 {
+        self.clock.tsc()
+    }
+
     fn usage(&self) -> Usage {
         // The memory's share was taken as a whole: what of it is free is not in use.
         Usage {

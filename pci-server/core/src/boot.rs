@@ -6,6 +6,7 @@
 //! wrong with one function is reported and never stops the others.
 
 mod examine;
+pub(crate) mod late;
 mod overlap;
 
 use core::fmt;

@@ -34,6 +34,9 @@ pub enum Withheld {
     /// The description says so.
     #[error("by the system description")]
     Description,
+    /// The platform hands out its virtual functions.
+    #[error("its virtual functions are handed out")]
+    Platform,
     /// It breaks a rule of the specification, or lies where it cannot be used.
     #[error("malformed: {0}")]
     Malformed(Malformed),
@@ -260,10 +263,16 @@ pub struct Device {
     pub physical: Option<Sbdf>,
     /// Where SR-IOV is, 0 for none.
     pub virtualization: u16,
+    /// Its virtual functions that are enabled, and those of them that are held.
+    pub virtual_count: u16,
+    /// See there.
+    pub virtual_held: u16,
     /// Its card is to be removed: nobody gets it.
     pub leaving: bool,
     /// Its bus is being reset: nobody touches it.
     pub in_bus_reset: bool,
+    /// It was entered while the shard serves, and not examined yet.
+    pub is_new: bool,
     /// Registers to go back to.
     pub baseline: Baseline,
 }
@@ -304,8 +313,11 @@ impl Device {
             reset_bridge: None,
             physical: None,
             virtualization: 0,
+            virtual_count: 0,
+            virtual_held: 0,
             leaving: false,
             in_bus_reset: false,
+            is_new: false,
             baseline: Baseline {
                 command: 0,
                 cache_line: 0,

@@ -176,6 +176,8 @@ pub trait Host {
     fn log(&mut self, line: fmt::Arguments<'_>);
     /// What is in use.
     fn usage(&self) -> Usage;
+    /// The time-stamp counter: what a request has cost.
+    fn ticks(&self) -> u64;
 }
 
 /// All that a shard needs of its surroundings.

@@ -80,6 +80,9 @@ pub enum Failure {
     /// It was taken out, or its power was.
     #[error("was removed")]
     Removed,
+    /// The port above it contained an error, and keeps the link off.
+    #[error("was cut off after an error")]
+    Contained,
     /// Its capability could not be revoked.
     #[error("keeps its capability")]
     NotRevoked,

@@ -5,14 +5,20 @@
 //! A request is decoded and its badge judged by `ipc_proto::pci`; the badge's
 //! index leads straight to the assignment, that to the device.
 
+mod arrivals;
 mod assign;
+mod bus_reset;
 mod events;
 mod frames;
 mod inspect;
 mod messages;
+mod ports;
 mod queries;
+mod rescan;
 mod revoke;
 mod service;
+mod virtual_functions;
+mod work;
 
 use core::cell::Cell;
 
@@ -25,9 +31,14 @@ use system::info::{ClientEntry, PciInfo};
 use crate::assignment::{Assignment, Hold};
 use crate::boot::{self, BarKey, BarOrder};
 use crate::env::{Env, Parking};
+use crate::ports::Ports;
 use crate::table::{Bus, Slot};
 use crate::{Device, Index, MAX_ASSIGNMENTS, MAX_BUSES, MAX_FUNCTIONS, Table};
+use bus_reset::{BusReset, MAX_BUS_RESETS};
 use events::Events;
+use ports::{MAX_REMOVALS, Removal};
+use rescan::Scan;
+use virtual_functions::{Enabling, MAX_ENABLING};
 
 pub use events::MAX_EVENTS;
 
@@ -48,6 +59,9 @@ pub struct Tables<
     order: Vec<BarKey, BARS>,
     assignments: Assignments<T>,
     events: Events,
+    ports: Ports,
+    /// What goes on besides jobs of devices.
+    later: Later<T>,
 }
 
 impl<T, const FUNCTIONS: usize, const BUSES: usize, const BARS: usize>
@@ -62,6 +76,8 @@ impl<T, const FUNCTIONS: usize, const BUSES: usize, const BARS: usize>
             order: Vec::new(),
             assignments: Vec::new(),
             events: Events::new(),
+            ports: Ports::new(),
+            later: Later::new(),
         }
     }
 
@@ -73,6 +89,8 @@ impl<T, const FUNCTIONS: usize, const BUSES: usize, const BARS: usize>
             order: &mut self.order,
             assignments: &mut self.assignments,
             events: &mut self.events,
+            ports: &mut self.ports,
+            later: &mut self.later,
         }
     }
 }
@@ -93,6 +111,34 @@ pub struct Lent<'a, T> {
     order: &'a mut BarOrder,
     assignments: &'a mut Assignments<T>,
     events: &'a mut Events,
+    ports: &'a mut Ports,
+    later: &'a mut Later<T>,
+}
+
+/// What takes longer than a request, besides the jobs of devices.
+#[derive(Debug)]
+struct Later<T> {
+    bus_resets: Vec<BusReset<T>, MAX_BUS_RESETS>,
+    enabling: Vec<Enabling<T>, MAX_ENABLING>,
+    removals: Vec<Removal<T>, MAX_REMOVALS>,
+    scan: Option<Scan<T>>,
+    /// Functions that have come since the boot.
+    arrived: u32,
+    /// Functions that have gone.
+    departed: u32,
+}
+
+impl<T> Later<T> {
+    const fn new() -> Self {
+        Self {
+            bus_resets: Vec::new(),
+            enabling: Vec::new(),
+            removals: Vec::new(),
+            scan: None,
+            arrived: 0,
+            departed: 0,
+        }
+    }
 }
 
 /// One shard of the pci-server.
@@ -103,6 +149,8 @@ pub struct Shard<'a, E: Env> {
     devices: Table<'a>,
     assignments: &'a mut Assignments<<E as Parking>::Ticket>,
     events: &'a mut Events,
+    ports: &'a mut Ports,
+    later: &'a mut Later<<E as Parking>::Ticket>,
     /// Assignments with a job, one bit each.
     jobs: u64,
     /// Where the search for a due job goes on.
@@ -134,18 +182,24 @@ impl<'a, E: Env> Shard<'a, E> {
             order,
             assignments,
             events,
+            ports,
+            later,
         } = memory;
         let mut devices = Table::new(slots, buses);
         boot::fill(&mut env, info, clients, &mut devices, order);
         assignments.clear();
         while assignments.push(Assignment::new()).is_ok() {}
-        Self {
+        ports.clear();
+        *later = Later::new();
+        let mut shard = Self {
             env,
             info,
             clients,
             devices,
             assignments,
             events,
+            ports,
+            later,
             jobs: 0,
             turn: 0,
             armed: None,
@@ -153,7 +207,9 @@ impl<'a, E: Env> Shard<'a, E> {
             owed: 0,
             operations: 0,
             refused: 0,
-        }
+        };
+        shard.start();
+        shard
     }
 
     /// Serves one request: what `send` makes of the answer, `None` when the request was parked.

@@ -3,11 +3,13 @@
 
 use hw::ConfigSpace;
 use hw::bar::{ProbeError, Slot, Space};
-use hw::capability::{AdvancedFeatures, CapabilityList, Express, Msi, Msix, PowerManagement, id};
+use hw::capability::{
+    AdvancedFeatures, CapabilityList, Express, Msi, Msix, MsixError, PowerManagement, id,
+};
 use hw::header::{Command, Header, register};
 use ipc_proto::{BarKind, ResetKind};
 
-use crate::device::{Baseline, Region, SecretPages};
+use crate::device::{Baseline, Presence, Region, SecretPages};
 use crate::reset::{DEVICE_CONTROL2, LINK_CONTROL};
 use crate::{Device, MAX_BAR_BYTES, Malformed, interrupts, registers};
 
@@ -43,7 +45,7 @@ pub(super) fn glance<C: ConfigSpace>(cfg: &C, device: &mut Device, header: &Head
 }
 
 /// Brings a function to rest and decodes it.
-pub(super) fn examine<C: ConfigSpace>(
+pub(crate) fn examine<C: ConfigSpace>(
     cfg: &mut C,
     device: &mut Device,
     header: &Header,
@@ -72,6 +74,7 @@ pub(super) fn examine<C: ConfigSpace>(
         .map_err(Malformed::Capability)?;
     // Id 1: Advanced Error Reporting.
     device.error_reporting = list.extended_offset_of(1).unwrap_or(0);
+    device.virtualization = list.extended_offset_of(id::extended::SR_IOV).unwrap_or(0);
     device.config_bytes = if device.express.is_some() { 4096 } else { 256 };
     device.hidden = hidden(cfg, device, &list);
     device.capabilities = list.entries;
@@ -89,11 +92,14 @@ pub(super) fn examine<C: ConfigSpace>(
         } if !power.no_soft_reset => Some(ResetKind::PowerCycle),
         _ => None,
     };
-    examine_bars(cfg, device, header)?;
+    match device.physical {
+        None => examine_bars(cfg, device, header)?,
+        Some(_) => check_virtual_bars(device)?,
+    }
     remember(cfg, device);
-    match cfg.read32(at, register::VENDOR_ID) {
-        ids if ids == device.ids => Ok(()),
-        _ => Err(Malformed::Vanished),
+    match device.presence(cfg) {
+        Presence::Same => Ok(()),
+        Presence::Gone | Presence::Other => Err(Malformed::Vanished),
     }
 }
 
@@ -181,10 +187,48 @@ fn examine_bars<C: ConfigSpace>(
             *region = Region::from(bar);
         }
     }
+    if let Some(msix) = device.msix {
+        msix.withheld_pages(&bars).map_err(Malformed::Msix)?;
+    }
+    keep_secret(device);
+    Ok(())
+}
+
+/// A virtual function's BARs are in its physical function, and known; they hold what it alleges.
+fn check_virtual_bars(device: &mut Device) -> Result<(), Malformed> {
+    let places = device.msix.into_iter().flat_map(|msix| {
+        [
+            ("table", msix.table, msix.table_bytes()),
+            ("pending bits", msix.pending, msix.pending_bytes()),
+        ]
+    });
+    for (what, place, bytes) in places {
+        let bar = place.bar;
+        let region = device.bars.get(usize::from(bar)).copied();
+        let region = region
+            .filter(Region::is_memory)
+            .ok_or(Malformed::Msix(MsixError::NoSuchBar { what, bar }))?;
+        let end = u64::from(place.offset).saturating_add(bytes);
+        if end > region.bytes {
+            let size = region.bytes;
+            let beyond = MsixError::BeyondBar {
+                what,
+                bar,
+                end,
+                size,
+            };
+            return Err(Malformed::Msix(beyond));
+        }
+    }
+    keep_secret(device);
+    Ok(())
+}
+
+/// Notes the pages of the MSI-X table and its pending bits.
+fn keep_secret(device: &mut Device) {
     let Some(msix) = device.msix else {
-        return Ok(());
+        return;
     };
-    msix.withheld_pages(&bars).map_err(Malformed::Msix)?;
     let places = [
         (msix.table, msix.table_bytes()),
         (msix.pending, msix.pending_bytes()),
@@ -200,7 +244,6 @@ fn examine_bars<C: ConfigSpace>(
             count: end.div_ceil(4096).saturating_sub(start / 4096),
         };
     }
-    Ok(())
 }
 
 /// Notes the registers that a reset changes; the expansion ROM is off from now on.

@@ -56,6 +56,8 @@ impl<E: Env> Shard<'_, E> {
                 Ok(_) => {
                     device.state = DeviceState::Assigned;
                     device.assignment = Some(assignment);
+                    let physical = device.physical;
+                    self.count_held_virtual(physical, 1);
                 }
                 // Unless undoing has found that it is broken or gone.
                 Err(_) if device.state == DeviceState::Assigning => {

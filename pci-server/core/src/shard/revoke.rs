@@ -33,7 +33,8 @@ impl<E: Env> Shard<'_, E> {
         let (_, device) = self.held(badge)?;
         // Whether it may take time is known beforehand: where the request cannot be parked,
         // nothing has begun.
-        let takes_time = device.reset.is_some() || device.tells_pending();
+        let takes_time =
+            device.reset.is_some() || device.tells_pending() || device.virtual_held > 0;
         let ticket = if takes_time {
             Some(self.env.park()?)
         } else {
@@ -50,11 +51,20 @@ impl<E: Env> Shard<'_, E> {
 
     /// A client wants its device reset.
     pub(super) fn reset_device(&mut self, badge: Badge) -> Result<Reply<ResetReply>, Refusal> {
-        let (_, device) = self.held(badge)?;
+        let (hold, device) = self.held(badge)?;
         if device.reset.is_none() {
             return Err(device.refusal(Rule::NoReset));
         }
+        // Its reset takes the virtual functions away.
+        if device.virtual_held > 0 {
+            return Err(device.refusal(Rule::VirtualFunctionHeld));
+        }
+        let index = hold.device;
+        if self.enables(index) {
+            return Err(device.refusal(Rule::DeviceBusy));
+        }
         let ticket = self.env.park()?;
+        self.drop_virtual(index);
         self.begin(badge.index, Purpose::Reset, Some(ticket));
         self.step(badge.index);
         Ok(Reply::Later)
@@ -71,7 +81,14 @@ impl<E: Env> Shard<'_, E> {
         };
         device.state = state;
         hold.job = Some(Job::new(purpose, kept, ticket));
+        let (index, address, bridge) = (hold.device, device.at, device.reset_bridge);
         self.jobs |= 1 << at;
+        if purpose == Purpose::Revoke {
+            self.take_virtual_back(index, address, Manner::Orderly);
+        }
+        if let Some(bridge) = bridge {
+            self.port_in_reset(bridge, true);
+        }
     }
 
     /// Takes every device of a client back; gives their number. Nothing has happened to them when
@@ -103,7 +120,9 @@ impl<E: Env> Shard<'_, E> {
 
     /// Begins to take a device from its holder, whatever is under way: the timer starts each step.
     pub(super) fn take_back(&mut self, at: u16, manner: Manner) -> Option<&mut Job<E::Ticket>> {
-        self.parts(at)?;
+        let Parts { hold, device, .. } = self.parts(at)?;
+        let (index, address) = (hold.device, device.at);
+        self.take_virtual_back(index, address, manner);
         self.jobs |= 1u64.checked_shl(u32::from(at)).unwrap_or(0);
         let Parts { hold, device, .. } = self.parts(at)?;
         device.state = DeviceState::Draining;
@@ -121,50 +140,24 @@ impl<E: Env> Shard<'_, E> {
         Some(job)
     }
 
-    /// The timer has run out: does one step that is due, and arms the timer for the next.
-    pub fn on_timer(&mut self) {
-        self.armed = None;
-        let now = self.env.now_us();
-        let slots = self.assignments.len() as u16;
-        let due = (0..slots)
-            .map(|n| (self.turn + n) % slots)
-            .find(|&at| self.jobs >> at & 1 != 0 && self.due(at) <= now);
-        match due {
-            Some(at) => {
-                self.turn = at + 1;
-                self.step(at);
-            }
-            None => self.arm(),
-        }
-    }
-
-    fn due(&self, at: u16) -> u64 {
-        self.assignments
-            .get(usize::from(at))
-            .and_then(|assignment| assignment.hold.as_ref()?.job.as_ref())
-            .map_or(u64::MAX, |job| job.due)
-    }
-
-    /// Arms the timer for the job that is due first, unless it runs out by then.
-    fn arm(&mut self) {
-        let slots = self.assignments.len() as u16;
-        let first = (0..slots)
-            .filter(|at| self.jobs >> at & 1 != 0)
-            .map(|at| self.due(at))
-            .min();
-        let Some(first) = first else {
-            return;
-        };
-        if self.armed.is_none_or(|armed| armed > first) {
-            self.armed = Some(first);
-            let now = self.env.now_us();
-            self.env.arm(first.saturating_sub(now).max(1));
-        }
-    }
-
     /// Does the next step of a job. When it was the last, answers whoever waits and gives the
     /// result; `None` when the job goes on.
-    fn step(&mut self, at: u16) -> Option<Result<(), Refusal>> {
+    pub(super) fn step(&mut self, at: u16) -> Option<Result<(), Refusal>> {
+        let Some(Parts { hold, device, .. }) = self.parts(at) else {
+            self.jobs &= !(1u64.checked_shl(u32::from(at)).unwrap_or(0));
+            return None;
+        };
+        let (index, address, bridge) = (hold.device, device.at, device.reset_bridge);
+        let revoked = hold
+            .job
+            .as_ref()
+            .is_some_and(|job| job.purpose == Purpose::Revoke);
+        if revoked {
+            if device.virtual_held > 0 {
+                return None;
+            }
+            self.drop_virtual(index);
+        }
         let over = self.parts(at).and_then(|parts| advance(parts, at));
         let Some((job, outcome)) = over else {
             self.arm();
@@ -178,7 +171,6 @@ impl<E: Env> Shard<'_, E> {
             owed,
             ..
         } = job;
-        let address = self.parts(at).map(|parts| parts.device.at);
         let (message, result) = match (purpose, outcome) {
             (Purpose::Reset, Ok(kind)) => {
                 if let Some(parts) = self.parts(at) {
@@ -195,7 +187,7 @@ impl<E: Env> Shard<'_, E> {
                 (Ok(()), Purpose::Revoke) => (ReleaseReply {}.encode(), Ok(())),
                 // It was taken away in the middle of its reset.
                 (Ok(()), Purpose::Reset) => {
-                    let about = address.map_or(0, |at| u64::from(at.to_bits()));
+                    let about = u64::from(address.to_bits());
                     let refusal = Refusal::new(Rule::NoSuchDevice, about);
                     (refusal.to_message(), Ok(()))
                 }
@@ -211,13 +203,20 @@ impl<E: Env> Shard<'_, E> {
                 self.env.tell_supervisor();
             }
         }
+        if let Some(bridge) = bridge {
+            self.port_in_reset(bridge, false);
+            if let Some(port) = self.ports.iter().position(|port| port.at == bridge) {
+                self.look_at_slot(port);
+            }
+        }
+        self.after_end(address);
         // Others may have become due meanwhile.
         self.arm();
         Some(result)
     }
 
     /// Takes a device away that its holder has reset in vain; gives the refusal of the reset.
-    fn reset_failed(&mut self, at: u16, failure: Failure) -> Refusal {
+    pub(super) fn reset_failed(&mut self, at: u16, failure: Failure) -> Refusal {
         let Some(Parts { env, hold, device }) = self.parts(at) else {
             return Rule::ResetTimeout.into();
         };
@@ -271,6 +270,7 @@ impl<E: Env> Shard<'_, E> {
             _ => DeviceState::Broken,
         };
         device.assignment = None;
+        let physical = device.physical;
         if let Some(failure) = failure {
             env.log(format_args!("{} {failure}: {:?}", device.at, device.state));
         }
@@ -283,6 +283,7 @@ impl<E: Env> Shard<'_, E> {
         if let Some(assignment) = self.assignments.get_mut(usize::from(at)) {
             assignment.hold = None;
         }
+        self.count_held_virtual(physical, -1);
         result
     }
 }

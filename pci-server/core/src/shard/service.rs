@@ -244,18 +244,18 @@ impl<E: Env> pci::Service for Shard<'_, E> {
 
     fn virtual_functions(
         &mut self,
-        _call: Call,
-        _count: u16,
+        call: Call,
+        count: u16,
     ) -> Result<Reply<VirtualFunctionsReply>, Refusal> {
-        Err(Rule::UnknownOperation.into())
+        self.set_virtual(call.badge, count)
     }
 
-    fn agree_bus_reset(&mut self, _call: Call) -> Result<Reply<AgreeBusResetReply>, Refusal> {
-        Err(Rule::UnknownOperation.into())
+    fn agree_bus_reset(&mut self, call: Call) -> Result<Reply<AgreeBusResetReply>, Refusal> {
+        now(self.agree(call.badge))
     }
 
-    fn bus_reset(&mut self, _call: Call) -> Result<Reply<BusResetReply>, Refusal> {
-        Err(Rule::UnknownOperation.into())
+    fn bus_reset(&mut self, call: Call) -> Result<Reply<BusResetReply>, Refusal> {
+        self.reset_bus(call.badge)
     }
 
     fn msi_mask(
@@ -295,10 +295,10 @@ impl<E: Env> pci::Service for Shard<'_, E> {
     }
 
     fn rescan(&mut self, _call: Call) -> Result<Reply<RescanReply>, Refusal> {
-        Err(Rule::UnknownOperation.into())
+        self.scan()
     }
 
-    fn remove(&mut self, _call: Call, _device: Sbdf) -> Result<Reply<RemoveReply>, Refusal> {
-        Err(Rule::UnknownOperation.into())
+    fn remove(&mut self, _call: Call, device: Sbdf) -> Result<Reply<RemoveReply>, Refusal> {
+        self.remove_device(device)
     }
 }

@@ -82,7 +82,13 @@ impl Booted {
     }
 
     pub fn with(world: World, info: PciInfo, clients: Vec<ClientEntry>) -> Self {
-        let tables: &'static mut Tables<u32> = Box::leak(Box::new(Tables::new()));
+        // Too large for a test's stack on its way to the heap.
+        let tables: &'static mut Tables<u32> = std::thread::Builder::new()
+            .stack_size(32 << 20)
+            .spawn(|| Box::leak(Box::new(Tables::new())))
+            .unwrap()
+            .join()
+            .unwrap();
         let info = Box::leak(Box::new(info));
         let shard = Shard::boot(world, info, clients.leak(), tables.lend());
         let booted = Self {

@@ -406,6 +406,9 @@ impl Host for World {
     fn log(&mut self, line: fmt::Arguments<'_>) {
         self.log.push(line.to_string());
     }
+    fn ticks(&self) -> u64 {
+        self.machine.reads() as u64
+    }
     fn usage(&self) -> Usage {
         Usage {
             slots: self.kernel.slots_used(),

@@ -1,0 +1,200 @@
+//! Functions that come into the table and go out of it while the shard serves, and what depends on
+//! who is where: the reset of a bus as a function's own.
+
+use hw::capability::Express;
+use hw::header::BusNumbers;
+use hw::{BusRange, Sbdf};
+use ipc_proto::{DeviceState, Refusal, ResetKind, Rule};
+
+use super::Shard;
+use super::ports::before;
+use crate::boot::late;
+use crate::env::Env;
+use crate::virtual_functions::Plan;
+use crate::{Device, Index};
+
+/// Correctable, non-fatal and fatal error reporting in Device Control (PCIe 5.0, 7.5.3.4).
+const REPORT_ERRORS: u16 = 0b111;
+
+impl<E: Env> Shard<'_, E> {
+    /// After the boot: ports, resets of buses, virtual functions.
+    pub(super) fn start(&mut self) {
+        for window in &self.info.ecam {
+            if let Some(buses) = BusRange::new(window.first_bus, window.last_bus) {
+                self.find_bus_resets(window.segment, buses);
+                self.adopt_ports(window.segment, buses);
+            }
+        }
+        self.begin_virtual();
+    }
+
+    /// Takes in what is behind a port and was not known; gives how many functions that is. Those whom
+    /// they are granted to hear of them.
+    pub(super) fn take_in(&mut self, bridge: Option<Sbdf>, segment: u16, buses: BusRange) -> u16 {
+        let count = late::take_in(
+            &mut self.env,
+            self.clients,
+            &mut self.devices,
+            segment,
+            buses,
+            bridge,
+        );
+        if count == 0 {
+            return 0;
+        }
+        let mut last = before(segment, buses);
+        while let Some(index) = self.next_on(segment, buses, last) {
+            let Some(device) = self.devices.get(index) else {
+                break;
+            };
+            last = Some(device.at);
+            if device.is_new {
+                late::settle(&mut self.env, self.info, &mut self.devices, index);
+                self.settled(index);
+            }
+        }
+        self.find_bus_resets(segment, buses);
+        count
+    }
+
+    /// A new function is ready.
+    fn settled(&mut self, index: Index) {
+        let Some(device) = self.devices.get_mut(index) else {
+            return;
+        };
+        device.is_new = false;
+        let at = device.at;
+        let reports = self.ports.iter().any(|port| {
+            port.errors.is_some()
+                && port.at.segment() == at.segment()
+                && port.buses.contains(at.bus())
+        });
+        if reports {
+            self.report_errors(index);
+        }
+        self.announce(index);
+    }
+
+    /// Lets a function report its errors to the port above, which takes them.
+    pub(super) fn report_errors(&mut self, index: Index) {
+        let Some(device) = self.devices.get_mut(index) else {
+            return;
+        };
+        if device.error_reporting == 0 || device.state != DeviceState::Quarantined {
+            return;
+        }
+        let control = device
+            .express
+            .map(|express: Express| express.device_control_register());
+        if let Some(register) = control {
+            device.baseline.device_control |= REPORT_ERRORS;
+            let value = device.baseline.device_control;
+            self.env.write16(device.at, register, value);
+        }
+    }
+
+    /// Functions on these buses that have no reset of their own and are alone behind a bridge: its bus is
+    /// reset in their place.
+    pub(super) fn find_bus_resets(&mut self, segment: u16, buses: BusRange) {
+        let mut last = before(segment, buses);
+        while let Some(index) = self.next_on(segment, buses, last) {
+            let Some(device) = self.devices.get(index) else {
+                return;
+            };
+            let at = device.at;
+            last = Some(at);
+            if !matches!(device.reset, None | Some(ResetKind::Bus)) || device.withheld.is_some() {
+                continue;
+            }
+            let bridge = self.alone_behind(device);
+            if let Some(device) = self.devices.get_mut(index) {
+                device.reset = bridge.map(|_| ResetKind::Bus);
+                device.reset_bridge = bridge;
+            }
+        }
+    }
+
+    /// The bridge above a function, if nothing else is behind it.
+    fn alone_behind(&self, device: &Device) -> Option<Sbdf> {
+        if device.physical.is_some() {
+            return None;
+        }
+        let at = device.at;
+        let bridge = self.devices.bridge_to(at.segment(), at.bus())?;
+        let is_type1 = self.devices.at(bridge)?.header?.layout == hw::header::Layout::Bridge;
+        let buses = BusNumbers::read(&self.env, bridge).behind()?;
+        let first = self.next_on(at.segment(), buses, before(at.segment(), buses))?;
+        let alone = self.devices.get(first)?.at == at
+            && self.next_on(at.segment(), buses, Some(at)).is_none();
+        (is_type1 && alone).then_some(bridge)
+    }
+
+    /// Takes a function out of the table; its memory may be used for another.
+    pub(super) fn take_out(&mut self, index: Index) {
+        let Some(device) = self.devices.remove(index) else {
+            return;
+        };
+        let at = device.at;
+        if let Some(physical) = device.physical {
+            let _ = physical;
+        }
+        let only = self.devices.on_bus(at.segment(), at.bus()).next().is_none();
+        if only && at.bus() != 0 {
+            self.devices.close(at.segment(), at.bus());
+        }
+    }
+
+    /// Enters a virtual function.
+    pub(super) fn take_in_virtual(&mut self, device: Device) -> Result<Index, Refusal> {
+        let at = device.at;
+        let full = |_| Refusal::new(Rule::BadFunctionCount, u64::from(at.to_bits()));
+        let index = late::enter(self.clients, &mut self.devices, device).map_err(full)?;
+        late::settle(&mut self.env, self.info, &mut self.devices, index);
+        self.settled(index);
+        Ok(index)
+    }
+
+    /// Memory for virtual functions, in the windows of the bridge above.
+    pub(super) fn place_virtual(
+        &mut self,
+        _physical: Index,
+        plan: &mut Plan,
+    ) -> Result<(), Refusal> {
+        let unplaced = plan
+            .bars
+            .iter()
+            .any(|region| region.is_memory() && region.base == 0);
+        if unplaced {
+            return Err(Refusal::new(Rule::BadFunctionCount, 0));
+        }
+        Ok(())
+    }
+
+    /// Gives it back.
+    pub(super) fn give_virtual_memory(&mut self, _physical: Sbdf) {}
+
+    /// The last bus number that reaches functions beside the one at `at`.
+    pub(super) fn last_bus_beside(&self, at: Sbdf) -> u8 {
+        self.devices
+            .bridge_to(at.segment(), at.bus())
+            .and_then(|bridge| BusNumbers::read(&self.env, bridge).behind())
+            .map_or(at.bus(), BusRange::last)
+    }
+
+    /// The first virtual function of a physical one after `last`.
+    pub(super) fn next_virtual(&self, physical: Sbdf, last: Option<Sbdf>) -> Option<Index> {
+        let end = self.last_bus_beside(physical);
+        let mut last = last.unwrap_or(physical);
+        loop {
+            let index = self.devices.after(Some(last))?;
+            let device = self.devices.get(index)?;
+            if device.at.segment() != physical.segment() || device.at.bus() > end {
+                return None;
+            }
+            if device.physical == Some(physical) {
+                return Some(index);
+            }
+            last = device.at;
+        }
+    }
+}

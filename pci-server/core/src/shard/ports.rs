@@ -1,0 +1,564 @@
+//! Cards that come and go: what a port asks for is done here, with the devices behind it.
+//!
+//! Insertion: enumerate, place, quarantine, announce. Orderly removal: announce, drain and revoke,
+//! power off. Surprise removal: revoke without touching what is gone. All of it through the
+//! jobs of the devices: nothing waits.
+
+use hw::capability::{CapabilityList, Express};
+use hw::header::{BusNumbers, Layout};
+use hw::{BusRange, Sbdf};
+use ipc_proto::pci::RemoveReply;
+use ipc_proto::{ClientId, DeviceState, EventKind, Refusal, Rule};
+
+use super::Shard;
+use super::revoke::Manner;
+use crate::env::{Env, VectorBlock};
+use crate::ports::errors::{self, ErrorSource};
+use crate::ports::{GRACE_US, Port, PortFault, State, Task, message};
+use crate::reset::Failure;
+use crate::{Device, Index};
+
+/// Most removals that administrators wait for.
+pub(super) const MAX_REMOVALS: usize = 8;
+
+/// Most functions that are asked for their errors at one interrupt.
+const MAX_ERROR_SOURCES: u8 = 64;
+
+/// A removal that an administrator waits for.
+#[derive(Debug)]
+pub struct Removal<T> {
+    /// What is removed.
+    what: Removed,
+    /// How many functions.
+    functions: u16,
+    ticket: T,
+}
+
+/// What is removed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Removed {
+    /// The card behind a port.
+    Card(Sbdf),
+    /// One function.
+    Function(Sbdf),
+}
+
+impl<E: Env> Shard<'_, E> {
+    /// Looks after the ports among the functions on these buses, new ones.
+    pub(super) fn adopt_ports(&mut self, segment: u16, buses: BusRange) {
+        let mut last = before(segment, buses);
+        while let Some(index) = self.next_on(segment, buses, last) {
+            let Some(device) = self.devices.get(index) else {
+                return;
+            };
+            let at = device.at;
+            last = Some(at);
+            let is_bridge = device
+                .header
+                .is_some_and(|header| header.layout == Layout::Bridge);
+            if is_bridge && self.ports.iter().all(|port| port.at != at) {
+                self.adopt_port(at);
+            }
+        }
+        self.arm();
+    }
+
+    pub(super) fn adopt_port(&mut self, at: Sbdf) {
+        let list = CapabilityList::read(&self.env, at, Layout::Bridge);
+        let Ok(Some(express)) = list.find::<Express, E>(&self.env, at) else {
+            return;
+        };
+        let Some(buses) = BusNumbers::read(&self.env, at).behind() else {
+            return;
+        };
+        let slot = Port::slot_of(&self.env, at, &express);
+        let errors = ErrorSource::new(&self.env, at, &express, &list);
+        if !express.port.is_downstream() || slot.is_none() && errors.is_none() {
+            return;
+        }
+        let interrupts = match self.info.port_interrupt {
+            None => false,
+            Some(interrupt) => {
+                let vector = VectorBlock {
+                    address: interrupt.address,
+                    data: interrupt.data,
+                };
+                let programmed = message::program(&mut self.env, at, &list, vector);
+                if let Err(refusal) = programmed {
+                    self.env
+                        .log(format_args!("{at} cannot interrupt: {refusal}"));
+                }
+                programmed.is_ok()
+            }
+        };
+        let mut port = Port::new(at, buses, slot, errors);
+        let occupied = self.next_behind(&port, None).is_some();
+        let now = self.env.now_us();
+        port.begin(&mut self.env, now, occupied, interrupts);
+        if let Some(errors) = port.errors.as_mut().filter(|_| interrupts) {
+            errors.begin(&mut self.env, at);
+        }
+        if let Some(slot) = &port.slot {
+            let number = slot.number;
+            let how = if interrupts {
+                ""
+            } else {
+                ", only looked at by a scan"
+            };
+            self.env.log(format_args!(
+                "{at} slot {number} for buses {:02x} to {:02x}{how}",
+                buses.first(),
+                buses.last()
+            ));
+        }
+        if self.ports.push(port).is_err() {
+            self.env
+                .log(format_args!("{at} is beyond the bound of ports"));
+        }
+    }
+
+    /// The first function behind a port after `last`.
+    fn next_behind(&self, port: &Port, last: Option<Sbdf>) -> Option<Index> {
+        let segment = port.at.segment();
+        let last = last.or_else(|| before(segment, port.buses));
+        self.next_on(segment, port.buses, last)
+    }
+
+    /// The first function on these buses after `last`.
+    pub(super) fn next_on(
+        &self,
+        segment: u16,
+        buses: BusRange,
+        last: Option<Sbdf>,
+    ) -> Option<Index> {
+        let index = self.devices.after(last)?;
+        let at = self.devices.get(index)?.at;
+        (at.segment() == segment && buses.contains(at.bus())).then_some(index)
+    }
+
+    /// Does somebody hold a function behind the port?
+    fn is_held(&self, port: usize) -> bool {
+        self.any_behind(port, |device| device.assignment.is_some())
+    }
+
+    fn any_behind(&self, port: usize, is: impl Fn(&Device) -> bool) -> bool {
+        let Some(port) = self.ports.get(port) else {
+            return false;
+        };
+        let mut last = None;
+        while let Some(device) = self
+            .next_behind(port, last)
+            .and_then(|index| self.devices.get(index))
+        {
+            if is(device) {
+                return true;
+            }
+            last = Some(device.at);
+        }
+        false
+    }
+
+    /// Does something with every function behind a port; it may be taken out of the table.
+    pub(super) fn each_behind(&mut self, port: usize, mut act: impl FnMut(&mut Self, Index)) {
+        let Some((segment, buses)) = self
+            .ports
+            .get(port)
+            .map(|port| (port.at.segment(), port.buses))
+        else {
+            return;
+        };
+        let mut last = before(segment, buses);
+        while let Some(index) = self.next_on(segment, buses, last) {
+            let Some(at) = self.devices.get(index).map(|device| device.at) else {
+                return;
+            };
+            last = Some(at);
+            act(self, index);
+        }
+    }
+
+    /// Ports interrupt: all of them are looked at, since they share the vector.
+    pub fn on_interrupt(&mut self) {
+        let mut port = 0;
+        // A port may go while another is served, never come.
+        while port < self.ports.len() {
+            self.look_at_errors(port);
+            self.look_at_slot(port);
+            port += 1;
+        }
+        self.arm();
+    }
+
+    /// What happened at a slot.
+    pub(super) fn look_at_slot(&mut self, port: usize) {
+        let held = self.is_held(port);
+        let now = self.env.now_us();
+        let Some(place) = self.ports.get_mut(port) else {
+            return;
+        };
+        let task = place.notice(&mut self.env, now, held);
+        self.perform(port, task);
+    }
+
+    /// The port's moment has come.
+    pub(super) fn port_due(&mut self, port: usize, now: u64) {
+        let held = self.is_held(port);
+        let Some(place) = self.ports.get_mut(port) else {
+            return;
+        };
+        let at = place.at;
+        if let Some(errors) = &mut place.errors
+            && errors.resume(&mut self.env, at, now)
+        {
+            self.look_at_errors(port);
+            return;
+        }
+        if place.due() <= now {
+            let task = place.tick(&mut self.env, now, held);
+            self.perform(port, task);
+        }
+    }
+
+    /// Does what a port asks for.
+    pub(super) fn perform(&mut self, port: usize, task: Task) {
+        let Some(at) = self.ports.get(port).map(|port| port.at) else {
+            return;
+        };
+        match task {
+            Task::Nothing => {}
+            Task::Enumerate => self.enter_card(port),
+            Task::Announce => {
+                self.each_behind(port, |shard, index| {
+                    shard.set_leaving(index, true);
+                    if let Some((client, device)) = shard.holding(index) {
+                        shard.tell(client, EventKind::RemovalRequested, device, GRACE_US);
+                    }
+                });
+            }
+            Task::Keep => self.each_behind(port, |shard, index| shard.set_leaving(index, false)),
+            Task::TakeBack => {
+                self.each_behind(port, |shard, index| {
+                    shard.set_leaving(index, true);
+                    shard.take_from_holder(index, Manner::Orderly);
+                });
+                self.check_withdrawn(at);
+            }
+            Task::Vanished => {
+                self.env.log(format_args!("{at} the card is gone"));
+                self.each_behind(port, |shard, index| {
+                    shard.set_leaving(index, true);
+                    shard.take_from_holder(index, Manner::Removed);
+                });
+                self.check_withdrawn(at);
+            }
+            Task::Failed(fault) => {
+                self.env.log(format_args!("{at} slot failed: {fault}"));
+            }
+        }
+        self.answer_removals(at);
+    }
+
+    fn set_leaving(&mut self, index: Index, leaving: bool) {
+        if let Some(device) = self.devices.get_mut(index) {
+            device.leaving = leaving;
+        }
+    }
+
+    /// Who holds a device, and its address.
+    pub(super) fn holding(&self, index: Index) -> Option<(ClientId, Sbdf)> {
+        let device = self.devices.get(index)?;
+        let assignment = self.assignments.get(usize::from(device.assignment?))?;
+        Some((assignment.hold.as_ref()?.client, device.at))
+    }
+
+    /// Takes a device from its holder, if it has one; else it is only noted that it is gone.
+    pub(super) fn take_from_holder(&mut self, index: Index, manner: Manner) {
+        let Some(device) = self.devices.get_mut(index) else {
+            return;
+        };
+        match device.assignment {
+            Some(at) => drop(self.take_back(at, manner).is_some()),
+            None if manner == Manner::Removed && device.state == DeviceState::Quarantined => {
+                device.state = DeviceState::Absent;
+            }
+            None => {}
+        }
+    }
+
+    /// If nobody holds anything behind the port any more, and it waits for that: the card is forgotten.
+    fn check_withdrawn(&mut self, at: Sbdf) {
+        let Some(port) = self.ports.iter().position(|port| port.at == at) else {
+            return;
+        };
+        let waits = self
+            .ports
+            .get(port)
+            .is_some_and(|port| matches!(port.state, State::Withdrawing(_)));
+        if !waits || self.is_held(port) {
+            return;
+        }
+        self.each_behind(port, |shard, index| shard.forget(index));
+        // Ports of a switch on the card are gone with it, which moves the others.
+        let Some(segment) = self.ports.get(port).map(|port| port.at.segment()) else {
+            return;
+        };
+        if let Some(buses) = self.ports.get(port).map(|port| port.buses) {
+            self.ports
+                .retain(|port| port.at.segment() != segment || !buses.contains(port.at.bus()));
+        }
+        let now = self.env.now_us();
+        if let Some(port) = self.ports.iter_mut().find(|port| port.at == at) {
+            port.withdrawn(&mut self.env, now);
+        }
+        self.answer_removals(at);
+    }
+
+    /// A device was taken back: a removal may wait for that.
+    pub(super) fn after_end(&mut self, at: Sbdf) {
+        let above =
+            |port: &Port| port.at.segment() == at.segment() && port.buses.contains(at.bus());
+        let mut number = 0;
+        while let Some(port) = self.ports.get(number) {
+            number += 1;
+            if !above(port) {
+                continue;
+            }
+            let address = port.at;
+            match port.state {
+                State::Withdrawing(_) => self.check_withdrawn(address),
+                // All holders have let go: nobody needs the rest of the grace.
+                State::RemovalPending if !self.is_held(number - 1) => {
+                    let now = self.env.now_us();
+                    if let Some(port) = self.ports.get_mut(number - 1) {
+                        let task = port.withdraw(&mut self.env, now);
+                        self.perform(number - 1, task);
+                    }
+                }
+                _ => {}
+            }
+        }
+        // Removed by itself, not with a card.
+        let card = self.ports.iter().any(|port| {
+            above(port) && matches!(port.state, State::Withdrawing(_) | State::RemovalPending)
+        });
+        let leaves = |index: &Index| {
+            let device = self.devices.get(*index);
+            device.is_some_and(|device| device.leaving)
+        };
+        if !card && let Some(index) = self.devices.find(at).filter(leaves) {
+            self.forget(index);
+            self.answer_removal(Removed::Function(at));
+        }
+    }
+
+    /// Takes a function out of the table, which nobody holds. Who it was granted to is told.
+    pub(super) fn forget(&mut self, index: Index) {
+        let Some(device) = self.devices.get(index) else {
+            return;
+        };
+        if device.assignment.is_some() {
+            return;
+        }
+        let (at, granted, withheld) = (device.at, device.granted(), device.withheld.is_some());
+        self.drop_virtual(index);
+        self.later.departed = self.later.departed.wrapping_add(1);
+        self.take_out(index);
+        self.env.log(format_args!("{at} removed"));
+        if !withheld {
+            self.tell_all(granted, EventKind::Removed, at, 0);
+        }
+    }
+
+    /// Tells every client of a set.
+    pub(super) fn tell_all(&mut self, clients: u32, kind: EventKind, at: Sbdf, detail: u64) {
+        for client in (0..32u16).filter(|client| clients >> client & 1 != 0) {
+            self.tell(ClientId(client), kind, at, detail);
+        }
+    }
+
+    /// A card answers: its functions are taken in.
+    fn enter_card(&mut self, port: usize) {
+        let Some((at, buses)) = self.ports.get(port).map(|port| (port.at, port.buses)) else {
+            return;
+        };
+        let found = self.take_in(Some(at), at.segment(), buses);
+        let now = self.env.now_us();
+        if let Some(port) = self.ports.get_mut(port) {
+            let next = port.entered(&mut self.env, now, usize::from(found));
+            self.perform_last(at, next);
+        }
+        if found > 0 {
+            self.adopt_ports(at.segment(), buses);
+        }
+    }
+
+    /// Puts the administrator aside who waits for a removal.
+    pub(super) fn await_removal(&mut self, what: Removed, functions: u16) -> Result<(), Refusal> {
+        if self.later.removals.is_full() {
+            return Err(Refusal::new(Rule::TooManyParked, MAX_REMOVALS as u64));
+        }
+        let ticket = self.env.park()?;
+        let removal = Removal {
+            what,
+            functions,
+            ticket,
+        };
+        // There is room.
+        let _ = self.later.removals.push(removal);
+        Ok(())
+    }
+
+    /// Answers those who wait for the removal of a card, if it may be pulled out now.
+    fn answer_removals(&mut self, at: Sbdf) {
+        let busy = self.ports.iter().any(|port| {
+            let state = port.state;
+            port.at == at
+                && matches!(
+                    state,
+                    State::Occupied
+                        | State::RemovalPending
+                        | State::Withdrawing(_)
+                        | State::PoweringOff
+                )
+        });
+        if !busy {
+            self.answer_removal(Removed::Card(at));
+        }
+    }
+
+    fn answer_removal(&mut self, what: Removed) {
+        while let Some(place) = (self.later.removals.iter()).position(|one| one.what == what) {
+            let Removal {
+                functions, ticket, ..
+            } = self.later.removals.swap_remove(place);
+            self.env.answer(ticket, &RemoveReply { functions }.encode());
+        }
+    }
+
+    /// Errors that were reported to a port: their functions are asked, and the holders told.
+    fn look_at_errors(&mut self, port: usize) {
+        let now = self.env.now_us();
+        let Some(place) = self.ports.get_mut(port) else {
+            return;
+        };
+        let at = place.at;
+        let Some(errors) = &mut place.errors else {
+            return;
+        };
+        if errors.contained(&mut self.env, at) {
+            self.contain(port);
+            return;
+        }
+        let Some(collected) = errors.collect(&mut self.env, at, now) else {
+            return;
+        };
+        if errors.is_silent() {
+            self.env.log(format_args!(
+                "{at} reports too many errors: not listened to for a second"
+            ));
+        }
+        let sources = [collected.uncorrectable, collected.correctable];
+        for id in sources.into_iter().flatten() {
+            self.take_errors(Sbdf::from_requester_id(at.segment(), id));
+        }
+        if collected.more {
+            let mut left = MAX_ERROR_SOURCES;
+            self.each_behind(port, |shard, index| {
+                let device = shard.devices.get(index);
+                if let Some(at) = device
+                    .filter(|device| device.error_reporting != 0 && left > 0)
+                    .map(|device| device.at)
+                {
+                    left -= 1;
+                    shard.take_errors(at);
+                }
+            });
+        }
+    }
+
+    /// Takes the errors of a function, and tells its holder.
+    fn take_errors(&mut self, at: Sbdf) {
+        let Some(index) = self.devices.find(at) else {
+            return;
+        };
+        let Some(offset) = self
+            .devices
+            .get(index)
+            .filter(|device| !device.in_bus_reset && device.error_reporting != 0)
+            .map(|device| device.error_reporting)
+        else {
+            return;
+        };
+        let status = errors::take(&mut self.env, at, offset);
+        let uncorrectable = u64::from(status.uncorrectable);
+        let correctable = u64::from(status.correctable);
+        let details = [
+            (uncorrectable != 0).then_some(1 << 63 | uncorrectable),
+            (correctable != 0).then_some(correctable),
+        ];
+        let holder = self.holding(index);
+        for detail in details.into_iter().flatten() {
+            match holder {
+                Some((client, _)) => self.tell(client, EventKind::Error, at, detail),
+                None => self.env.log(format_args!("{at} error {detail:#x}")),
+            }
+        }
+    }
+
+    /// The port contained an error: its link is off, and stays so. What is behind it is broken.
+    fn contain(&mut self, port: usize) {
+        let Some(place) = self.ports.get_mut(port) else {
+            return;
+        };
+        let at = place.at;
+        place.state = State::Failed(PortFault::Contained);
+        self.env
+            .log(format_args!("{at} slot failed: {}", PortFault::Contained));
+        self.each_behind(port, |shard, index| {
+            let holder = shard.holding(index);
+            let Some(device) = shard.devices.get_mut(index) else {
+                return;
+            };
+            let address = device.at;
+            match device.assignment {
+                Some(at) => {
+                    if let Some(job) = shard.take_back(at, Manner::Removed) {
+                        job.trouble.get_or_insert(Failure::Contained);
+                    }
+                }
+                None if device.state == DeviceState::Quarantined => {
+                    device.state = DeviceState::Broken;
+                }
+                None => {}
+            }
+            if let Some((client, _)) = holder {
+                let rule = Rule::DeviceBroken as u64;
+                shard.tell(client, EventKind::Broken, address, rule);
+            }
+        });
+    }
+
+    fn perform_last(&mut self, at: Sbdf, task: Task) {
+        if let Task::Failed(fault) = task {
+            self.env.log(format_args!("{at} slot failed: {fault}"));
+        }
+    }
+
+    /// Announces functions that have come.
+    pub(super) fn announce(&mut self, index: Index) {
+        let Some(device) = self.devices.get(index) else {
+            return;
+        };
+        self.later.arrived = self.later.arrived.wrapping_add(1);
+        if device.state == DeviceState::Quarantined {
+            let (at, granted) = (device.at, device.granted());
+            self.tell_all(granted, EventKind::Added, at, 0);
+        }
+    }
+}
+
+/// The address before the first on these buses.
+pub(super) fn before(segment: u16, buses: BusRange) -> Option<Sbdf> {
+    let first = Sbdf::from_parts(segment, buses.first(), 0, 0).ok()?;
+    first.to_bits().checked_sub(1).map(Sbdf::from_bits)
+}
