@@ -16,53 +16,14 @@ use super::capability::Geometry;
 use super::tables::{ENTRIES, Exhausted, Link, Page, Tables};
 use crate::{Extent, TableMemory};
 
-/// Bits of an entry (9.8).
-pub mod entry {
-    /// The device may read.
-    pub const READ: u64 = 1 << 0;
-    /// The device may write.
-    pub const WRITE: u64 = 1 << 1;
-    /// The entry is a leaf (in a directory: 2 MiB).
-    pub const LEAF: u64 = 1 << 7;
-    /// Address of the page or table.
-    pub const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
-}
+mod leaves;
 
-const SMALL: u64 = 1 << 12;
-const LARGE: u64 = 1 << 21;
-const HUGE: u64 = 1 << 30;
-/// Levels of the tables whose leaves are 2 MiB and 1 GiB; level 0 has those of 4 KiB.
-const DIRECTORY: u8 = 1;
-const UPPER: u8 = 2;
+use leaves::{
+    DIRECTORY, HUGE, LARGE, Recent, SMALL, Step, UPPER, child, clear_large, clear_leaves, give_all,
+    index, leaf_bits, recent_table, write_small,
+};
 
-fn index(iova: u64, level: u8) -> u16 {
-    (iova >> (12 + 9 * u32::from(level)) & u64::from(ENTRIES - 1)) as u16
-}
-
-/// One step of a walk along a range: leaves of one size, all in one table.
-#[derive(Clone, Copy)]
-struct Step {
-    /// Level of the table.
-    level: u8,
-    /// How many leaves.
-    count: u16,
-}
-
-impl Step {
-    /// Bytes that it covers.
-    #[inline]
-    const fn bytes(self) -> u64 {
-        (self.count as u64) << leaf_bits(self.level)
-    }
-}
-
-/// Bits of the addresses that a leaf in a table of `level` covers.
-const fn leaf_bits(level: u8) -> u32 {
-    12 + 9 * level as u32
-}
-
-/// A table that was used last, and which addresses it translates.
-type Recent = Option<(u64, Page)>;
+pub use leaves::{entry, fill_readable};
 
 /// The tables of one domain.
 #[derive(Clone, Copy, Debug)]
@@ -482,89 +443,4 @@ impl AddressSpace {
         give_all(tables, self.tables.take());
         tables.give(self.root);
     }
-}
-
-/// The recent table, if it has the leaves of `level` for this address.
-#[inline]
-fn recent_table(recent: Recent, iova: u64, level: u8) -> Link {
-    match recent {
-        Some((region, table)) if region == iova >> leaf_bits(level + 1) => Some(table),
-        _ => None,
-    }
-}
-
-/// Clears the leaves of a range in a directory, if they are of 2 MiB all.
-#[inline]
-fn clear_large<T: TableMemory>(
-    tables: &mut Tables<'_, T>,
-    table: Page,
-    iova: u64,
-    bytes: u64,
-) -> bool {
-    if !(iova | bytes).is_multiple_of(LARGE) {
-        return false;
-    }
-    let (first, count) = (index(iova, DIRECTORY), (bytes / LARGE) as u16);
-    let leaves = (first..first + count).all(|index| tables.get(table, index) & entry::LEAF != 0);
-    if leaves {
-        clear_leaves(tables, table, first, count);
-    }
-    leaves
-}
-
-/// Makes every entry of `table` lead to `page`, to be read.
-pub fn fill_readable<T: TableMemory>(tables: &mut Tables<'_, T>, table: Page, page: Page) {
-    let value = tables.physical(page) | entry::READ;
-    for index in 0..ENTRIES {
-        tables.set(table, index, value);
-    }
-    tables.flush(table, 0, ENTRIES);
-}
-
-/// Clears `count` leaves, all of which were written by one mapping.
-#[inline]
-fn clear_leaves<T: TableMemory>(tables: &mut Tables<'_, T>, table: Page, first: u16, count: u16) {
-    for index in first..first + count {
-        tables.set(table, index, 0);
-    }
-    tables.flush(table, first, count);
-    let meta = tables.meta_mut(table);
-    meta.live = meta.live.saturating_sub(count);
-}
-
-/// Writes `count` leaves of consecutive pages.
-#[inline]
-fn write_small<T: TableMemory>(
-    tables: &mut Tables<'_, T>,
-    table: Page,
-    first: u16,
-    count: u16,
-    mut value: u64,
-) {
-    for index in first..first + count {
-        tables.set(table, index, value);
-        value = value.wrapping_add(SMALL);
-    }
-    tables.flush(table, first, count);
-    tables.meta_mut(table).live += count;
-}
-
-/// The table that an entry points to, if it is present and no leaf.
-#[inline]
-fn child<T: TableMemory>(tables: &Tables<'_, T>, value: u64) -> Link {
-    if value & (entry::READ | entry::WRITE) == 0 || value & entry::LEAF != 0 {
-        return None;
-    }
-    tables.page_at(value & entry::ADDRESS)
-}
-
-/// Gives a chain of pages back and says how many they were.
-fn give_all<T: TableMemory>(tables: &mut Tables<'_, T>, mut chain: Link) -> u32 {
-    let mut given = 0;
-    while let Some(page) = chain {
-        chain = tables.meta(page).next;
-        tables.give(page);
-        given += 1;
-    }
-    given
 }
