@@ -1,8 +1,8 @@
 //! [`RULES`]: the reasons for which the two readings of a field may differ. Each is
 //! about registers, never about a dump or a device.
 
-use hw::bar::Register;
-use hw::capability::{CapabilityError, WalkFault};
+use hw::bar::{Register, Space};
+use hw::capability::{CapabilityError, WalkFault, id};
 use hw::header::{HeaderError, Layout, register};
 
 use crate::field::Place;
@@ -60,7 +60,7 @@ pub struct Rule {
 }
 
 /// All rules; the first that applies explains a difference.
-pub static RULES: [Rule; 16] = [
+pub static RULES: [Rule; 21] = [
     Rule {
         name: "lspci gives up",
         reason: "lspci stops with an error of its own at this function",
@@ -70,6 +70,15 @@ pub static RULES: [Rule; 16] = [
         name: "header cut",
         reason: "the dump has less than the 64 bytes of a header: lspci does not decode it, hw reads what is missing as ones",
         applies: |function, _| function.bytes.len() < 64,
+    },
+    Rule {
+        name: "CardBus header cut",
+        reason: "a CardBus bridge's header has 128 bytes and the dump has fewer: lspci stops in the middle of it, hw reads what is missing as ones",
+        applies: |function, difference| {
+            difference.theirs.is_none()
+                && layout(function) == Some(Layout::CardBus)
+                && function.bytes.len() < 128
+        },
     },
     Rule {
         name: "no function",
@@ -112,11 +121,10 @@ pub static RULES: [Rule; 16] = [
         name: "capability cut",
         reason: "the dump ends within the capability: lspci leaves out what it cannot read, hw reads ones",
         applies: |function, difference| {
-            difference
-                .theirs
-                .as_deref()
-                .is_none_or(|text| text.contains("unreadable"))
-                && capability(function, difference).is_some_and(|capability| capability.is_cut)
+            let is_left_out = |text: &str| text.is_empty() || text.contains("unreadable");
+            difference.theirs.as_deref().is_none_or(is_left_out)
+                && capability(function, difference)
+                    .is_some_and(|found| found.is_cut || is_near_end(function, found))
         },
     },
     Rule {
@@ -143,6 +151,32 @@ pub static RULES: [Rule; 16] = [
         },
     },
     Rule {
+        name: "no title",
+        reason: "lspci knows PCI-X of endpoints and of bridges, and prints nothing for that of a CardBus bridge",
+        applies: |function, difference| {
+            difference.what == "capability"
+                && difference.theirs.as_deref() == Some("")
+                && layout(function) == Some(Layout::CardBus)
+        },
+    },
+    Rule {
+        name: "port type in doubt",
+        reason: "there are several PCI Express capabilities, or hw refuses the one there is: hw goes by the first that it takes, lspci by the last, when root registers of error reporting are looked for",
+        applies: |function, difference| {
+            let mut express = function.capabilities.iter().filter(|found| {
+                matches!(found.place, Place::Capability(_)) && found.id == u16::from(id::EXPRESS)
+            });
+            let only = express.next().filter(|_| express.next().is_none());
+            let in_doubt = only.is_none_or(|found| found.error.is_some());
+            let registers = ["RootCmd", "RootSta", "ErrorSrc"];
+            in_doubt
+                && matches!(difference.place, Place::Extended(_))
+                && registers
+                    .iter()
+                    .any(|label| difference.what.starts_with(label))
+        },
+    },
+    Rule {
         name: "upper half",
         reason: "lspci -F prints the upper half of a 64-bit BAR as a region of its own if it is not zero",
         applies: |function, difference| {
@@ -156,6 +190,28 @@ pub static RULES: [Rule; 16] = [
         applies: |function, difference| {
             difference.ours.is_none()
                 && matches!(bar(function, difference), Some(Register::Faulty(_)))
+        },
+    },
+    Rule {
+        name: "ports of virtual functions",
+        reason: "a BAR of virtual functions has the bit of IO ports, which they cannot have: hw says so, lspci takes the register for memory, and of 64 bits if its type bits say so",
+        applies: |function, difference| {
+            matches!(difference.place, Place::Extended(_))
+                && difference.what.starts_with("Region ")
+                && function
+                    .bars
+                    .get(&difference.place)
+                    .is_some_and(|registers| {
+                        registers.iter().any(|register| {
+                            matches!(
+                                register,
+                                Register::Region {
+                                    space: Space::Io,
+                                    ..
+                                }
+                            )
+                        })
+                    })
         },
     },
     Rule {
@@ -190,6 +246,18 @@ pub static RULES: [Rule; 16] = [
         reason: "the type bits of base and limit differ or are reserved: lspci does not decode the window, hw takes the base's",
         applies: |_, difference| {
             is_window(difference) && difference.theirs.as_deref() == Some("unknown")
+        },
+    },
+    Rule {
+        name: "low bits of a CardBus window",
+        reason: "the low twelve bits of base and limit of a CardBus bridge's memory window are reserved: hw masks them, lspci does not",
+        applies: |function, difference| {
+            let window = difference.what.strip_prefix("Memory window ");
+            let window = window.and_then(|index| index.parse::<u16>().ok());
+            window.is_some_and(|index| {
+                let base = register::CARDBUS_MEMORY + 8 * index;
+                (word(function, base) | word(function, base + 4)) & 0xfff != 0
+            })
         },
     },
     Rule {
@@ -263,13 +331,19 @@ fn word(function: &Function, offset: u16) -> u32 {
     bytes.map_or(u32::MAX, u32::from_le_bytes)
 }
 
-/// What the register holds that a difference about `Region n` of the header is about.
-fn bar(function: &Function, difference: &Difference) -> Option<Register> {
-    let index: usize = match difference.place {
-        Place::Header => difference.what.strip_prefix("Region ")?.parse().ok()?,
-        _ => return None,
+/// lspci reads whole groups of registers, up to the longest capability's length.
+fn is_near_end(function: &Function, capability: &Capability) -> bool {
+    let (Place::Capability(offset) | Place::Extended(offset)) = capability.place else {
+        return false;
     };
-    function.bars.get(index).copied()
+    usize::from(offset) + 0x40 > function.bytes.len()
+}
+
+/// What the register holds that a difference about `Region n` is about.
+fn bar(function: &Function, difference: &Difference) -> Option<Register> {
+    let index: usize = difference.what.strip_prefix("Region ")?.parse().ok()?;
+    let registers = function.bars.get(&difference.place)?;
+    registers.get(index).copied()
 }
 
 fn is_window(difference: &Difference) -> bool {

@@ -1,7 +1,7 @@
-//! Runs `lspci -F` on a dump, and again for each function if it gives up on the whole.
+//! Runs `lspci -F` on a dump, and again on what is left if it stops at a function.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -41,31 +41,49 @@ pub fn version() -> Result<String, Error> {
 /// lspci's readings of the dump at `path` by the functions' names ([`Dumped::name`]).
 ///
 /// # Errors
-/// lspci is not there, or cannot be started.
+/// lspci is not there, cannot be started, or cannot be given what is left of the dump after a
+/// function at which it stopped.
 pub fn read(path: &Path, functions: &[Dumped]) -> Result<BTreeMap<String, Reading>, Error> {
-    let whole = run(&mut verbose(path))?;
     let mut readings = BTreeMap::new();
-    if whole.status.success() {
-        for function in text::parse(&String::from_utf8_lossy(&whole.stdout)) {
+    let mut output = run(&mut verbose(path))?;
+    // Each round settles at least one function.
+    for _ in functions {
+        let printed = text::parse(&String::from_utf8_lossy(&output.stdout));
+        let last = printed.last().map(|function| function.name.clone());
+        for function in printed {
             readings.insert(function.name.clone(), Reading::Function(function));
         }
-        return Ok(readings);
-    }
-    // It stops at the first function that it cannot bear.
-    for function in functions {
-        let name = function.name();
-        let output = run(verbose(path).arg("-s").arg(&name))?;
-        let printed = text::parse(&String::from_utf8_lossy(&output.stdout));
-        let reading = match printed.into_iter().next() {
-            Some(function) if output.status.success() => Reading::Function(function),
-            _ => {
-                let said = String::from_utf8_lossy(&output.stderr);
-                Reading::GaveUp(said.lines().last().unwrap_or("it said nothing").to_owned())
-            }
-        };
-        readings.insert(name, reading);
+        if output.status.success() {
+            break;
+        }
+        // It stops in the middle of the first function that it cannot bear, or before any.
+        let open = |function: &&Dumped| !readings.contains_key(&function.name());
+        let culprit = last.or_else(|| functions.iter().find(open).map(Dumped::name));
+        if let Some(culprit) = culprit {
+            let said = String::from_utf8_lossy(&output.stderr);
+            let said = said.lines().last().unwrap_or("it said nothing").to_owned();
+            readings.insert(culprit, Reading::GaveUp(said));
+        }
+        let open = |function: &&Dumped| !readings.contains_key(&function.name());
+        let rest: String = functions.iter().filter(open).map(in_dump).collect();
+        if rest.is_empty() {
+            break;
+        }
+        let mut file = tempfile::NamedTempFile::new().map_err(Error::Spawn)?;
+        file.write_all(rest.as_bytes()).map_err(Error::Spawn)?;
+        output = run(&mut verbose(file.path()))?;
     }
     Ok(readings)
+}
+
+/// A function in the form of a dump.
+fn in_dump(function: &Dumped) -> String {
+    let mut text = format!("{} -\n", function.name());
+    for (row, bytes) in function.bytes.chunks(16).enumerate() {
+        let bytes: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        text += &format!("{:02x}: {}\n", 16 * row, bytes.join(" "));
+    }
+    text + "\n"
 }
 
 fn verbose(path: &Path) -> Command {

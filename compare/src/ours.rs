@@ -10,7 +10,11 @@ pub mod titles;
 mod words;
 
 use hw::bar::{self, MAX_BARS, Register};
-use hw::capability::{CapabilityError, CapabilityList, PortType, WalkFault};
+use std::collections::BTreeMap;
+
+use hw::capability::{
+    CapabilityError, CapabilityList, ExtendedCapability as _, PortType, SrIov, WalkFault,
+};
 use hw::header::{Header, HeaderError, Layout, register};
 use sim::config::{Dumped, Machine};
 
@@ -56,8 +60,8 @@ pub struct Function {
     pub bytes: Vec<u8>,
     /// The header, or why it is none.
     pub header: Result<Header, HeaderError>,
-    /// What its BARs hold.
-    pub bars: [Register; MAX_BARS],
+    /// What its BARs hold, and those of its virtual functions.
+    pub bars: BTreeMap<Place, [Register; MAX_BARS]>,
     /// All fields.
     pub fields: Vec<Field>,
     /// All capabilities.
@@ -87,7 +91,7 @@ pub fn read(machine: &Machine, dumped: &Dumped) -> Function {
         name: dumped.name(),
         bytes: dumped.bytes.clone(),
         header,
-        bars: [Register::Zero; MAX_BARS],
+        bars: BTreeMap::new(),
         fields: header::identity(&cfg, dumped.at),
         capabilities: Vec::new(),
         fault: None,
@@ -107,7 +111,8 @@ pub fn read(machine: &Machine, dumped: &Dumped) -> Function {
         source.port = Some(express.port);
     }
     let count = header.layout.bar_count();
-    function.bars = bar::read_registers(&cfg, dumped.at, register::BAR0, count);
+    let bars = bar::read_registers(&cfg, dumped.at, register::BAR0, count);
+    function.bars.insert(Place::Header, bars);
     function.fields.extend(header::fields(source, &list));
     for entry in &list.entries {
         cfg.forget();
@@ -119,6 +124,12 @@ pub fn read(machine: &Machine, dumped: &Dumped) -> Function {
     for entry in &list.extended {
         cfg.forget();
         let (mut capability, fields) = extended::read(source, *entry);
+        if let Ok(physical) = SrIov::decode(&cfg, dumped.at, entry.offset)
+            && entry.id == SrIov::ID
+        {
+            let bars = physical.bars(&cfg, dumped.at);
+            function.bars.insert(capability.place, bars);
+        }
         capability.is_cut = cfg.was_beyond();
         function.capabilities.push(capability);
         function.fields.extend(fields);

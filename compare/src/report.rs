@@ -163,11 +163,21 @@ impl Report {
     #[must_use]
     pub fn by_rule(&self) -> Vec<(&'static Rule, usize)> {
         let mut by_name: BTreeMap<&str, (&'static Rule, usize)> = BTreeMap::new();
-        let explained = self.functions().flat_map(|function| &function.explained);
-        for Explained { rule, .. } in explained {
+        for (_, _, Explained { rule, .. }) in self.explained() {
             by_name.entry(rule.name).or_insert((rule, 0)).1 += 1;
         }
         by_name.into_values().collect()
+    }
+
+    /// Every difference with a reason: dump, function, difference.
+    pub fn explained(&self) -> impl Iterator<Item = (&Path, &str, &Explained)> {
+        self.dumps.iter().flat_map(|dump| {
+            let functions = dump.functions.iter();
+            functions.flat_map(|function| {
+                let found = function.explained.iter();
+                found.map(|found| (dump.path.as_path(), function.name.as_str(), found))
+            })
+        })
     }
 
     /// Every difference without a reason: dump, function, difference.

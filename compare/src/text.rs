@@ -106,7 +106,10 @@ pub fn parse(text: &str) -> Vec<Function> {
         };
         if let Some(rest) = content.strip_prefix("Capabilities: ") {
             label.clear();
-            function.capability(rest);
+            // Where lspci has nothing to say, it does not end the line either.
+            for one in rest.split("\tCapabilities: ") {
+                function.capability(one);
+            }
         } else if let Some(capability) = function.capabilities.last_mut().filter(|_| depth > 1) {
             capability.lines += 1;
             let rest = split_label(content, depth, &mut label);
@@ -140,7 +143,8 @@ impl Function {
     fn capability(&mut self, text: &str) {
         let bracket = text
             .strip_prefix('[')
-            .and_then(|rest| rest.split_once("] "));
+            .and_then(|rest| rest.split_once(']'))
+            .map(|(place, title)| (place, title.trim()));
         let Some((place, title)) = bracket else {
             return self.end(END, "unreadable");
         };
@@ -213,7 +217,7 @@ pub fn line_tokens(text: &str, label: &str, tokens: &mut Vec<Token>) {
 }
 
 /// A comma or semicolon separates if a space or the end follows; inside a word it does not.
-fn join_inner<'t>(mut segments: Vec<String>, (index, piece): (usize, &'t str)) -> Vec<String> {
+fn join_inner(mut segments: Vec<String>, (index, piece): (usize, &str)) -> Vec<String> {
     match segments.last_mut() {
         Some(last) if index > 0 && !piece.is_empty() && !piece.starts_with([' ', '\t']) => {
             last.push(',');

@@ -14,6 +14,9 @@ pub enum Error {
     /// The kernel could not be built.
     #[error(transparent)]
     Kernel(#[from] crate::kernel::KernelError),
+    /// A dump could not be compared.
+    #[error(transparent)]
+    Compare(#[from] compare::Error),
     /// Something with a file.
     #[error("cannot {action} {}: {source}", path.display())]
     File {

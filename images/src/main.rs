@@ -4,9 +4,10 @@
 
 use clap::{Parser, Subcommand};
 use images::commands::run::Lines;
-use images::commands::{Success, check, lint, plan, run, show_error, test};
+use images::commands::{Success, check, compare, fuzz, lint, plan, run, show_error, test};
 use images::error::Error;
 use images::workspace::Workspace;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -56,6 +57,26 @@ enum Action {
         #[arg(long)]
         config: Option<PathBuf>,
     },
+    /// Throw malformed input at what reads firmware's tables: `./x fuzz acpi --inputs 10000000`
+    #[command(disable_help_flag = true)]
+    Fuzz {
+        /// What to fuzz, and how: `./x fuzz --help`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Compare what the project reads from dumps of configuration spaces with what lspci reads
+    Compare {
+        /// What `lspci -xxxx` (or -xxx, -x) printed, on any machine
+        dump: PathBuf,
+        /// More of them
+        more: Vec<PathBuf>,
+        /// Sizes of BARs as that machine's system saw them: lines of function, BAR, size, between tabs
+        #[arg(long, value_name = "FILE", conflicts_with = "more")]
+        regions: Option<PathBuf>,
+        /// Show also the differences that have a reason
+        #[arg(short, long)]
+        verbose: bool,
+    },
     /// Check formatting, and run clippy on everything
     Lint,
 }
@@ -97,6 +118,20 @@ fn perform(workspace: &Workspace, action: Action) -> Result<Success, Error> {
         Action::Build { system } => run::build(workspace, &system),
         Action::Check { system } => check::check(workspace, &system),
         Action::Plan { folder, config } => plan::plan(&folder, config.as_deref()),
+        Action::Fuzz { arguments } => fuzz::fuzz(workspace, &arguments),
+        Action::Compare {
+            dump,
+            mut more,
+            regions,
+            verbose,
+        } => {
+            more.insert(0, dump);
+            let shown = match verbose {
+                true => compare::Shown::Explained,
+                false => compare::Shown::Unexplained,
+            };
+            compare::compare(&more, regions.as_deref(), shown)
+        }
         Action::Lint => lint::lint(workspace),
     }
 }

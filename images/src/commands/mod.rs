@@ -1,6 +1,8 @@
 //! What the command line offers, a file each.
 
 pub mod check;
+pub mod compare;
+pub mod fuzz;
 pub mod lint;
 pub mod plan;
 pub mod run;
