@@ -8,6 +8,7 @@ use hw::header::{HeaderError, Layout, register};
 use crate::field::Place;
 use crate::ours::{Capability, Function};
 use crate::report::{Class, Explained, FunctionResult};
+use crate::text::{END, EXTENDED_END};
 
 /// A field of which there are two readings, or one that only one side has.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -132,14 +133,13 @@ pub static RULES: [Rule; 21] = [
         reason: "a capability pointer leads outside the space for capabilities (below 40h, or 100h): hw ends the list there, lspci decodes the header's registers as a capability and goes on",
         applies: |function, difference| {
             let strays = |fault| matches!(fault, Some(WalkFault::OutOfRange { .. }));
+            let is_extended =
+                matches!(difference.place, Place::Extended(_)) || difference.what == EXTENDED_END;
+            let strays = strays(function.fault) || is_extended && strays(function.extended_fault);
+            // A bridge's subsystem is a capability.
             let is_about_lists =
-                difference.what == "capability" || difference.what.starts_with("end of");
-            match difference.place {
-                Place::Extended(_) => {
-                    is_about_lists && (strays(function.extended_fault) || strays(function.fault))
-                }
-                _ => is_about_lists && (strays(function.fault) || strays(function.extended_fault)),
-            }
+                ["capability", "Subsystem", END, EXTENDED_END].contains(&difference.what.as_str());
+            strays && is_about_lists && difference.ours.is_none()
         },
     },
     Rule {
@@ -309,15 +309,25 @@ fn capability<'f>(function: &'f Function, difference: &Difference) -> Option<&'f
     capabilities.find(|capability| capability.place == difference.place)
 }
 
+/// hw refuses the capability that the difference is about. A bridge's subsystem is one.
 fn refusal(
     function: &Function,
     difference: &Difference,
     is_meant: fn(&CapabilityError) -> bool,
 ) -> bool {
-    difference.what == "registers"
-        && capability(function, difference)
-            .and_then(|capability| capability.error)
-            .is_some_and(|error| is_meant(&error))
+    let refused = match difference.what.as_str() {
+        "registers" => capability(function, difference),
+        "Subsystem" if difference.ours.is_none() => {
+            let mut all = function.capabilities.iter();
+            all.find(|found| {
+                matches!(found.place, Place::Capability(_))
+                    && found.id == u16::from(id::BRIDGE_SUBSYSTEM)
+            })
+        }
+        _ => None,
+    };
+    let error = refused.and_then(|capability| capability.error);
+    error.is_some_and(|error| is_meant(&error))
 }
 
 fn layout(function: &Function) -> Option<Layout> {

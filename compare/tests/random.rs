@@ -27,7 +27,7 @@ fn random_functions_are_read_as_lspci_reads_them() {
     if let Err(error) = lspci::version() {
         return say(&format!("random functions: skipped: {error}"));
     }
-    let seeds = std::env::var("PORTCULLIS_SEEDS").unwrap_or("0..8".to_owned());
+    let seeds = std::env::var("PORTCULLIS_SEEDS").unwrap_or("0..3".to_owned());
     let (first, last) = seeds.split_once("..").unwrap();
     let mut report = Report::default();
     for seed in first.parse::<u64>().unwrap()..last.parse().unwrap() {
