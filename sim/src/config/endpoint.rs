@@ -184,6 +184,20 @@ impl Endpoint {
         self
     }
 
+    /// Says which bits of registers can be written.
+    #[must_use]
+    pub fn allow(mut self, offset: u16, mask: &[u8]) -> Self {
+        self.space.allow(offset, mask);
+        self
+    }
+
+    /// Says which bits of registers a write of one clears.
+    #[must_use]
+    pub fn allow_clear(mut self, offset: u16, mask: &[u8]) -> Self {
+        self.space.allow_clear(offset, mask);
+        self
+    }
+
     /// Sets registers that no other method sets, or sets them wrongly.
     #[must_use]
     pub fn raw(mut self, offset: u16, bytes: &[u8]) -> Self {

@@ -102,7 +102,11 @@ impl Machine {
         };
         drop(space);
         for number in 0..shape.total {
-            let id = at.requester_id() + shape.first_offset + number * shape.stride;
+            let distance =
+                u32::from(shape.first_offset) + u32::from(number) * u32::from(shape.stride);
+            let Ok(id) = u16::try_from(u32::from(at.requester_id()) + distance) else {
+                return;
+            };
             let virtual_function = Sbdf::from_requester_id(at.segment(), id);
             let there = self.functions.contains_key(&virtual_function);
             if number < wanted && !there {

@@ -145,13 +145,13 @@ impl<E: Env> Shard<'_, E> {
     }
 
     /// Enters a virtual function.
-    pub(super) fn take_in_virtual(&mut self, device: Device) -> Result<Index, Refusal> {
+    pub(super) fn take_in_virtual(&mut self, device: Device) -> Result<(), Refusal> {
         let at = device.at;
         let full = |_| Refusal::new(Rule::BadFunctionCount, u64::from(at.to_bits()));
         let index = late::enter(self.clients, &mut self.devices, device).map_err(full)?;
         late::settle(&mut self.env, self.info, &mut self.devices, index);
         self.settled(index);
-        Ok(index)
+        Ok(())
     }
 
     /// Memory for virtual functions, in the windows of the bridge above.

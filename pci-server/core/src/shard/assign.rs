@@ -89,6 +89,8 @@ impl<E: Env> Shard<'_, E> {
             DeviceState::Assigned | DeviceState::Resetting if holder == Some(client) => {
                 Rule::AlreadyHeld
             }
+            // Nobody's, and its bus is being reset.
+            DeviceState::Resetting if holder.is_none() => Rule::DeviceBusy,
             DeviceState::Assigned | DeviceState::Resetting => Rule::HeldByAnother,
             DeviceState::Assigning | DeviceState::Draining => Rule::DeviceBusy,
         };

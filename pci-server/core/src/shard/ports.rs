@@ -111,9 +111,15 @@ impl<E: Env> Shard<'_, E> {
                 buses.last()
             ));
         }
+        let reports = port.errors.is_some() && interrupts;
         if self.ports.push(port).is_err() {
             self.env
                 .log(format_args!("{at} is beyond the bound of ports"));
+            return;
+        }
+        if reports {
+            let number = self.ports.len().saturating_sub(1);
+            self.each_behind(number, |shard, index| shard.report_errors(index));
         }
     }
 

@@ -154,6 +154,8 @@ impl<E: Env> Shard<'_, E> {
             .is_some_and(|job| job.purpose == Purpose::Revoke);
         if revoked {
             if device.virtual_held > 0 {
+                // It goes on when the last of them has been taken back.
+                self.arm();
                 return None;
             }
             self.drop_virtual(index);

@@ -7,11 +7,11 @@ use ipc_proto::{Badge, Refusal, Reply, Rule};
 
 use super::Shard;
 use super::revoke::Manner;
-use crate::Index;
 use crate::device::Presence;
 use crate::env::Env;
 use crate::reset::{RETURN_POLL_US, RETURN_POLLS};
 use crate::virtual_functions::{self, ENABLE_US, Plan};
+use crate::{Index, Withheld};
 
 /// Most physical functions whose virtual functions are coming up at a time.
 pub(super) const MAX_ENABLING: usize = 4;
@@ -100,7 +100,12 @@ impl<E: Env> Shard<'_, E> {
                 continue;
             }
             match self.plan_virtual(index, count) {
-                Ok(plan) => self.start_virtual(index, plan, None),
+                Ok(plan) => {
+                    self.start_virtual(index, plan, None);
+                    if let Some(device) = self.devices.get_mut(index) {
+                        device.withhold(Withheld::Platform);
+                    }
+                }
                 Err(refusal) => self
                     .env
                     .log(format_args!("{at} has no virtual functions: {refusal}")),
@@ -211,8 +216,7 @@ impl<E: Env> Shard<'_, E> {
                 .get(physical)
                 .and_then(|physical| plan.device(physical, number))
                 .ok_or(Rule::NoSuchDevice)?;
-            let index = self.take_in_virtual(device)?;
-            self.announce(index);
+            self.take_in_virtual(device)?;
         }
         Ok(())
     }

@@ -11,6 +11,7 @@
 
 pub mod devices;
 pub mod kernel;
+pub mod plug;
 pub mod scene;
 pub mod world;
 
@@ -134,7 +135,7 @@ impl Booted {
         panic!("the timer never comes to rest");
     }
 
-    fn stub(&self, badge: Badge) -> Stub<Caller<'_>> {
+    pub fn stub(&self, badge: Badge) -> Stub<Caller<'_>> {
         Stub(Caller {
             booted: self,
             badge,
