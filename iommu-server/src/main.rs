@@ -63,6 +63,10 @@ fn main(_argument: u64) -> ! {
         }
     };
 
+    // What came before there was a shard to hear it.
+    for unit in 0..info.units.len() {
+        shard.on_interrupt(unit);
+    }
     let mut server = Server::new(pd);
     pd.ready();
     let mut incoming = server.receive();

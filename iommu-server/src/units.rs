@@ -1,13 +1,22 @@
 //! The back end: VT-d units taken over, or none.
+//!
+//! Interrupts are remapped where a unit can and the description does not say
+//! otherwise, with the compatibility format blocked. The kernel writes I/O APIC
+//! entries in just that format, so where a unit sits between the I/O APIC and
+//! the processor, every line interrupt would be lost, the timer's first of all.
+//! Whether that is so is tried ([`lines_arrive`]); if it is, the compatibility
+//! format passes, and no device is told that its interrupts are isolated
+//! (`docs/adr/0004-interrupt-isolation.md`).
 
-use hw::Mmio;
+use hw::{Clock, Mmio};
 use iommu_core::vtd::unit::{Compatibility, FaultMessage, Remapping, State};
 use iommu_core::vtd::{Options, Quarantine, Remap, Report, Storage, UnitSetup, Vtd};
 use iommu_core::{Chosen, Physical, TableMemory};
-use sel4::IrqHandler;
+use ipc_proto::Badge;
+use sel4::{IrqHandler, Notification};
 use sel4_glue::{CSpace, MmioRegion, Pd, TablePages, log, start};
 use system::info::UnitInfo;
-use system::layout::event;
+use system::layout::{event, slot};
 
 /// What this server's shard runs on.
 pub type Units = Chosen<Vtd<'static, MmioRegion, Tables>, Physical>;
@@ -67,7 +76,13 @@ pub fn start(pd: &'static Pd, cspace: &mut CSpace, storage: &'static mut Storage
         clients: pd.info().clients.len(),
     };
     let tables = Tables(pd.tables());
-    let vtd = Vtd::start(storage, tables, info.tables_paddr, setups, &options);
+    let mut vtd = Vtd::start(storage, tables, info.tables_paddr, setups, &options);
+    if info.interrupt_remapping && !lines_arrive(pd) {
+        log!("line interrupts are lost with the compatibility format blocked: it passes");
+        if !vtd.pass_compatibility() {
+            start::stop("line interrupts are lost")
+        }
+    }
     for (number, unit) in info.units.iter().enumerate() {
         if let Some(report) = vtd.report(number) {
             describe(number, unit, &report);
@@ -83,6 +98,29 @@ pub fn start(pd: &'static Pd, cspace: &mut CSpace, storage: &'static mut Storage
         );
     }
     Chosen::Units(vtd)
+}
+
+/// How long a line interrupt is waited for, and the timer that raises it, in microseconds.
+const TRIAL_US: u64 = 50_000;
+const TRIAL_TIMER_US: u64 = 1_000;
+
+/// Whether line interrupts reach the processor: the timer service's is one. Events of units that come meanwhile are
+/// taken with it: their records are to be read afterwards.
+fn lines_arrive(pd: &Pd) -> bool {
+    let clock = pd.clock();
+    let end = clock.now_us().saturating_add(TRIAL_US);
+    if pd.timer().arm(TRIAL_TIMER_US).is_err() {
+        // Without a timer nothing can be learned, and nothing waits for a line.
+        return true;
+    }
+    while clock.now_us() < end {
+        let flags = Badge::event_flags(Notification::at(slot::EVENTS).poll());
+        if flags.is_some_and(|flags| flags & event::TIMER != 0) {
+            return true;
+        }
+        core::hint::spin_loop();
+    }
+    false
 }
 
 fn setup<M: Mmio>(unit: &UnitInfo, window: M) -> UnitSetup<'_, M> {

@@ -2,9 +2,9 @@
 //!
 //! A domain is a set of translations shared by the devices attached to it; a
 //! device that is attached to none is blocked. Back ends: [`crate::vtd`]
-//! (Intel, driven from here) and [`crate::Physical`] (no unit). The trait also
-//! suits a driver for AMD units and one over the kernel's IOSpace
-//! capabilities: an extent names the frames as well as the address.
+//! (Intel, driven from here), [`crate::iospace`] (the kernel's own driver) and
+//! [`crate::Physical`] (no unit). An extent names the frames as well as the
+//! address: the kernel maps the former, a unit's driver the latter.
 
 use hw::Sbdf;
 use ipc_proto::{Access, ClientId, Properties};
@@ -139,6 +139,11 @@ pub trait Backend {
     /// What I/O virtual addresses are.
     fn addressing(&self) -> Addressing;
 
+    /// Can it map frames larger than 4 KiB?
+    fn large_frames(&self) -> bool {
+        true
+    }
+
     /// Makes a domain with no translation and no device, whose tables come out of the client's share.
     ///
     /// # Errors
@@ -267,6 +272,9 @@ impl<A: Backend, B: Backend> Backend for Chosen<A, B> {
     #[inline(always)]
     fn addressing(&self) -> Addressing {
         either!(self, backend => backend.addressing())
+    }
+    fn large_frames(&self) -> bool {
+        either!(self, backend => backend.large_frames())
     }
     fn create_domain(&mut self, owner: ClientId) -> Result<DomainId, BackendError> {
         either!(self, backend => backend.create_domain(owner))

@@ -3,7 +3,8 @@
 //! - [`Shard`] implements `ipc_proto::iommu::Service`: DMA buffers for
 //!   clients, contexts for pci-server shards, figures for the supervisor.
 //! - [`Backend`] is what a shard needs of its IOMMU units; [`vtd`] drives
-//!   Intel units, [`Physical`] stands for a machine without any.
+//!   Intel units, [`iospace`] asks the kernel to, [`Physical`] stands for a
+//!   machine without any.
 //! - [`pool`] gives memory to buffers and takes it back.
 //! - [`Env`] and [`TableMemory`] are the seams to the kernel: capability
 //!   effects, and the memory that holds the units' tables.
@@ -35,6 +36,7 @@ mod buffers;
 mod context;
 mod env;
 mod faults;
+pub mod iospace;
 mod physical;
 mod place;
 pub mod pool;

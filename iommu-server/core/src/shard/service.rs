@@ -45,6 +45,11 @@ impl<E: Env, B: Backend> Service for Shard<'_, E, B> {
         slot: u16,
     ) -> Answer<AllocReply> {
         let caller = self.caller(call)?;
+        let pages = if self.backend.large_frames() {
+            pages
+        } else {
+            PagePreference::Small
+        };
         let (page_bits, pages) = shape(bytes, pages)?;
         self.window(caller, slot, 1)?;
         let content = Content::Memory(Memory::new(page_bits, pages));

@@ -8,6 +8,7 @@ mod contexts;
 mod device_caches;
 mod faults;
 mod hot_path;
+mod iospace;
 mod large_pages;
 mod mutations;
 mod pool_random;
