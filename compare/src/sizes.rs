@@ -6,7 +6,7 @@ use std::fmt;
 use hw::bar::{self, Bars};
 use hw::capability::{AllocationTarget, CapabilityList, EnhancedAllocation, ResizableBars};
 use hw::{Header, Sbdf};
-use sim::config::{Machine, dump};
+use sim::config::Machine;
 
 use crate::report::Counts;
 
@@ -65,7 +65,7 @@ impl SizeResult {
 /// those that `hw` finds on `machine`, on which they have been applied.
 pub fn compare(machine: &mut Machine, text: &str) -> SizeResult {
     let mut result = SizeResult::default();
-    for region in dump::regions(text) {
+    for region in machine.regions(text) {
         let found = probe(machine, region.at, &region.bar);
         let ours = match &found {
             Ok(Some(size)) => format!("{size:#x}"),

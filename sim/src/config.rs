@@ -10,6 +10,7 @@
 //! Not simulated: routing by bridges. A function answers at its address whatever
 //! the bridges above it say; a test that wants it unreachable does not add it.
 
+mod allocation;
 mod bridge;
 mod capabilities;
 pub mod dump;
@@ -21,6 +22,7 @@ mod space;
 mod tests;
 mod virtualization;
 
+pub use allocation::FixedShape;
 pub use bridge::Bridge;
 pub use capabilities::{ExpressShape, MsiShape, MsixShape, PortKind};
 pub use dump::{DumpError, Dumped};

@@ -148,6 +148,12 @@ impl Machine {
         Ok(machine)
     }
 
+    /// The lines that make sense of a list of regions, as [`Machine::apply_regions`] reads it.
+    pub fn regions(&mut self, text: &str) -> Vec<Region> {
+        let lines = regions_with(text, &mut self.domains).into_iter();
+        lines.filter_map(|(_, region)| region.ok()).collect()
+    }
+
     /// Makes BARs and expansion ROMs writable down to their sizes: lines of `slot bar size`,
     /// separated by tabs; `bar` is a number or `ROM`.
     ///
@@ -183,13 +189,6 @@ pub struct Region {
     pub bar: String,
     /// Bytes.
     pub size: u64,
-}
-
-/// The lines that make sense of a list of regions, as [`Machine::apply_regions`] reads it.
-pub fn regions(text: &str) -> impl Iterator<Item = Region> {
-    regions_with(text, &mut Domains::default())
-        .into_iter()
-        .filter_map(|(_, region)| region.ok())
 }
 
 fn regions_with(text: &str, domains: &mut Domains) -> Vec<(usize, Result<Region, &'static str>)> {

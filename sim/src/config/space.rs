@@ -1,7 +1,8 @@
 //! [`Space`]: the registers of one function as bytes, with two masks a byte:
 //! which bits a write sets, and which bits a write of one clears. The shape of
-//! a register follows from its masks; only resets have code.
+//! a register follows from its masks; only resets and resizable BARs have code.
 
+use super::allocation::Resizable;
 use super::hostile::{Misbehaviour, Mood};
 use super::virtualization::Virtualization;
 
@@ -22,6 +23,7 @@ pub struct Space {
     cleared_by_one: Vec<u8>,
     pub(super) reset_trigger: Option<ResetTrigger>,
     pub(super) virtualization: Option<Virtualization>,
+    pub(super) resizable: Vec<Resizable>,
     pub(super) quiet_after_reset: u32,
     quiet: u32,
     resets: usize,
@@ -56,6 +58,7 @@ impl Space {
             cleared_by_one: vec![0; length],
             reset_trigger: None,
             virtualization: None,
+            resizable: Vec::new(),
             quiet_after_reset: 0,
             quiet: 0,
             resets: 0,
@@ -145,6 +148,9 @@ impl Space {
         }
         if reset {
             self.reset();
+        }
+        if !self.resizable.is_empty() {
+            self.resize();
         }
     }
 }
