@@ -3,6 +3,7 @@
 use core::fmt;
 
 use hw::{Clock, ConfigSpace, Sbdf};
+use ipc_proto::iommu::{ReservedAtReply, TroubleNextReply};
 use ipc_proto::{
     Badge, ClientId, ContextChoice, Message, Properties, Refusal, Rule, iommu, msi, timer,
 };
@@ -131,6 +132,37 @@ impl Iommu for Surroundings {
 
     fn promise(&mut self, device: Sbdf) -> Result<Properties, Refusal> {
         Ok(self.iommu.promise(device)?.properties)
+    }
+
+    fn alias(&mut self, device: Sbdf, alias: Sbdf) -> Result<(), Refusal> {
+        self.iommu.alias(device, alias)?;
+        Ok(())
+    }
+
+    fn remap(
+        &mut self,
+        device: Sbdf,
+        VectorBlock { address, data }: VectorBlock,
+        count: u16,
+    ) -> Result<VectorBlock, Refusal> {
+        let reply = self.iommu.remap(device, address, data, count)?;
+        Ok(VectorBlock {
+            address: reply.address,
+            data: reply.data,
+        })
+    }
+
+    fn unremap(&mut self, device: Sbdf) -> Result<(), Refusal> {
+        self.iommu.unremap(device)?;
+        Ok(())
+    }
+
+    fn reserved_at(&mut self, device: Sbdf, index: u16) -> Result<ReservedAtReply, Refusal> {
+        self.iommu.reserved_at(device, index)
+    }
+
+    fn trouble_next(&mut self) -> Result<TroubleNextReply, Refusal> {
+        self.iommu.trouble_next()
     }
 }
 

@@ -6,6 +6,7 @@
 //! wrong with one function is reported and never stops the others.
 
 mod examine;
+mod isolation;
 pub(crate) mod late;
 mod overlap;
 
@@ -21,7 +22,7 @@ use system::info::{ClientEntry, PciInfo};
 
 use crate::env::{BarMemory, Host};
 use crate::table::Full;
-use crate::{Device, Malformed, Table, Withheld};
+use crate::{Device, Malformed, Table, Withheld, groups};
 use examine::{examine, glance};
 use overlap::{compare_bars, region};
 
@@ -53,12 +54,14 @@ pub fn fill<E: ConfigSpace + BarMemory + Host>(
             continue;
         };
         classify(info, device, &header);
+        isolation::look(env, device, &header, info.iommu_present);
         if device.withheld.is_some() {
             glance(env, device, &header);
         } else if let Err(fault) = examine(env, device, &header, look_at_mastering) {
             device.withhold(Withheld::Malformed(fault));
         }
     }
+    groups::form(devices);
     compare_bars(devices, order);
     prepare(env, devices, order);
     devices.iter().for_each(|(_, device)| report(env, device));

@@ -11,10 +11,11 @@ use hw::capability::{
 };
 use hw::header::{Header, HeaderError, register};
 use hw::{Bar, ConfigSpace, Sbdf};
-use ipc_proto::{BarKind, DeviceState, Refusal, ResetKind, Rule};
+use ipc_proto::{BarKind, DeviceState, Refusal, ResetKind, Rule, WithheldCode};
 use thiserror::Error;
 
 use crate::env::RegionId;
+use crate::groups::Node;
 
 /// Why a function is given to nobody.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
@@ -34,7 +35,10 @@ pub enum Withheld {
     /// The description says so.
     #[error("by the system description")]
     Description,
-    /// The platform hands out its virtual functions.
+    /// The console's serial line.
+    #[error("the console's serial line")]
+    Console,
+    /// A physical function whose virtual functions the platform hands out.
     #[error("its virtual functions are handed out")]
     Platform,
     /// It breaks a rule of the specification, or lies where it cannot be used.
@@ -43,6 +47,28 @@ pub enum Withheld {
 }
 
 impl Withheld {
+    /// Does it make its isolation group one that nobody gets? Bridges are no end of a request, and the
+    /// platform's physical functions are idle: they go with their group, whoever has it.
+    #[must_use]
+    pub const fn bars_group(self) -> bool {
+        !matches!(self, Self::HostBridge | Self::Bridge | Self::Platform)
+    }
+
+    /// Its code for a dump.
+    #[must_use]
+    pub const fn code(self) -> WithheldCode {
+        match self {
+            Self::HostBridge => WithheldCode::HostBridge,
+            Self::Bridge => WithheldCode::Bridge,
+            Self::Chipset => WithheldCode::Chipset,
+            Self::Iommu => WithheldCode::Iommu,
+            Self::Description => WithheldCode::Description,
+            Self::Console => WithheldCode::Console,
+            Self::Platform => WithheldCode::Platform,
+            Self::Malformed(_) => WithheldCode::Malformed,
+        }
+    }
+
     /// The refusal of a request for such a device.
     #[must_use]
     pub fn refusal(self, device: Sbdf) -> Refusal {
@@ -212,11 +238,33 @@ pub struct Baseline {
     pub device_control2: u16,
 }
 
+/// A function's ACS Control as the shard wants it; a reset takes it away.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AccessRegister {
+    /// Where it is.
+    pub offset: u16,
+    /// What it has to be.
+    pub value: u16,
+}
+
+impl AccessRegister {
+    /// Writes it, unless it has its value.
+    pub fn restore<C: ConfigSpace>(self, cfg: &mut C, at: Sbdf) {
+        if cfg.read16(at, self.offset) != self.value {
+            cfg.write16(at, self.offset, self.value);
+        }
+    }
+}
+
 /// A function of the shard.
 #[derive(Clone, Debug)]
 pub struct Device {
     /// Its address.
     pub at: Sbdf,
+    /// Its place among the others, and its isolation group.
+    pub node: Node,
+    /// Its access control, where the shard has switched it on.
+    pub access_control: Option<AccessRegister>,
     /// Device id << 16 | vendor id.
     pub ids: u32,
     /// Class << 16 | subclass << 8 | interface.
@@ -290,6 +338,8 @@ impl Device {
         };
         Self {
             at,
+            node: Node::new(at),
+            access_control: None,
             ids,
             class,
             header,

@@ -7,6 +7,7 @@
 use core::fmt;
 
 use hw::{Clock, ConfigSpace, Sbdf};
+use ipc_proto::iommu::{ReservedAtReply, TroubleNextReply};
 use ipc_proto::{Badge, ClientId, ContextChoice, Message, Properties, Refusal};
 
 /// The iommu-server shard below.
@@ -33,6 +34,37 @@ pub trait Iommu {
     /// # Errors
     /// The server's refusal.
     fn promise(&mut self, device: Sbdf) -> Result<Properties, Refusal>;
+    /// Says that the device's requests may carry another requester id. To be said before [`Self::attach`];
+    /// saying it again changes nothing.
+    ///
+    /// # Errors
+    /// The server's refusal.
+    fn alias(&mut self, device: Sbdf, alias: Sbdf) -> Result<(), Refusal>;
+    /// Makes `count` messages deliverable by this device alone; gives what to program instead.
+    ///
+    /// # Errors
+    /// The server's refusal.
+    fn remap(
+        &mut self,
+        device: Sbdf,
+        vectors: VectorBlock,
+        count: u16,
+    ) -> Result<VectorBlock, Refusal>;
+    /// Takes every message of the device back. When this returns none of them can be raised.
+    ///
+    /// # Errors
+    /// The server's refusal: messages may still be raised.
+    fn unremap(&mut self, device: Sbdf) -> Result<(), Refusal>;
+    /// The `index`-th region that firmware reserved for DMA of the device.
+    ///
+    /// # Errors
+    /// `EndOfList`, or the server's refusal.
+    fn reserved_at(&mut self, device: Sbdf, index: u16) -> Result<ReservedAtReply, Refusal>;
+    /// A device that gives trouble, if there is one.
+    ///
+    /// # Errors
+    /// `EndOfList`, or the server's refusal.
+    fn trouble_next(&mut self) -> Result<TroubleNextReply, Refusal>;
 }
 
 /// Vectors that were taken together: message n is `address`, `data + n`.

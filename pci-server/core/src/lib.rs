@@ -7,6 +7,7 @@
 //! | [`device`] | [`Device`]: the record of a function; why one is withheld |
 //! | [`table`] | [`Table`]: the functions by address, in order, and by client |
 //! | [`boot`] | enumeration, examination, quarantine, overlaps |
+//! | [`groups`] | which functions can reach each other, and go to one client together |
 //! | [`registers`] | which register of which capability may be written |
 //! | [`config`] | a mediated access: checks, policy, access of the register's own width |
 //! | [`assignment`] | [`Assignment`]: a slot for a held device, and its generations |
@@ -35,6 +36,7 @@ pub mod carve;
 pub mod config;
 pub mod device;
 pub mod env;
+pub mod groups;
 pub mod interrupts;
 pub mod pages;
 pub mod ports;

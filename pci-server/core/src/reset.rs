@@ -270,6 +270,9 @@ pub fn restore<C: ConfigSpace>(cfg: &mut C, device: &Device, kept: Kept) -> Resu
             cfg.write16(at, offset + DEVICE_CONTROL2, device_control2);
         }
     }
+    if let Some(access) = device.access_control {
+        access.restore(cfg, at);
+    }
     set_control(cfg, device, kept)?;
     if held {
         Ok(())

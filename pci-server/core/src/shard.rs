@@ -157,6 +157,8 @@ pub struct Shard<'a, E: Env> {
     turn: u16,
     /// When the timer runs out, if it was armed for a job.
     armed: Option<u64>,
+    /// Functions have come or gone since the isolation groups were formed.
+    regroup: bool,
     /// Clients that are being taken down, one bit each.
     gone: u32,
     /// Revocations that the supervisor waits for.
@@ -203,6 +205,7 @@ impl<'a, E: Env> Shard<'a, E> {
             jobs: 0,
             turn: 0,
             armed: None,
+            regroup: false,
             gone: 0,
             owed: 0,
             operations: 0,
@@ -386,6 +389,8 @@ fn from_below(refusal: Refusal) -> Refusal {
         | Rule::DomainsExhausted
         | Rule::SlotsExhausted
         | Rule::InvalidationTimeout
+        | Rule::ReservedRegion
+        | Rule::NoSuchContext
         | Rule::ClientGone => refusal,
         rule => Refusal::new(Rule::Downstream, rule as u64),
     }

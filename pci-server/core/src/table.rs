@@ -23,6 +23,7 @@ use system::info::MAX_ECAM;
 use thiserror::Error;
 
 use crate::Device;
+use crate::groups::{Functions, Node};
 use bus::{NOTHING, Segment};
 
 /// A function's place in the table, for as long as it is in it.
@@ -484,5 +485,23 @@ impl<'m> Table<'m> {
             link = *next;
             Some((index, device.as_ref()?))
         })
+    }
+}
+
+impl Functions for Table<'_> {
+    fn node(&self, place: u32) -> Option<&Node> {
+        self.get(Index(place)).map(|device| &device.node)
+    }
+
+    fn node_mut(&mut self, place: u32) -> Option<&mut Node> {
+        self.get_mut(Index(place)).map(|device| &mut device.node)
+    }
+
+    fn beyond(&self, last: Option<Sbdf>) -> Option<u32> {
+        self.after(last).map(Index::number)
+    }
+
+    fn count(&self) -> u32 {
+        self.len()
     }
 }

@@ -9,7 +9,7 @@ use ipc_proto::{DeviceState, Rule};
 use system::info::{ClientEntry, PciInfo};
 
 use super::examine::{examine, glance};
-use super::{classify, granted, report};
+use super::{classify, granted, isolation, report};
 use crate::device::Region;
 use crate::env::{BarMemory, Host};
 use crate::table::Full;
@@ -89,6 +89,7 @@ pub(crate) fn settle<E: ConfigSpace + BarMemory + Host>(
     };
     if let Some(header) = device.header {
         classify(info, device, &header);
+        isolation::look(env, device, &header, info.iommu_present);
         let look_at_mastering = !info.iommu_present && !info.unprotected;
         if device.withheld.is_some() {
             glance(env, device, &header);

@@ -11,7 +11,7 @@ use super::ports::before;
 use crate::boot::late;
 use crate::env::Env;
 use crate::virtual_functions::Plan;
-use crate::{Device, Index};
+use crate::{Device, Index, groups};
 
 /// Correctable, non-fatal and fatal error reporting in Device Control (PCIe 5.0, 7.5.3.4).
 const REPORT_ERRORS: u16 = 0b111;
@@ -42,6 +42,7 @@ impl<E: Env> Shard<'_, E> {
         if count == 0 {
             return 0;
         }
+        self.regroup = true;
         let mut last = before(segment, buses);
         while let Some(index) = self.next_on(segment, buses, last) {
             let Some(device) = self.devices.get(index) else {
@@ -134,13 +135,19 @@ impl<E: Env> Shard<'_, E> {
         let Some(device) = self.devices.remove(index) else {
             return;
         };
+        self.regroup = true;
         let at = device.at;
-        if let Some(physical) = device.physical {
-            let _ = physical;
-        }
         let only = self.devices.on_bus(at.segment(), at.bus()).next().is_none();
         if only && at.bus() != 0 {
             self.devices.close(at.segment(), at.bus());
+        }
+    }
+
+    /// Forms the isolation groups anew if functions have come or gone since.
+    #[inline]
+    pub(super) fn see_groups(&mut self) {
+        if core::mem::take(&mut self.regroup) {
+            groups::form(&mut self.devices);
         }
     }
 
@@ -149,6 +156,7 @@ impl<E: Env> Shard<'_, E> {
         let at = device.at;
         let full = |_| Refusal::new(Rule::BadFunctionCount, u64::from(at.to_bits()));
         let index = late::enter(self.clients, &mut self.devices, device).map_err(full)?;
+        self.regroup = true;
         late::settle(&mut self.env, self.info, &mut self.devices, index);
         self.settled(index);
         Ok(())

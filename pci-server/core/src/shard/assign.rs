@@ -5,14 +5,22 @@ use hw::header::{Command, register};
 use hw::{ConfigSpace, Sbdf};
 use ipc_proto::{
     Badge, BadgeKind, ClientId, ContextChoice, DeviceState, EventKind, Properties, Refusal, Rule,
+    Switch,
 };
+use system::info::MAX_RESERVED;
 
 use super::{Shard, from_below};
 use crate::assignment::Hold;
 use crate::device::Presence;
 use crate::env::Env;
 use crate::reset::{Kept, set_control};
-use crate::{Device, Index};
+use crate::{Device, Index, groups};
+
+/// A device that can be assigned, and the slot it would be held through.
+struct Candidate {
+    index: Index,
+    assignment: u16,
+}
 
 impl<E: Env> Shard<'_, E> {
     /// Gives the device to the client, or leaves everything as it was.
@@ -23,22 +31,22 @@ impl<E: Env> Shard<'_, E> {
         slot: u16,
         context: ContextChoice,
     ) -> Result<(Properties, u16), Refusal> {
-        let index = self.granted(client, at)?;
-        self.check_state(client, index)?;
-        self.check_window(client, slot, 1)?;
-        let assignment = self
-            .free_assignment()
-            .inspect_err(|refusal| self.tell(client, EventKind::Quota, at, refusal.about))?;
+        self.see_groups();
+        let Candidate { index, assignment } =
+            self.may_assign(client, at, slot).inspect_err(|refusal| {
+                if refusal.rule == Rule::TooManyAssignments {
+                    self.tell(client, EventKind::Quota, at, refusal.about);
+                }
+            })?;
         let device = self.devices.get_mut(index).ok_or(Rule::NoSuchDevice)?;
-        if !self.info.iommu_present && !self.info.unprotected && device.can_master {
-            return Err(device.refusal(Rule::NoIommu));
+        if let Some((state, rule)) = missing(&self.env, device) {
+            device.state = state;
+            return Err(device.refusal(rule));
         }
-        is_there(&self.env, device)?;
-
         device.state = DeviceState::Assigning;
         let reset = device.reset;
         let attached = if self.info.iommu_present {
-            self.env.attach(at, client, context, 0).map_err(from_below)
+            self.attach(index, client, context)
         } else {
             Ok((Properties::default(), 0))
         };
@@ -69,13 +77,105 @@ impl<E: Env> Shard<'_, E> {
         placed
     }
 
+    /// Would an assignment succeed now? What it would promise.
+    pub(super) fn test_assignment(
+        &mut self,
+        client: ClientId,
+        at: Sbdf,
+    ) -> Result<Properties, Refusal> {
+        self.see_groups();
+        // Any slot of the window does: which are free the client knows.
+        let Candidate { index, .. } = self.may_assign(client, at, 0)?;
+        let device = self.devices.get(index).ok_or(Rule::NoSuchDevice)?;
+        if let Some((_, rule)) = missing(&self.env, device) {
+            return Err(device.refusal(rule));
+        }
+        let promise = self.promise(index)?;
+        if self.info.iommu_present {
+            self.check_reserved(at)?;
+        }
+        Ok(promise)
+    }
+
+    /// Everything that an assignment needs and that the shard itself knows.
+    fn may_assign(&self, client: ClientId, at: Sbdf, slot: u16) -> Result<Candidate, Refusal> {
+        let index = self.granted(client, at)?;
+        self.check_state(client, index)?;
+        let device = self.devices.get(index).ok_or(Rule::NoSuchDevice)?;
+        // Without an IOMMU nothing keeps devices apart anyway.
+        if !device.node.is_alone() && self.info.iommu_present {
+            self.check_group(client, index)?;
+        }
+        self.check_window(client, slot, 1)?;
+        let assignment = self.free_assignment()?;
+        if !self.info.iommu_present && !self.info.unprotected && device.can_master {
+            return Err(device.refusal(Rule::NoIommu));
+        }
+        Ok(Candidate { index, assignment })
+    }
+
+    /// Refuses a device of a group that is not the client's whole: one client holds all that is held of a
+    /// group, and may have all that can be given out of it.
+    fn check_group(&self, client: ClientId, index: Index) -> Result<(), Refusal> {
+        let others = || {
+            groups::ring(&self.devices, index.number())
+                .skip(1)
+                .filter_map(|place| self.devices.get(Index::new(place)))
+        };
+        let foreign = |member: &&Device| match (member.state, member.withheld) {
+            (DeviceState::Absent, _) => false,
+            (DeviceState::Withheld, Some(why)) => why.bars_group(),
+            _ => !member.is_granted(client.0),
+        };
+        if let Some(member) = others().find(foreign) {
+            return Err(member.refusal(Rule::GroupNotGranted));
+        }
+        let held = |member: &&Device| self.holder(member).is_some_and(|holder| holder != client);
+        others()
+            .find(held)
+            .map_or(Ok(()), |member| Err(member.refusal(Rule::GroupHeld)))
+    }
+
+    /// Refuses a device for whose DMA firmware reserved memory that the description does not allow.
+    fn check_reserved(&mut self, at: Sbdf) -> Result<(), Refusal> {
+        for index in 0..MAX_RESERVED as u16 {
+            match self.env.reserved_at(at, index) {
+                Ok(region) if region.allowed == Switch::On => {}
+                Ok(_) => {
+                    return Err(Refusal::new(Rule::ReservedRegion, at.to_bits().into()));
+                }
+                Err(refusal) if refusal.rule == Rule::EndOfList => break,
+                Err(refusal) => return Err(from_below(refusal)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Attaches the device with every requester id that its requests may carry.
+    fn attach(
+        &mut self,
+        index: Index,
+        client: ClientId,
+        context: ContextChoice,
+    ) -> Result<(Properties, u16), Refusal> {
+        let device = self.devices.get(index).ok_or(Rule::NoSuchDevice)?;
+        for alias in groups::aliases(&self.devices, index.number()) {
+            self.env.alias(device.at, alias).map_err(from_below)?;
+        }
+        self.env
+            .attach(device.at, client, context, 0)
+            .map_err(from_below)
+    }
+
+    /// The client that holds a device.
+    fn holder(&self, device: &Device) -> Option<ClientId> {
+        let assignment = self.assignments.get(usize::from(device.assignment?))?;
+        Some(assignment.hold.as_ref()?.client)
+    }
+
     fn check_state(&self, client: ClientId, index: Index) -> Result<(), Refusal> {
         let device = self.devices.get(index).ok_or(Rule::NoSuchDevice)?;
-        let holder = device
-            .assignment
-            .and_then(|at| self.assignments.get(usize::from(at)))
-            .and_then(|assignment| assignment.hold.as_ref())
-            .map(|hold| hold.client);
+        let holder = self.holder(device);
         let rule = match device.state {
             DeviceState::Quarantined if device.leaving => Rule::DeviceBusy,
             DeviceState::Quarantined => return Ok(()),
@@ -170,18 +270,12 @@ impl<E: Env> Shard<'_, E> {
     }
 }
 
-/// Is it still the device that was examined?
-fn is_there<C: ConfigSpace>(cfg: &C, device: &mut Device) -> Result<(), Refusal> {
+/// Is it another device than the one that was examined, or none? What it is then, and the rule.
+fn missing<C: ConfigSpace>(cfg: &C, device: &Device) -> Option<(DeviceState, Rule)> {
     match device.presence(cfg) {
-        Presence::Same => Ok(()),
-        Presence::Gone => {
-            device.state = DeviceState::Absent;
-            Err(device.refusal(Rule::NoSuchDevice))
-        }
-        Presence::Other => {
-            device.state = DeviceState::Broken;
-            Err(device.refusal(Rule::MalformedDevice))
-        }
+        Presence::Same => None,
+        Presence::Gone => Some((DeviceState::Absent, Rule::NoSuchDevice)),
+        Presence::Other => Some((DeviceState::Broken, Rule::MalformedDevice)),
     }
 }
 

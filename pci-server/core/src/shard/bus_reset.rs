@@ -315,6 +315,9 @@ impl<E: Env> Shard<'_, E> {
         device.in_bus_reset = false;
         let address = device.at;
         if is_bridge(device) {
+            if let Some(access) = device.access_control {
+                access.restore(&mut self.env, address);
+            }
             return Ok(());
         }
         let back = match device.presence(&self.env) {

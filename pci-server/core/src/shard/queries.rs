@@ -1,11 +1,12 @@
 //! What a client may ask about the devices that are granted to it, whoever holds them.
 
 use hw::Sbdf;
-use ipc_proto::pci::{DeviceAtReply, HelloReply, InfoReply, QueryReply};
-use ipc_proto::{Call, Refusal, Rule, VERSION};
+use ipc_proto::pci::{DeviceAtReply, GroupAtReply, HelloReply, InfoReply, QueryReply};
+use ipc_proto::{Call, DeviceState, GroupTie, Refusal, Rule, Switch, VERSION};
 
 use super::Shard;
 use crate::env::Env;
+use crate::{Index, groups};
 
 impl<E: Env> Shard<'_, E> {
     pub(super) fn greet(&self, call: Call, version: u64) -> Result<HelloReply, Refusal> {
@@ -60,6 +61,32 @@ impl<E: Env> Shard<'_, E> {
             ids: device.ids,
             class: device.class,
             properties: hold.properties,
+        })
+    }
+
+    pub(super) fn member_at(
+        &mut self,
+        call: Call,
+        device: Sbdf,
+        index: u16,
+    ) -> Result<GroupAtReply, Refusal> {
+        let client = self.client(call)?;
+        self.see_groups();
+        let start = self.granted(client, device)?;
+        let member = groups::ring(&self.devices, start.number())
+            .nth(usize::from(index))
+            .and_then(|place| self.devices.get(Index::new(place)))
+            .ok_or(Rule::EndOfList)?;
+        let granted = member.is_granted(client.0) && member.state != DeviceState::Withheld;
+        Ok(GroupAtReply {
+            member: member.at,
+            // Of what is not granted only the address is told.
+            tie: if granted {
+                member.node.tie()
+            } else {
+                GroupTie::Alone
+            },
+            granted: if granted { Switch::On } else { Switch::Off },
         })
     }
 }

@@ -166,21 +166,19 @@ impl<E: Env> pci::Service for Shard<'_, E> {
         now(self.bar_of(index, bar))
     }
 
-    fn test_assign(
-        &mut self,
-        _call: Call,
-        _device: Sbdf,
-    ) -> Result<Reply<TestAssignReply>, Refusal> {
-        Err(Rule::UnknownOperation.into())
+    fn test_assign(&mut self, call: Call, device: Sbdf) -> Result<Reply<TestAssignReply>, Refusal> {
+        let client = self.client(call)?;
+        let properties = self.test_assignment(client, device)?;
+        Ok(Reply::Now(TestAssignReply { properties }))
     }
 
     fn group_at(
         &mut self,
-        _call: Call,
-        _device: Sbdf,
-        _index: u16,
+        call: Call,
+        device: Sbdf,
+        index: u16,
     ) -> Result<Reply<GroupAtReply>, Refusal> {
-        Err(Rule::UnknownOperation.into())
+        now(self.member_at(call, device, index))
     }
 
     fn topology(&mut self, _call: Call, _device: Sbdf) -> Result<Reply<TopologyReply>, Refusal> {

@@ -1,10 +1,11 @@
 //! [`World`]: the environment of a shard in a test, and [`Did`]: what the shard did to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 
 use hw::{Clock, ConfigSpace, Sbdf};
-use ipc_proto::{Badge, ClientId, ContextChoice, Message, Properties, Refusal, Rule};
+use ipc_proto::iommu::{ReservedAtReply, TroubleNextReply};
+use ipc_proto::{Badge, ClientId, ContextChoice, Message, Properties, Refusal, Rule, Switch};
 use pci_core::bank::Bank;
 use pci_core::env::*;
 use sim::clock::ManualClock;
@@ -22,6 +23,8 @@ pub enum Did {
         value: u32,
     },
     Attached(Sbdf, ClientId),
+    Remapped(Sbdf, u16),
+    Unremapped(Sbdf),
     Detached(Sbdf),
     TookVectors(Sbdf, u16),
     GaveVectorsBack(Sbdf),
@@ -56,6 +59,16 @@ pub struct World {
     pub next_vector: u32,
     /// Vectors that a client may have.
     pub vector_quota: u16,
+    /// What an attachment promises.
+    pub promise: Properties,
+    /// Requester ids that devices have besides their own.
+    pub aliases: BTreeSet<(Sbdf, Sbdf)>,
+    /// Messages remapped: first handle, what they raise, how many.
+    pub remapped: BTreeMap<Sbdf, Vec<(u32, VectorBlock, u16)>>,
+    next_handle: u32,
+    /// What firmware reserved.
+    pub reserved: BTreeMap<Sbdf, Vec<ReservedAtReply>>,
+    pub trouble: VecDeque<TroubleNextReply>,
     /// Masters of device capabilities.
     masters: BTreeMap<u16, u32>,
     /// Mapped MSI-X tables: first physical page.
@@ -83,6 +96,12 @@ impl World {
             vectors: BTreeMap::new(),
             next_vector: 0x40,
             vector_quota: u16::MAX,
+            promise: PROMISE,
+            aliases: BTreeSet::new(),
+            remapped: BTreeMap::new(),
+            next_handle: 8,
+            reserved: BTreeMap::new(),
+            trouble: VecDeque::new(),
             masters: BTreeMap::new(),
             tables: BTreeMap::new(),
             memory: BTreeMap::new(),
@@ -124,7 +143,7 @@ impl World {
         (
             self.kernel.state(),
             self.attached.clone(),
-            self.vectors.clone(),
+            (self.vectors.clone(), self.remapped.clone()),
             self.masters.clone(),
             registers,
             self.bank.split_bytes(),
@@ -185,16 +204,24 @@ impl Iommu for World {
         device: Sbdf,
         client: ClientId,
         _: ContextChoice,
-        _: u8,
+        ats_queue: u8,
     ) -> Result<(Properties, u16), Refusal> {
         self.kernel.may_fail()?;
+        let refused = self.reserved.get(&device).into_iter().flatten();
+        if refused.clone().any(|region| region.allowed == Switch::Off) {
+            return Err(Refusal::new(Rule::ReservedRegion, device.to_bits().into()));
+        }
         assert_eq!(
             self.attached.insert(device, client),
             None,
             "{device} attached twice"
         );
         self.did.push(Did::Attached(device, client));
-        Ok((PROMISE, 0))
+        let properties = Properties {
+            translation_cached: self.promise.translation_cached && ats_queue > 0,
+            ..self.promise
+        };
+        Ok((properties, 0))
     }
     fn detach(&mut self, device: Sbdf) -> Result<(), Refusal> {
         self.kernel.may_fail()?;
@@ -207,7 +234,52 @@ impl Iommu for World {
     }
     fn promise(&mut self, _: Sbdf) -> Result<Properties, Refusal> {
         self.kernel.may_fail()?;
-        Ok(PROMISE)
+        Ok(self.promise)
+    }
+    fn alias(&mut self, device: Sbdf, alias: Sbdf) -> Result<(), Refusal> {
+        self.kernel.may_fail()?;
+        assert!(
+            !self.attached.contains_key(&device),
+            "{device} is attached without its alias"
+        );
+        self.aliases.insert((device, alias));
+        Ok(())
+    }
+    fn remap(
+        &mut self,
+        device: Sbdf,
+        vectors: VectorBlock,
+        count: u16,
+    ) -> Result<VectorBlock, Refusal> {
+        self.kernel.may_fail()?;
+        let handle = self.next_handle;
+        self.next_handle += u32::from(count);
+        self.remapped
+            .entry(device)
+            .or_default()
+            .push((handle, vectors, count));
+        self.did.push(Did::Remapped(device, count));
+        // Remappable format: the handle is in the address, the data counts within it.
+        Ok(VectorBlock {
+            address: 0xfee0_0018 | u64::from(handle) << 5,
+            data: 0,
+        })
+    }
+    fn unremap(&mut self, device: Sbdf) -> Result<(), Refusal> {
+        self.kernel.may_fail()?;
+        self.remapped.remove(&device);
+        self.did.push(Did::Unremapped(device));
+        Ok(())
+    }
+    fn reserved_at(&mut self, device: Sbdf, index: u16) -> Result<ReservedAtReply, Refusal> {
+        self.kernel.may_fail()?;
+        let regions = self.reserved.get(&device);
+        let region = regions.and_then(|regions| regions.get(usize::from(index)));
+        region.copied().ok_or(Rule::EndOfList.into())
+    }
+    fn trouble_next(&mut self) -> Result<TroubleNextReply, Refusal> {
+        self.kernel.may_fail()?;
+        self.trouble.pop_front().ok_or(Rule::EndOfList.into())
     }
 }
 
