@@ -6,9 +6,9 @@ mod tables;
 
 use hw::Sbdf;
 use hw::acpi::plan::{
-    Access, AtsKind, MAX_SCOPES, MAX_UNITS, NoTopology, SourceKind, UnitKind, Unserved,
+    Access, AtsKind, Claims, MAX_SCOPES, MAX_UNITS, NoTopology, SourceKind, UnitKind, Unserved,
 };
-use hw::acpi::{BlockKind, IommuPlan, Rule, Signature, TableError};
+use hw::acpi::{BlockKind, IommuPlan, Platform, Rule, Signature, TableError};
 use portcullis_hw as hw;
 use sim::config::{Bridge, Endpoint, Machine};
 use tables::{
@@ -408,4 +408,11 @@ fn long_names_keep_their_end() {
     );
     // Nothing declares number 2.
     assert_eq!(name(1), "");
+}
+
+#[test]
+fn what_is_kept_fits_the_stack_of_a_root_task() {
+    // The root task has 256 KiB, and moves these a few times.
+    let sizes = [size_of::<Platform>(), size_of::<Claims>()];
+    assert!(sizes.iter().all(|size| *size <= 40 * 1024), "{sizes:?}");
 }

@@ -60,6 +60,10 @@ fn affinities_are_read() {
     assert_eq!(plan.processors, [(2, 0x0102_0304), (0x101, 1)]);
     assert_eq!(plan.memory.len(), 2);
     assert_eq!(plan.devices, [(at, 4)]);
+    assert_eq!(
+        (plan.domain_of(at), plan.domain_of(at.with_function(0))),
+        (Some(4), None)
+    );
 }
 
 #[test]

@@ -245,6 +245,13 @@ impl ProximityPlan {
         }
         Ok(plan)
     }
+
+    /// Proximity domain of a function, where the table names it.
+    #[must_use]
+    pub fn domain_of(&self, device: Sbdf) -> Option<u32> {
+        let named = self.devices.iter().find(|(at, _)| *at == device)?;
+        Some(named.1)
+    }
 }
 
 fn keep<T, const N: usize>(

@@ -29,11 +29,26 @@ pub struct Disassembly {
     pub unknown: Vec<usize>,
 }
 
-/// Has `iasl` decode tables: of each its name and bytes. `None`, if there is no `iasl`.
+/// The version whose names of fields are known here: that of Debian 12.
+const VERSION: &str = "20200925";
+
+/// Has `iasl` decode tables: of each its name and bytes. One call takes them all.
 ///
-/// One call takes them all.
-pub fn disassemble(scratch: &Path, tables: &[(String, Vec<u8>)]) -> Option<Vec<Disassembly>> {
-    Command::new("iasl").arg("-v").output().ok()?;
+/// # Errors
+/// Why they cannot be compared: there is no `iasl`, or another version, which has other names.
+pub fn disassemble(
+    scratch: &Path,
+    tables: &[(String, Vec<u8>)],
+) -> Result<Vec<Disassembly>, String> {
+    let about = Command::new("iasl").arg("-v").output();
+    let about =
+        about.map_err(|_| "iasl is not installed (Debian package acpica-tools)".to_owned())?;
+    let about = String::from_utf8_lossy(&about.stdout).into_owned();
+    if !about.contains(VERSION) {
+        return Err(format!(
+            "iasl is not version {VERSION}, whose names are known here: {about}"
+        ));
+    }
     std::fs::create_dir_all(scratch).unwrap();
     let files: Vec<PathBuf> = (0..tables.len())
         .map(|index| scratch.join(format!("{index:04}.dat")))
@@ -53,7 +68,7 @@ pub fn disassemble(scratch: &Path, tables: &[(String, Vec<u8>)]) -> Option<Vec<D
         let text = std::fs::read(file.with_extension("dsl")).unwrap();
         parse(&String::from_utf8_lossy(&text))
     };
-    Some(files.iter().map(read).collect())
+    Ok(files.iter().map(read).collect())
 }
 
 /// Reads lines such as `[024h 0036   1]   Host Address Width : 26`. What follows a value in

@@ -1,14 +1,12 @@
 //! `./x plan FOLDER`: which remapping unit serves which device, as the ACPI tables of a machine
 //! say, or of many machines. What a plan is: [`hw::acpi::plan`].
 
-mod buses;
-
 use super::Success;
 use crate::error::Error;
-use buses::Buses;
 use hw::acpi::IommuPlan;
 use hw::acpi::plan::{NoTopology, Topology};
 use owo_colors::OwoColorize;
+use sim::config::Machine;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
@@ -29,17 +27,11 @@ struct Tally {
 /// are in it; with a dump of configuration space (`lspci -xxxx`) also what is behind bridges.
 ///
 /// # Errors
-/// A folder or file cannot be read. A table that is refused is no error.
+/// A folder or file cannot be read, or the dump makes no sense. A table that is refused is no error.
 pub fn plan(folder: &Path, dump: Option<&Path>) -> Result<Success, Error> {
-    let buses = match dump {
-        Some(path) => {
-            let text = std::fs::read_to_string(path).map_err(Error::file("read", path))?;
-            Some(Buses::from_lspci(&text))
-        }
-        None => None,
-    };
-    let topology: &dyn Topology = match &buses {
-        Some(buses) => buses,
+    let machine = dump.map(configuration).transpose()?;
+    let topology: &dyn Topology = match &machine {
+        Some(machine) => machine,
         None => &NoTopology,
     };
     let mut tally = Tally::default();
@@ -51,7 +43,10 @@ pub fn plan(folder: &Path, dump: Option<&Path>) -> Result<Success, Error> {
     } else {
         tally.machine(folder, &own, topology)?;
     }
-    tally.show();
+    // One machine has been shown whole.
+    if tally.machines > 1 {
+        tally.show();
+    }
     Ok(match tally.plans {
         0 => Success::No,
         _ => Success::Yes,
@@ -100,6 +95,13 @@ impl Tally {
             "{machines} machines: {plans} plans, {refused} refused; {without} without DMAR and IVRS"
         );
     }
+}
+
+/// The machine of a dump.
+fn configuration(dump: &Path) -> Result<Machine, Error> {
+    let text = std::fs::read_to_string(dump).map_err(Error::file("read", dump))?;
+    let unread = |error| std::io::Error::new(std::io::ErrorKind::InvalidData, error);
+    Machine::from_lspci(&text).map_err(|error| Error::file("read", dump)(unread(error)))
 }
 
 /// The files of a folder that hold tables of remapping units.
