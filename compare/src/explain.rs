@@ -167,7 +167,9 @@ pub static RULES: [Rule; 21] = [
                 matches!(found.place, Place::Capability(_)) && found.id == u16::from(id::EXPRESS)
             });
             let only = express.next().filter(|_| express.next().is_none());
-            let in_doubt = only.is_none_or(|found| found.error.is_some());
+            // lspci may find another one where a stray pointer leads.
+            let strays = matches!(function.fault, Some(WalkFault::OutOfRange { .. }));
+            let in_doubt = strays || only.is_none_or(|found| found.error.is_some());
             let registers = ["RootCmd", "RootSta", "ErrorSrc"];
             in_doubt
                 && matches!(difference.place, Place::Extended(_))

@@ -8,7 +8,7 @@
 //!   capabilities and tokens.
 //! - [`ours`] reads the same function with `hw` and gives the fields that it found,
 //!   under the names that lspci has for them.
-//! - `matching` pairs tokens with fields; [`explain`] is the table of the reasons for
+//! - [`matching`] pairs tokens with fields; [`explain`] is the table of the reasons for
 //!   which two readings may differ.
 //! - [`report`] counts and prints.
 //!
@@ -27,7 +27,7 @@
 pub mod explain;
 pub mod field;
 pub mod lspci;
-mod matching;
+pub mod matching;
 pub mod ours;
 pub mod report;
 pub mod sizes;

@@ -91,6 +91,16 @@ impl FunctionResult {
         }
     }
 
+    /// The counts of all classes.
+    #[must_use]
+    pub fn total(&self) -> Counts {
+        let mut total = Counts::default();
+        for counts in self.counts {
+            total.add(counts);
+        }
+        total
+    }
+
     /// The counts of a class.
     pub fn count(&mut self, class: Class) -> &mut Counts {
         &mut self.counts[class as usize]
