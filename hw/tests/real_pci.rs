@@ -146,7 +146,9 @@ fn bars_have_the_sizes_that_the_machine_saw() {
             assert_eq!(bar.size, region.size, "{what}");
             sizes += 1;
             let seen = line.split('\t').nth(3).unwrap();
-            if let Some((space, address)) = kind(seen) {
+            // Of an IDE controller in its old mode the system knows ports that no register has.
+            let is_placed = bar.address != 0;
+            if let Some((space, address)) = kind(seen).filter(|_| is_placed) {
                 assert_eq!((bar.space, bar.address), (space, address), "{what}: {seen}");
                 places += 1;
             }
