@@ -5,7 +5,7 @@
 //! process started here is ever stopped.
 
 use crate::build::{self, Bootable};
-use crate::description::machine::Machine;
+use crate::description::machine::{Machine, MachineType};
 use crate::description::{Description, placeholders};
 use crate::disk::Image;
 use crate::error::Error;
@@ -56,7 +56,7 @@ pub fn arguments(
 ) -> Vec<String> {
     let mut arguments: Vec<String> = Vec::new();
     let mut add = |words: &[&str]| arguments.extend(words.iter().map(ToString::to_string));
-    add(&["-machine", "q35,kernel-irqchip=off"]);
+    add(&["-machine", machine_type(machine.kind)]);
     // One thread for all cores: with several, the emulated IOMMU and APICs are not reliable.
     add(&["-accel", "tcg,thread=single"]);
     add(&["-cpu", &processor(&machine.cpu, &kernel.config)]);
@@ -100,6 +100,14 @@ pub fn arguments(
         IommuDriver::Kernel => {}
     }
     arguments
+}
+
+/// The interrupt controllers are QEMU's own: only those work with its IOMMU.
+const fn machine_type(kind: MachineType) -> &'static str {
+    match kind {
+        MachineType::Q35 => "q35,kernel-irqchip=off",
+        MachineType::Pc => "pc,kernel-irqchip=off",
+    }
 }
 
 /// QEMU's processor that has everything.

@@ -14,9 +14,20 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 /// Most cores; the kernel is built for one or for this many.
 pub const MAX_CORES: u64 = 4;
 
+/// Which machine of QEMU's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MachineType {
+    /// `q35`: PCI Express, configuration space in memory.
+    Q35,
+    /// `pc` (i440FX): conventional PCI, configuration space through I/O ports, no IOMMU.
+    Pc,
+}
+
 /// The emulated machine.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Machine {
+    /// Which one.
+    pub kind: MachineType,
     /// Bytes of memory.
     pub memory: u64,
     /// Cores.
@@ -42,6 +53,7 @@ pub struct Machine {
 impl Default for Machine {
     fn default() -> Self {
         Self {
+            kind: MachineType::Q35,
             memory: DEFAULT_MEMORY,
             cores: 1,
             cpu: "max".into(),
@@ -117,7 +129,29 @@ pub fn read(mut section: Section<'_, '_>) -> (Machine, Vec<Placed<String>>) {
     let disks = section.tables("disk", "[[machine.disk]]", read_disk);
     let ids = disks.iter().filter_map(|(id, _)| id.clone()).collect();
     let timeout = section.text_or_number("timeout");
+    let kind = section.choice(
+        "type",
+        &[("q35", MachineType::Q35), ("pc", MachineType::Pc)],
+    );
+    let wanted = section.table("iommu", "[machine.iommu]", read_iommu);
+    let iommu = match (&kind, wanted) {
+        (Some(kind), wanted) if kind.value == MachineType::Pc => {
+            if wanted.is_some_and(|iommu| iommu.present) {
+                section.findings().add(
+                    Rule::BadOption,
+                    kind.span.clone(),
+                    "the machine `pc` has no IOMMU: say `iommu = { present = false }`, or nothing of it",
+                );
+            }
+            Iommu {
+                present: false,
+                ..default.iommu
+            }
+        }
+        (_, wanted) => wanted.unwrap_or_default(),
+    };
     let machine = Machine {
+        kind: kind.map_or(default.kind, |kind| kind.value),
         memory: section
             .size("memory", 1 << 20, 64 << 20..=64 << 30)
             .map_or(default.memory, |size| size.value),
@@ -131,9 +165,7 @@ pub fn read(mut section: Section<'_, '_>) -> (Machine, Vec<Placed<String>>) {
         timeout: timeout
             .and_then(|text| section.accept(text.map(|text| values::duration(&text))))
             .map_or(default.timeout, |timeout| timeout.value),
-        iommu: section
-            .table("iommu", "[machine.iommu]", read_iommu)
-            .unwrap_or_default(),
+        iommu,
         devices: notation(&mut section, "devices", QemuItem::parse),
         objects: notation(&mut section, "objects", QemuItem::parse),
         globals: notation(&mut section, "globals", parse_global),
