@@ -14,7 +14,7 @@ use pci_core::env::{
 };
 use sel4::{Notification, Rights};
 use sel4_glue::cspace::signal_client;
-use sel4_glue::{CSpace, EcamSpace, Pd, Port, Ticket, TscClock, log};
+use sel4_glue::{CSpace, Configuration, Pd, Port, Ticket, TscClock, log};
 use system::info::ClientEntry;
 use system::layout::slot;
 
@@ -25,7 +25,7 @@ const NO_SLOT: u32 = 0;
 
 /// Kernel, servers below, timer and log of a shard.
 pub struct Surroundings {
-    ecam: EcamSpace,
+    configuration: Configuration,
     clock: TscClock,
     iommu: iommu::Stub<Port>,
     msi: msi::Stub<Port>,
@@ -52,7 +52,7 @@ impl Surroundings {
         let parking = sel4_glue::Parking::new(cspace, MAX_ASSIGNMENTS as u8)?;
         let memory = Memory::new(pd, cspace, bank)?;
         Ok(Self {
-            ecam: pd.ecam(),
+            configuration: pd.configuration(),
             clock: pd.clock(),
             iommu: pd.iommu(info.iommu_shard),
             msi: pd.msi(info.msi_shard),
@@ -83,27 +83,27 @@ impl Surroundings {
 impl ConfigSpace for Surroundings {
     #[inline(always)]
     fn read8(&self, at: Sbdf, offset: u16) -> u8 {
-        self.ecam.read8(at, offset)
+        self.configuration.read8(at, offset)
     }
     #[inline(always)]
     fn read16(&self, at: Sbdf, offset: u16) -> u16 {
-        self.ecam.read16(at, offset)
+        self.configuration.read16(at, offset)
     }
     #[inline(always)]
     fn read32(&self, at: Sbdf, offset: u16) -> u32 {
-        self.ecam.read32(at, offset)
+        self.configuration.read32(at, offset)
     }
     #[inline(always)]
     fn write8(&mut self, at: Sbdf, offset: u16, value: u8) {
-        self.ecam.write8(at, offset, value);
+        self.configuration.write8(at, offset, value);
     }
     #[inline(always)]
     fn write16(&mut self, at: Sbdf, offset: u16, value: u16) {
-        self.ecam.write16(at, offset, value);
+        self.configuration.write16(at, offset, value);
     }
     #[inline(always)]
     fn write32(&mut self, at: Sbdf, offset: u16, value: u32) {
-        self.ecam.write32(at, offset, value);
+        self.configuration.write32(at, offset, value);
     }
 }
 

@@ -9,19 +9,21 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::ControlFlow;
 
-use hw::acpi::plan::UnitKind;
 use hw::acpi::{Hpet, PhysicalMemory, Platform, Rsdp};
 use hw::address::EcamWindow;
 use hw::enumeration::{Found, Function, HostBridge, enumerate};
 use hw::header::{Bridge, Layout};
-use hw::{Mmio, bar};
+use hw::{BusRange, ConfigSpace, Mmio, bar};
 use root_core::carve::{Cut, Form, Want, carve, pieces_of};
-use root_core::facts::{Host, Machine, Memory, Ports, Timer, Unit, Untyped};
+use root_core::facts::{Configuration as Means, Host, Machine, Memory, Ports, Timer, Untyped};
+use root_core::plan::CONFIG_PORTS;
 use root_core::region::{PAGE, Region, RegionSet};
+use root_core::units::{self, Resolved};
 use sel4::bootinfo::{extra, extra_chunks};
-use sel4::{BootInfo, Frame, MemoryKind};
+use sel4::{BootInfo, Frame, IoPort, IoPortControl, MemoryKind};
 use sel4_glue::root::{SHOWN_PAGES, Space, physical_address_bits};
-use sel4_glue::{EcamSpace, MmioRegion};
+use sel4_glue::{MmioRegion, PortSpace};
+use system::model::ConfigAccess;
 
 use crate::cutting::{cut, frame_size};
 use crate::stock::{Stock, own};
@@ -62,35 +64,48 @@ pub fn facts(boot: &BootInfo<'_>, extra_information: &[u8]) -> Machine {
     }
 }
 
+/// The ways to configuration space.
+pub struct Ways {
+    /// Which the description asks for.
+    pub access: ConfigAccess,
+    /// All I/O ports.
+    pub control: IoPortControl,
+    /// Slot of a capability for its ports, once it is found to be reached through them.
+    pub ports: Option<u32>,
+}
+
 /// Completes the facts. Slots from the machine's empty ones are used, and empty again afterwards.
 pub fn discover(
     machine: &mut Machine,
     space: &mut Space<Stock>,
     extra_information: &[u8],
+    ways: &mut Ways,
     voice: &mut Voice,
 ) -> Result<(), String> {
-    let mut look = Look {
-        machine,
-        space,
-        opened: Vec::new(),
-        buffer: Vec::new(),
-        read: RegionSet::new(),
-    };
+    let mut look = Look::new(machine, space);
     let platform = tables(&mut look, extra_information)?;
     look.close()?;
-    let firmware = look.read.clone();
-    machine.firmware = firmware;
+    machine.firmware = look.read.clone();
     adopt(machine, &platform, voice);
+    if ways.access == ConfigAccess::Ports || machine.ecam.is_empty() {
+        machine.configuration = Means::Ports;
+    }
 
-    let ecam = machine.ecam.clone();
-    let hpet = hpet(&platform, voice);
-    let mut look = Look {
-        machine,
-        space,
-        opened: Vec::new(),
-        buffer: Vec::new(),
-        read: RegionSet::new(),
+    let mut port_space = None;
+    if machine.configuration == Means::Ports {
+        let (first, last) = CONFIG_PORTS;
+        let stock = space.tables();
+        let slot = stock.fill(|slot| ways.control.issue(first, last, slot));
+        let slot = slot.map_err(|error| format!("the ports of configuration space: {error}"))?;
+        ways.ports = Some(slot as u32);
+        port_space = Some(PortSpace::new(IoPort::at(slot)));
+    }
+    let ecam = match machine.configuration {
+        Means::Ecam => machine.ecam.clone(),
+        Means::Ports => Vec::new(),
     };
+    let hpet = hpet(&platform, voice);
+    let mut look = Look::new(machine, space);
     let mut wants = Vec::new();
     for window in &ecam {
         wants.extend(
@@ -104,31 +119,69 @@ pub fn discover(
             .map(Region::pages),
     );
     let regions = look.registers(&wants)?;
-    let windows = ecam.iter().zip(&regions);
-    let windows = windows.map(|(window, region)| {
-        (
-            (window.segment, window.buses.first(), window.buses.last()),
-            *region,
-        )
-    });
-    let mut space_of_all = Space::<Stock>::ecam(windows);
-    let mut hosts = Vec::new();
-    for window in &ecam {
-        hosts.extend(host_bridges(&mut space_of_all, window, voice));
-    }
-    if hosts.len() > 1 {
-        for host in &mut hosts {
-            host.0.windows = decoded(&mut space_of_all, &host.1);
+    let found = match port_space {
+        Some(ports) if !ports.answers() => {
+            return Err("there is neither ECAM nor the ports 0xcf8 and 0xcfc".into());
         }
-    }
+        Some(mut ports) => survey(&mut ports, &[(0, BusRange::ALL)], &platform, voice),
+        None => {
+            let windows = ecam.iter().zip(&regions).map(|(window, region)| {
+                let buses = window.buses;
+                ((window.segment, buses.first(), buses.last()), *region)
+            });
+            let mut mapped = Space::<Stock>::ecam(windows);
+            let buses: Vec<_> = ecam
+                .iter()
+                .map(|window| (window.segment, window.buses))
+                .collect();
+            survey(&mut mapped, &buses, &platform, voice)
+        }
+    };
     let timer = match (hpet, regions.get(ecam.len())) {
         (Some(hpet), Some(registers)) => timer(&hpet, registers, voice),
         _ => None,
     };
     look.close()?;
-    machine.hosts = hosts.into_iter().map(|(host, _)| host).collect();
+    machine.hosts = found.hosts;
+    machine.units = found.units.units;
+    machine.reserved = found.units.reserved;
     machine.timer = timer;
     Ok(())
+}
+
+/// What configuration space shows.
+struct Survey {
+    hosts: Vec<Host>,
+    units: Resolved,
+}
+
+/// Looks at all functions on these buses, and for those that remapping units are for.
+fn survey<C: ConfigSpace>(
+    cfg: &mut C,
+    buses: &[(u16, BusRange)],
+    platform: &Platform,
+    voice: &mut Voice,
+) -> Survey {
+    let mut hosts = Vec::new();
+    for (segment, buses) in buses {
+        hosts.extend(host_bridges(cfg, *segment, *buses, voice));
+    }
+    if hosts.len() > 1 {
+        for (host, functions) in &mut hosts {
+            host.windows = decoded(cfg, functions);
+        }
+    }
+    let units = match &platform.remapping {
+        Ok(Some(plan)) => units::resolve(plan, &*cfg),
+        _ => Resolved::default(),
+    };
+    for trouble in &units.troubles {
+        say!(voice, "{trouble}");
+    }
+    Survey {
+        hosts: hosts.into_iter().map(|(host, _)| host).collect(),
+        units,
+    }
 }
 
 /// A look at device memory.
@@ -142,7 +195,17 @@ struct Look<'a> {
     read: RegionSet,
 }
 
-impl Look<'_> {
+impl<'a> Look<'a> {
+    const fn new(machine: &'a Machine, space: &'a mut Space<Stock>) -> Self {
+        Self {
+            machine,
+            space,
+            opened: Vec::new(),
+            buffer: Vec::new(),
+            read: RegionSet::new(),
+        }
+    }
+
     fn cut(&mut self, wants: &[Region]) -> Result<Vec<Cut>, String> {
         let wants: Vec<Want> = wants
             .iter()
@@ -260,21 +323,12 @@ fn adopt(machine: &mut Machine, platform: &Platform, voice: &mut Voice) {
         Err(error) => say!(voice, "{error}"),
     }
     match &platform.remapping {
-        Ok(Some(plan)) => {
-            machine.units = plan
-                .units
-                .iter()
-                .filter(|unit| unit.kind == UnitKind::Vtd)
-                .map(|unit| Unit {
-                    base: unit.base,
-                    // At most 4 KiB << 15.
-                    bytes: unit.size as u32,
-                    segment: unit.segment,
-                    include_all: unit.include_all,
-                })
-                .collect();
-        }
-        Ok(None) => say!(voice, "no DMAR table: no IOMMU that this system can use"),
+        // Its devices are told apart when configuration space can be read.
+        Ok(Some(_)) => {}
+        Ok(None) => say!(
+            voice,
+            "no DMAR or IVRS table: no IOMMU that this system can use"
+        ),
         Err(error) => say!(voice, "{error}: no IOMMU is used"),
     }
     match &platform.interrupts {
@@ -300,16 +354,17 @@ fn hpet(platform: &Platform, voice: &mut Voice) -> Option<Hpet> {
     }
 }
 
-/// The host bridges of a window, each with the functions on its root bus.
-fn host_bridges(
-    cfg: &mut EcamSpace,
-    window: &EcamWindow,
+/// The host bridges of some buses, each with the functions on its root bus.
+fn host_bridges<C: ConfigSpace>(
+    cfg: &C,
+    segment: u16,
+    buses: BusRange,
     voice: &mut Voice,
 ) -> Vec<(Host, Vec<Function>)> {
     let mut hosts: Vec<(HostBridge, Ports, Vec<Function>)> = Vec::new();
     let mut on_root: Vec<Function> = Vec::new();
     let mut ports = Ports::None;
-    let _ = enumerate(&*cfg, window.segment, window.buses, |found| {
+    let _ = enumerate(cfg, segment, buses, |found| {
         if let Found::Function(function) = &found
             && reports(function)
         {
@@ -351,7 +406,7 @@ fn reports(function: &Function) -> bool {
 
 /// Memory that functions decode: BARs and windows of bridges, as programmed. Decoding is off for a moment, while
 /// BARs are sized: nothing uses the devices yet.
-fn decoded(cfg: &mut EcamSpace, functions: &[Function]) -> Vec<Region> {
+fn decoded<C: ConfigSpace>(cfg: &mut C, functions: &[Function]) -> Vec<Region> {
     let mut regions = Vec::new();
     for function in functions {
         if function.header.layout == Layout::Bridge {

@@ -29,7 +29,7 @@ use ipc_proto::{Badge, BadgeKind};
 use root_core::facts::Machine;
 use root_core::memory;
 use root_core::objects::Kind as Object;
-use root_core::plan::{Inputs, Kernel, Pd, Plan};
+use root_core::plan::{Inputs, Kernel, Pd, Plan, SERIAL_PORTS};
 use root_core::supervisor::{Supervisor, Ward};
 use sel4::bootinfo::slot as boot_slot;
 use sel4::irq::Vector;
@@ -44,6 +44,7 @@ use system::bundle::{self, Bundle};
 use system::layout::{event, pd, priority};
 use system::model::System;
 
+use discover::Ways;
 use hands::{EXIT_PORT, RootHands};
 use maker::{Maker, Own};
 use stock::{OWN_BITS, Stock, own};
@@ -127,7 +128,7 @@ fn run(frame: &'static [u8], boot: &BootInfo<'_>, exit: &mut IoPort) -> Result<I
     let mut stock = Stock::new(memory, first, own_end);
 
     let ports = IoPortControl(own(boot_slot::IO_PORTS as u32));
-    let (com_first, com_last) = (0x3f8, 0x3ff);
+    let (com_first, com_last) = SERIAL_PORTS;
     let serial = kernel(
         stock.fill(|slot| ports.issue(com_first, com_last, slot)),
         "the serial line's ports",
@@ -140,7 +141,6 @@ fn run(frame: &'static [u8], boot: &BootInfo<'_>, exit: &mut IoPort) -> Result<I
 
     let vspace = VSpace::at(boot_slot::VSPACE);
     let mut space = Space::take(vspace, stock).ok_or("the address space was taken before")?;
-    discover::discover(&mut machine, &mut space, extra, &mut voice)?;
 
     let bundle = bundle(boot)?;
     let system = bundle
@@ -148,6 +148,12 @@ fn run(frame: &'static [u8], boot: &BootInfo<'_>, exit: &mut IoPort) -> Result<I
         .ok_or("the bundle has no system description")?;
     let system: System =
         postcard::from_bytes(system).map_err(|error| format!("the system description: {error}"))?;
+    let mut ways = Ways {
+        access: system.config_access,
+        control: ports,
+        ports: None,
+    };
+    discover::discover(&mut machine, &mut space, extra, &mut ways, &mut voice)?;
     let reserved = [memory.slot];
     let inputs = Inputs {
         machine: &machine,
@@ -172,6 +178,7 @@ fn run(frame: &'static [u8], boot: &BootInfo<'_>, exit: &mut IoPort) -> Result<I
             "the supervisor's notification",
         )?),
         serial: serial as u32,
+        config_ports: ways.ports,
     };
     let this = Tcb::at(boot_slot::TCB);
     kernel(

@@ -41,6 +41,8 @@ pub struct Own {
     pub events: Notification,
     /// Slot of the serial line's ports.
     pub serial: u32,
+    /// Slot of the ports of configuration space, where it is reached through them.
+    pub config_ports: Option<u32>,
 }
 
 /// Makes what the plan says.

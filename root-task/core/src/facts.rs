@@ -3,8 +3,10 @@
 
 use alloc::vec::Vec;
 
-use hw::BusRange;
 use hw::address::EcamWindow;
+use hw::{BusRange, Sbdf};
+use system::info::{Reserved, Scope};
+use system::model::IommuChoice;
 
 use crate::region::{Region, RegionSet};
 
@@ -38,10 +40,12 @@ impl Untyped {
     }
 }
 
-/// Registers of a remapping unit.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// A remapping unit.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Unit {
-    /// Physical address.
+    /// What it is: `Vtd` or `AmdVi`.
+    pub kind: IommuChoice,
+    /// Physical address of its registers.
     pub base: u64,
     /// Bytes.
     pub bytes: u32,
@@ -49,6 +53,10 @@ pub struct Unit {
     pub segment: u16,
     /// Takes all devices that no other unit names.
     pub include_all: bool,
+    /// Devices that firmware names as its own.
+    pub scopes: Vec<Scope>,
+    /// The PCI function that it is (AMD-Vi): nobody may have it.
+    pub function: Option<Sbdf>,
 }
 
 /// The timer block that the timer service drives.
@@ -83,6 +91,16 @@ pub enum Ports {
     Some,
 }
 
+/// How configuration space is reached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Configuration {
+    /// Memory-mapped.
+    #[default]
+    Ecam,
+    /// Through the I/O ports 0xCF8 to 0xCFF: segment 0 only, and one server only, since an access takes two steps.
+    Ports,
+}
+
 /// Everything that the plan needs to know of the machine.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Machine {
@@ -100,11 +118,15 @@ pub struct Machine {
     pub kernel_iommu_levels: u64,
     /// Ticks of the time-stamp counter a microsecond.
     pub tsc_mhz: u32,
-    /// Remapping units of VT-d.
+    /// Remapping units.
     pub units: Vec<Unit>,
+    /// Memory that firmware reserved for DMA of some devices.
+    pub reserved: Vec<Reserved>,
     /// Timer block.
     pub timer: Option<Timer>,
-    /// ECAM windows.
+    /// How configuration space is reached.
+    pub configuration: Configuration,
+    /// ECAM windows. With [`Configuration::Ports`] they are only known not to be anybody's memory.
     pub ecam: Vec<EcamWindow>,
     /// Host bridges, by segment and bus.
     pub hosts: Vec<Host>,

@@ -7,6 +7,8 @@
 //! | [`facts`] | what the boot found: untypeds, cores, host bridges, units |
 //! | [`policy`] | what is wrong with a description on this machine |
 //! | [`shards`] | which pci-server shard has which buses and which memory windows |
+//! | [`room`] | which shard gets the addresses that nobody decodes yet |
+//! | [`units`] | remapping units and reserved regions, with their devices in numbers |
 //! | [`carve`] | how to cut exact ranges out of device untypeds |
 //! | [`memory`] | blocks of RAM for kernel objects, slots of the root CNode |
 //! | [`image`] | a program's ELF, checked: segments, pages, entry |
@@ -43,5 +45,7 @@ pub mod objects;
 pub mod plan;
 pub mod policy;
 pub mod region;
+pub mod room;
 pub mod shards;
 pub mod supervisor;
+pub mod units;

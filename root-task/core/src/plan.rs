@@ -14,6 +14,8 @@ mod space;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use grants::{CONFIG_PORTS, SERIAL_PORTS};
+
 use alloc::vec::Vec;
 
 use ipc_proto::Badge;
@@ -346,6 +348,8 @@ pub struct Given {
     pub iommu: bool,
     /// iommu-server: signal to each pci-server shard.
     pub shard_signals: Vec<u32>,
+    /// pci-server: I/O ports of configuration space; 0 for none.
+    pub config_ports: u32,
     /// pci-server: handler of its ports' interrupt, and which interrupt of the plan it is.
     pub port_interrupt: Option<(u32, usize)>,
 }

@@ -34,6 +34,9 @@ pub enum PolicyError {
     /// VT-d is asked for and there is none.
     #[error("the description asks for VT-d, and the machine has no DMAR table with a unit")]
     NoVtd,
+    /// AMD-Vi is asked for and there is none.
+    #[error("the description asks for AMD-Vi, and the machine has no IVRS table with a unit")]
+    NoAmdVi,
     /// There is no HPET.
     #[error("the machine has no HPET that can be used: the timer service needs one")]
     NoTimer,
@@ -110,8 +113,11 @@ pub fn check(
     if machine.kernel_iommu_levels != 0 && system.iommu != IommuChoice::None {
         return Err(PolicyError::KernelIommu(machine.kernel_iommu_levels));
     }
-    if system.iommu == IommuChoice::Vtd && machine.units.is_empty() {
-        return Err(PolicyError::NoVtd);
+    let has = |kind| machine.units.iter().any(|unit| unit.kind == kind);
+    match system.iommu {
+        IommuChoice::Vtd if !has(IommuChoice::Vtd) => return Err(PolicyError::NoVtd),
+        IommuChoice::AmdVi if !has(IommuChoice::AmdVi) => return Err(PolicyError::NoAmdVi),
+        _ => {}
     }
     if machine.timer.is_none() {
         return Err(PolicyError::NoTimer);
@@ -362,6 +368,8 @@ pub(crate) mod tests {
             machine.units.clear();
         });
         assert_eq!(no_unit, PolicyError::NoVtd);
+        let other_unit = refused(|system, _| system.iommu = IommuChoice::AmdVi);
+        assert_eq!(other_unit, PolicyError::NoAmdVi);
         for name in ["b", "root", "console", "pci-server-0", ""] {
             let error = refused(|system, _| system.clients[0].name = name.try_into().unwrap());
             let named = if name == "b" { "b" } else { name };

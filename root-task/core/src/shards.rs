@@ -1,11 +1,10 @@
 //! Which pci-server shard has which buses and which memory: [`split`].
 //!
 //! A shard owns whole host bridges. Its memory is what the functions of its
-//! buses decode: shard n > 0 gets exactly the pages of the BARs on its root
-//! buses and of the windows of the bridges there; shard 0 gets what is left of
-//! the space where PCI devices can be, so that it can place devices that come
-//! later. No page goes to two shards: one that two would need goes to none, and
-//! is reported as a [`Conflict`].
+//! buses decode, windows of bridges included, and room for what comes later
+//! ([`room`]): all of the space where PCI devices can be is somebody's. No page
+//! goes to two shards: one that two decode goes to none, and is reported as a
+//! [`Conflict`].
 
 use alloc::vec::Vec;
 
@@ -15,8 +14,9 @@ use system::layout::MAX_SHARDS;
 use thiserror::Error;
 
 use crate::carve::{MOST_BITS, PAGE_BITS};
-use crate::facts::{Host, Machine, Ports};
+use crate::facts::{Configuration, Host, Machine, Ports};
 use crate::region::{PAGE, Region, RegionSet};
+use crate::room;
 
 /// Where the chipset's own registers begin on PC platforms: IOAPIC, HPET, local APIC, firmware's flash. No
 /// BAR lies from here to 4 GiB.
@@ -57,7 +57,7 @@ pub enum Conflict {
         /// The pages.
         region: Region,
     },
-    /// The space of shard 0 is in more pieces than a server can be told of: the smallest that no device decodes
+    /// The space of a shard is in more pieces than a server can be told of: the smallest that no device decodes
     /// stay unused.
     #[error("{bytes:#x} bytes of PCI memory in small pieces stay unused")]
     LeftOut {
@@ -78,7 +78,7 @@ pub enum Conflict {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum ShardError {
     /// Configuration space showed no device at all.
-    #[error("no host bridge found: the MCFG table names no bus that has a device")]
+    #[error("no host bridge found: no bus has a device that answers")]
     NoHosts,
     /// A shard has buses of one segment only.
     #[error("{segments} PCI segments need as many pci-server shards, {shards} are allowed")]
@@ -103,11 +103,15 @@ pub struct Split {
 }
 
 /// Splits the machine among `wanted` shards; 0 means one a host bridge. More than there are host bridges
-/// are not made.
+/// are not made; one, where configuration space is reached through ports.
 ///
 /// # Errors
 /// There is nothing to split, or not into so few.
 pub fn split(machine: &Machine, wanted: u8) -> Result<Split, ShardError> {
+    let wanted = match machine.configuration {
+        Configuration::Ecam => wanted,
+        Configuration::Ports => 1,
+    };
     let groups = group(&machine.hosts, wanted)?;
     let space = pci_space(machine);
     let mut conflicts = Vec::new();
@@ -143,16 +147,19 @@ pub fn split(machine: &Machine, wanted: u8) -> Result<Split, ShardError> {
             }
         }
     }
-    let mut rest = space.difference(&shared);
-    for claim in claims.iter().skip(1) {
-        rest = rest.difference(claim);
-    }
-    let own = claims
-        .first()
+    let own: Vec<RegionSet> = claims
+        .iter()
         .map(|claim| claim.difference(&shared))
-        .unwrap_or_default();
-    let (rest, left_out) = told(&rest, &own);
-    conflicts.extend((left_out > 0).then_some(Conflict::LeftOut { bytes: left_out }));
+        .collect();
+    let mut memory = Vec::new();
+    for (share, claim) in room::share(&space.difference(&shared), &own)
+        .iter()
+        .zip(&own)
+    {
+        let (share, left_out) = told(share, claim);
+        conflicts.extend((left_out > 0).then_some(Conflict::LeftOut { bytes: left_out }));
+        memory.push(share);
+    }
     let mut shards = Vec::new();
     for (shard, hosts) in groups.iter().enumerate() {
         let (Some(first), Some(last)) = (hosts.first(), hosts.last()) else {
@@ -165,10 +172,7 @@ pub fn split(machine: &Machine, wanted: u8) -> Result<Split, ShardError> {
         if ecam.len() > MAX_ECAM {
             return Err(ShardError::TooManyWindows(shard));
         }
-        let memory = match claims.get(shard) {
-            Some(claim) if shard > 0 => claim.difference(&shared),
-            _ => rest.clone(),
-        };
+        let memory = memory.get(shard).cloned().unwrap_or_default();
         shards.push(Shard {
             segment: first.segment,
             buses,
@@ -242,6 +246,9 @@ fn group(hosts: &[Host], wanted: u8) -> Result<Vec<Vec<&Host>>, ShardError> {
 
 /// The parts of the ECAM windows that hold some of the buses.
 fn windows(machine: &Machine, segment: u16, buses: BusRange) -> Vec<(Region, BusRange)> {
+    if machine.configuration == Configuration::Ports {
+        return Vec::new();
+    }
     let mut parts: Vec<(Region, BusRange)> = machine
         .ecam
         .iter()

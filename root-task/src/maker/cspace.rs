@@ -5,7 +5,7 @@ use alloc::string::String;
 
 use ipc_proto::Badge;
 use root_core::objects::Part;
-use root_core::plan::{Cap, Grant, Pd};
+use root_core::plan::{CONFIG_PORTS, Cap, Grant, Pd, SERIAL_PORTS};
 use sel4::bootinfo::slot as boot_slot;
 use sel4::{CNode, CapData, Error, Rights, Slot};
 use system::layout::{INDEX_BITS, pd};
@@ -51,6 +51,18 @@ impl Maker<'_> {
             .map_err(|error| format!("{}: slot {}: {error}", pd.name, grant.slot))
     }
 
+    /// The root task's own capability for a range of ports.
+    fn ports(&self, range: (u16, u16)) -> Result<u32, &'static str> {
+        match range {
+            SERIAL_PORTS => Ok(self.own.serial),
+            CONFIG_PORTS => self
+                .own
+                .config_ports
+                .ok_or("no ports of configuration space"),
+            _ => Err("ports that nobody asked the kernel for"),
+        }
+    }
+
     fn try_give(&self, pd: &Pd, grant: &Grant) -> Result<(), String> {
         let private = CNode::at(self.slot_of(pd, Part::PrivateCNode)?.into());
         let dest = private.slot_at(grant.slot.into(), pd.cnode_bits);
@@ -69,7 +81,7 @@ impl Maker<'_> {
                 self.plan.irqs.get(index).ok_or("no such interrupt")?.slot,
                 Rights::ALL,
             ),
-            Cap::Ports { .. } => (self.own.serial, Rights::ALL),
+            Cap::Ports { first, last } => (self.ports((first, last))?, Rights::ALL),
             // The kernel does not copy interrupt control: there is one.
             Cap::IrqControl => {
                 return doing(

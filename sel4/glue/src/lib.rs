@@ -10,6 +10,7 @@
 //! | [`parking`] | [`Parking`]: requests that are answered later |
 //! | [`cspace`] | [`CSpace`]: own slots, the clients' grant windows, retype, revoke |
 //! | [`mmio`] | [`EcamSpace`], [`MmioRegion`]: the seams of `hw` over mapped registers |
+//! | [`ports`] | [`PortSpace`]: configuration space through I/O ports; [`Configuration`]: whichever there is |
 //! | [`memory`] | [`TablePages`], [`SharedMemory`]: memory that devices read and write |
 //! | [`mapping`] | [`AddressSpace`]: where a PD maps frames itself |
 //! | [`clock`] | [`TscClock`] |
@@ -34,6 +35,7 @@ pub mod memory;
 pub mod mmio;
 pub mod parking;
 pub mod port;
+pub mod ports;
 pub mod root;
 pub mod server;
 pub mod start;
@@ -46,6 +48,7 @@ pub use memory::{SharedMemory, TablePages};
 pub use mmio::{EcamSpace, MmioRegion};
 pub use parking::{Parking, Ticket};
 pub use port::Port;
+pub use ports::{Configuration, PortSpace};
 pub use server::{Answer, Incoming, Server};
 pub use start::Pd;
 

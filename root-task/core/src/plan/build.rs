@@ -15,7 +15,7 @@ use super::{
     grants,
 };
 use crate::carve::{Form, Want, carve};
-use crate::facts::Ports;
+use crate::facts::{Ports, Unit};
 use crate::image::Image;
 use crate::memory::{Block, Request, Shape, Slots, place};
 use crate::policy::{self, VECTORS, shard_name};
@@ -43,7 +43,7 @@ pub(super) fn build(inputs: &Inputs<'_>) -> Result<Plan, PlanError> {
     let (machine, system) = (inputs.machine, inputs.system);
     let split = shards::split(machine, system.shards.pci)?;
     policy::check(system, machine, &Listed(inputs), split.shards.len())?;
-    if machine.units.len() > MAX_UNITS {
+    if units(inputs).count() > MAX_UNITS {
         return Err(PlanError::TooMany {
             what: "remapping units",
             limit: MAX_UNITS,
@@ -192,9 +192,21 @@ pub(super) fn table_block_bits(pages: u32) -> u8 {
     block_bits(u64::from(pages) * PAGE)
 }
 
+/// The units that the iommu-server drives: all of one kind. No machine has two kinds.
+pub(super) fn units<'a>(inputs: &Inputs<'a>) -> impl Iterator<Item = &'a Unit> + use<'a> {
+    let units = &inputs.machine.units;
+    let kind = match inputs.system.iommu {
+        IommuChoice::Auto => units.first().map(|unit| unit.kind),
+        // The kernel's own driver leaves no unit to a server.
+        IommuChoice::None | IommuChoice::Kernel => None,
+        kind => Some(kind),
+    };
+    units.iter().filter(move |unit| Some(unit.kind) == kind)
+}
+
 /// Does the iommu-server drive units?
 pub(super) fn uses_units(inputs: &Inputs<'_>) -> bool {
-    inputs.system.iommu != IommuChoice::None && !inputs.machine.units.is_empty()
+    units(inputs).next().is_some()
 }
 
 fn device_use(inputs: &Inputs<'_>, shards: &[shards::Shard]) -> DeviceUse {
@@ -220,11 +232,9 @@ fn device_use(inputs: &Inputs<'_>, shards: &[shards::Shard]) -> DeviceUse {
                 .collect(),
         );
     }
-    if uses_units(inputs) {
-        for unit in &inputs.machine.units {
-            if let Some(region) = Region::sized(unit.base, unit.bytes.into()) {
-                device.units.push(want(region.pages(), Form::Frames));
-            }
+    for unit in units(inputs) {
+        if let Some(region) = Region::sized(unit.base, unit.bytes.into()) {
+            device.units.push(want(region.pages(), Form::Frames));
         }
     }
     let timer = inputs

@@ -9,11 +9,15 @@ use system::model::{Client, DeviceMatch};
 use super::build::DeviceUse;
 use super::{Cap, Grant, Inputs, Kind, Pd, Plan, PlanError, Privileges};
 use crate::carve::{Piece, pieces_of};
+use crate::facts::Configuration;
 use crate::region::Region;
 use crate::shards::Shard;
 
 /// I/O ports of the first serial line (16550).
 pub const SERIAL_PORTS: (u16, u16) = (0x3f8, 0x3ff);
+
+/// I/O ports of configuration space (PCI Local Bus 3.0, 3.2.2.3.2): address and data.
+pub const CONFIG_PORTS: (u16, u16) = (0xcf8, 0xcff);
 
 pub(super) fn fill(
     inputs: &Inputs<'_>,
@@ -218,6 +222,10 @@ impl Giver<'_> {
             of: pd::ROOT,
             flags: event::SHARD_DONE << (shard % 8),
         });
+        if all.inputs.machine.configuration == Configuration::Ports {
+            let (first, last) = CONFIG_PORTS;
+            self.pd.given.config_ports = self.next(Cap::Ports { first, last });
+        }
         let own = self.pd.number;
         if let Some(index) = all.plan.irqs.iter().position(|irq| irq.pd == own) {
             self.pd.given.port_interrupt = Some((self.next(Cap::Irq(index)), index));

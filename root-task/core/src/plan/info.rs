@@ -7,12 +7,12 @@ use system::info::{
     PortInterrupt, Role, Slots, TimerInfo, UnitInfo,
 };
 use system::layout::pd;
-use system::model::{self, IommuChoice, Name};
+use system::model::{self, DeviceMatch, Name};
 
 use super::grants::SERIAL_PORTS;
 use super::{Foreign, Inputs, Irq, Kind, Pd, Plan, PlanError};
-use crate::facts::Unit;
-use crate::plan::build::uses_units;
+use crate::facts::{Configuration, Unit};
+use crate::plan::build::{units as driven, uses_units};
 
 /// Message address of a fixed interrupt to a local APIC (Intel SDM volume 3, 11.11.1), without the APIC's id.
 const MESSAGE_ADDRESS: u64 = 0xfee0_0000;
@@ -116,24 +116,22 @@ impl Plan {
     fn iommu(&self, inputs: &Inputs<'_>, pd: &Pd, shard: u8) -> Result<IommuInfo, PlanError> {
         let mut units = heapless::Vec::new();
         let irqs = self.irqs.iter().filter(|irq| irq.pd == pd.number);
-        let known = inputs
-            .machine
-            .units
-            .iter()
-            .zip(irqs)
-            .zip(&pd.given.irqs)
-            .enumerate();
+        let known = driven(inputs).zip(irqs).zip(&pd.given.irqs).enumerate();
         for (index, ((unit, irq), handler)) in known {
+            let mut scopes = heapless::Vec::new();
+            for scope in &unit.scopes {
+                push(&mut scopes, "device scopes of a remapping unit", *scope)?;
+            }
             let (irq_address, irq_data) = message(inputs, pd.core, irq);
             let entry = UnitInfo {
-                kind: IommuChoice::Vtd,
+                kind: unit.kind,
                 vaddr: device_at(pd, index),
                 bytes: unit.bytes,
                 paddr: unit.base,
                 segment: unit.segment,
                 // QEMU names each device of its one unit instead; the unit takes them all.
-                include_all: unit.include_all || is_alone(&inputs.machine.units, unit),
-                scopes: heapless::Vec::new(),
+                include_all: unit.include_all || is_alone(inputs, unit),
+                scopes,
                 irq_handler: *handler,
                 irq_address,
                 irq_data,
@@ -143,6 +141,10 @@ impl Plan {
         let mut pool = heapless::Vec::new();
         for piece in &pd.given.untypeds {
             push(&mut pool, "pieces of the DMA pool", *piece)?;
+        }
+        let mut reserved = heapless::Vec::new();
+        for region in &inputs.machine.reserved {
+            push(&mut reserved, "reserved regions", region.clone())?;
         }
         let mut shard_signals = heapless::Vec::new();
         for signal in &pd.given.shard_signals {
@@ -160,7 +162,7 @@ impl Plan {
             tables_pages: inputs.system.table_pages,
             pool,
             interrupt_remapping: inputs.system.interrupt_remapping,
-            reserved: heapless::Vec::new(),
+            reserved,
             reserved_allowed: inputs.system.reserved_regions.clone(),
             shard_signals,
             shard_buses: self.shard_buses()?,
@@ -211,6 +213,21 @@ impl Plan {
             };
             push(&mut ecam, "pieces of configuration space", entry)?;
         }
+        if let (Configuration::Ports, Some(shard)) = (inputs.machine.configuration, shard) {
+            let entry = EcamWindow {
+                vaddr: 0,
+                paddr: 0,
+                segment: shard.segment,
+                first_bus: shard.buses.first(),
+                last_bus: shard.buses.last(),
+            };
+            push(&mut ecam, "pieces of configuration space", entry)?;
+        }
+        let mut withheld = inputs.system.withheld.clone();
+        for function in inputs.machine.units.iter().filter_map(|unit| unit.function) {
+            let rule = DeviceMatch::Address(function.to_bits());
+            push(&mut withheld, "withheld devices", rule)?;
+        }
         let mut mmio = heapless::Vec::new();
         for piece in &pd.given.untypeds {
             push(&mut mmio, "pieces of a pci-server's memory", *piece)?;
@@ -219,9 +236,9 @@ impl Plan {
             shard: number,
             ecam,
             mmio,
-            config_ports: 0,
+            config_ports: pd.given.config_ports,
             port_interrupt: self.port_interrupt(inputs, pd),
-            withheld: inputs.system.withheld.clone(),
+            withheld,
             large_bars: inputs.system.large_bars.clone(),
             ats: inputs.system.ats.clone(),
             virtual_functions: inputs.system.virtual_functions.clone(),
@@ -292,12 +309,9 @@ impl Plan {
 }
 
 /// Is it the only unit of its segment?
-fn is_alone(units: &[Unit], unit: &Unit) -> bool {
-    units
-        .iter()
-        .filter(|other| other.segment == unit.segment)
-        .count()
-        == 1
+fn is_alone(inputs: &Inputs<'_>, unit: &Unit) -> bool {
+    let others = driven(inputs).filter(|other| other.segment == unit.segment);
+    others.count() == 1
 }
 
 /// Local APIC id of a core; of the first where the table says nothing of it.

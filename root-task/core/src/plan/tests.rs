@@ -2,6 +2,7 @@
 //! PD is told agrees with what it is given.
 
 mod limits;
+mod platform;
 mod privileges;
 
 use super::*;
@@ -369,7 +370,7 @@ fn the_only_unit_of_a_segment_takes_all_devices() {
     assert_eq!(takes_all(&machine), [true]);
     machine.units.push(crate::facts::Unit {
         base: 0xfed9_1000,
-        ..machine.units[0]
+        ..machine.units[0].clone()
     });
     assert_eq!(takes_all(&machine), [false, false]);
     machine.units[1].segment = 1;

@@ -1,6 +1,9 @@
 //! The plan at its limits: the largest system, too large a one, and a machine that lacks things.
 
 use super::*;
+use crate::facts::Unit;
+use crate::shards::tests::unit;
+use system::info::{MAX_RESERVED, MAX_SCOPES, Reserved, Scope};
 
 #[test]
 fn information_fits_its_pages_in_the_largest_system() {
@@ -18,9 +21,31 @@ fn information_fits_its_pages_in_the_largest_system() {
         all.push(client);
     }
     let system = system(&all);
-    let machine = q35((0..16).map(|n| host(n * 16, n * 16 + 15, &[])).collect());
+    let mut machine = q35((0..16).map(|n| host(n * 16, n * 16 + 15, &[])).collect());
+    let scope = Scope::IoApic {
+        id: 255,
+        requester: u16::MAX,
+    };
+    machine.units = (0..8)
+        .map(|n| Unit {
+            include_all: false,
+            scopes: vec![scope; MAX_SCOPES],
+            ..unit(0xfed9_0000 + n * 4096)
+        })
+        .collect();
+    machine.reserved = (0..MAX_RESERVED)
+        .map(|_| Reserved {
+            segment: u16::MAX,
+            base: u64::MAX - 4095,
+            last: u64::MAX,
+            scopes: [scope; 8].into_iter().collect(),
+        })
+        .collect();
     with(&machine, &system, |inputs| {
         let plan = Plan::make(inputs).unwrap();
+        // Devices keep most vectors even so.
+        assert!(plan.irqs.iter().all(|irq| irq.vector >= 64));
+        assert_eq!(plan.irqs.len(), 8 + 1 + 16);
         crate::distribution::check(&plan).unwrap();
         for pd in &plan.pds {
             let bytes = postcard::to_allocvec(&*plan.info(inputs, pd).unwrap()).unwrap();

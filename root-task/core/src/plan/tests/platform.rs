@@ -1,0 +1,158 @@
+//! Machines of other kinds: configuration space through ports, several remapping units, reserved regions.
+
+use super::*;
+use crate::distribution;
+use crate::facts::{Configuration, Unit};
+use crate::shards::tests::unit;
+use hw::Sbdf;
+use system::info::{IommuInfo, PciInfo, Reserved, Scope};
+use system::model::IommuChoice;
+
+/// The plan of this machine, what the iommu-server is told and what each shard is.
+fn told(machine: &Machine, system: &System) -> Result<(Plan, IommuInfo, Vec<PciInfo>), PlanError> {
+    with(machine, system, |inputs| {
+        let plan = Plan::make(inputs)?;
+        assert_eq!(distribution::check(&plan), Ok(()));
+        let role = |number| plan.info(inputs, plan.pd(number).unwrap()).unwrap().role;
+        let Role::Iommu(iommu) = role(3) else {
+            panic!()
+        };
+        let shards = (0..plan.shards.len() as u16).map(|shard| match role(PCI0 + shard) {
+            Role::Pci(pci) => pci,
+            _ => panic!(),
+        });
+        let shards = shards.collect();
+        Ok((plan, iommu, shards))
+    })
+}
+
+fn scoped(kind: IommuChoice, base: u64, scopes: &[Scope]) -> Unit {
+    Unit {
+        kind,
+        include_all: false,
+        scopes: scopes.to_vec(),
+        ..unit(base)
+    }
+}
+
+#[test]
+fn configuration_space_through_ports_has_one_owner() {
+    let mut machine = q35(hosts());
+    machine.configuration = Configuration::Ports;
+    let mut wanted = system(&clients());
+    wanted.shards.pci = 2;
+    let (plan, _, shards) = told(&machine, &wanted).unwrap();
+    let [shard] = &shards[..] else {
+        panic!("{} shards", shards.len())
+    };
+    let ports = Cap::Ports {
+        first: 0xcf8,
+        last: 0xcff,
+    };
+    assert_eq!(cap(&plan, PCI0, shard.config_ports.into()), Some(ports));
+    let [window] = &shard.ecam[..] else { panic!() };
+    assert_eq!(
+        (window.segment, window.first_bus, window.last_bus),
+        (0, 0, 255)
+    );
+    let holders = plan
+        .pds
+        .iter()
+        .filter(|pd| pd.grants.iter().any(|grant| grant.cap == ports));
+    assert_eq!(holders.count(), 1);
+    // What firmware says of memory-mapped configuration space is still no memory of devices.
+    let ecam = Region::sized(0xb000_0000, 256 << 20).unwrap();
+    let ecam: RegionSet = [ecam].into_iter().collect();
+    assert!(plan.shards[0].memory.intersection(&ecam).is_empty());
+    assert!(
+        plan.wants
+            .iter()
+            .all(|want| want.region.start() != 0xb000_0000)
+    );
+}
+
+#[test]
+fn without_ports_nobody_has_them() {
+    let (plan, _, shards) = told(&q35(hosts()), &system(&clients())).unwrap();
+    assert!(shards.iter().all(|shard| shard.config_ports == 0));
+    let ports = plan
+        .pds
+        .iter()
+        .flat_map(|pd| &pd.grants)
+        .filter_map(|grant| match grant.cap {
+            Cap::Ports { first, last } => Some((first, last)),
+            _ => None,
+        });
+    assert_eq!(ports.collect::<Vec<_>>(), [(0x3f8, 0x3ff)]);
+}
+
+#[test]
+fn units_are_told_with_their_devices_and_regions() {
+    let mut machine = q35(hosts());
+    let graphics = [Scope::Function(0x10)];
+    machine.units = vec![
+        scoped(IommuChoice::Vtd, 0xfed9_0000, &graphics),
+        Unit {
+            include_all: true,
+            ..scoped(
+                IommuChoice::Vtd,
+                0xfed9_1000,
+                &[Scope::IoApic {
+                    id: 2,
+                    requester: 0xf0f8,
+                }],
+            )
+        },
+    ];
+    let region = Reserved {
+        segment: 0,
+        base: 0x7b00_0000,
+        last: 0x7b7f_ffff,
+        scopes: graphics.into_iter().collect(),
+    };
+    machine.reserved = vec![region.clone()];
+    let (_, iommu, _) = told(&machine, &system(&clients())).unwrap();
+    let [first, second] = &iommu.units[..] else {
+        panic!()
+    };
+    assert_eq!(
+        (first.include_all, &first.scopes[..]),
+        (false, &graphics[..])
+    );
+    assert_eq!((second.include_all, second.scopes.len()), (true, 1));
+    assert_ne!(first.irq_data, second.irq_data);
+    assert_eq!(iommu.reserved[..], [region]);
+}
+
+#[test]
+fn the_description_chooses_among_the_kinds_of_units() {
+    let mut machine = q35(hosts());
+    let amd = Unit {
+        function: Some(Sbdf::from_requester_id(0, 2)),
+        ..scoped(IommuChoice::AmdVi, 0xfed8_0000, &[Scope::Buses(0, 255)])
+    };
+    machine.units = vec![amd];
+    let mut wanted = system(&clients());
+    for choice in [IommuChoice::Auto, IommuChoice::AmdVi] {
+        wanted.iommu = choice;
+        let (_, iommu, shards) = told(&machine, &wanted).unwrap();
+        assert_eq!(iommu.units[0].kind, IommuChoice::AmdVi);
+        assert_eq!(iommu.units[0].scopes[..], [Scope::Buses(0, 255)]);
+        for shard in shards {
+            assert!(shard.iommu_present);
+            assert_eq!(
+                shard.withheld[..],
+                [DeviceMatch::Address(2)],
+                "the unit's own function"
+            );
+        }
+    }
+    for choice in [IommuChoice::None, IommuChoice::Kernel] {
+        wanted.iommu = choice;
+        let (_, iommu, shards) = told(&machine, &wanted).unwrap();
+        assert!(iommu.units.is_empty() && !shards[0].iommu_present);
+    }
+    wanted.iommu = IommuChoice::Vtd;
+    let error = told(&machine, &wanted).unwrap_err();
+    assert_eq!(error, PlanError::Policy(PolicyError::NoVtd));
+}
