@@ -1,11 +1,21 @@
 //! [`Corpus`]: tables to begin with.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::tables;
 
 /// Kinds of tables of which real ones are taken.
 const KINDS: [&str; 7] = ["MCFG", "APIC", "DMAR", "IVRS", "SRAT", "SLIT", "HPET"];
+
+/// Where tables of real machines are: `acpi` in the folder that `PORTCULLIS_DATA` names, or in
+/// `../shared/data` beside the project; `None` if there is no such folder.
+#[must_use]
+pub fn real_tables() -> Option<PathBuf> {
+    let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data");
+    let data = std::env::var_os("PORTCULLIS_DATA").unwrap_or_else(|| beside.into());
+    let folder = Path::new(&data).join("acpi");
+    folder.canonicalize().ok().filter(|folder| folder.is_dir())
+}
 
 /// Tables that mutations begin with.
 #[derive(Clone, Debug, Default)]

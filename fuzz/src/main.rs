@@ -3,7 +3,7 @@
 
 use clap::{Args, Parser, Subcommand};
 use fuzz::check::Violation;
-use fuzz::corpus::Corpus;
+use fuzz::corpus::{Corpus, real_tables};
 use fuzz::run::{Failure, Plan, current, input, replay, run};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::num::NonZeroUsize;
@@ -38,9 +38,13 @@ struct Acpi {
     /// Only this input, with its bytes shown
     #[arg(long)]
     replay: Option<u64>,
-    /// Folder with a folder of tables for each of many machines; they belong to what is decided by the seed
+    /// Folder with a folder of tables for each of many machines, which inputs begin with, too
+    /// [default: the data folder of real machines, if there is one]
     #[arg(long)]
     tables: Option<PathBuf>,
+    /// Begin with tables that are built here only
+    #[arg(long, conflicts_with = "tables")]
+    built: bool,
     /// How many at a time [default: one for each processor]
     #[arg(long)]
     workers: Option<NonZeroUsize>,
@@ -60,10 +64,10 @@ fn main() -> ExitCode {
 impl Acpi {
     fn perform(&self) -> Result<(), String> {
         let mut corpus = Corpus::built();
-        if let Some(folder) = &self.tables {
+        if let Some(folder) = self.folder() {
             let shown = folder.display();
             corpus
-                .add_real(folder)
+                .add_real(&folder)
                 .map_err(|error| format!("cannot read {shown}: {error}"))?;
         }
         let (built, real) = (corpus.built.len(), corpus.real.len());
@@ -74,6 +78,15 @@ impl Acpi {
         match self.replay {
             Some(index) => self.again(&corpus, index),
             None => self.all(corpus),
+        }
+    }
+
+    /// Where tables of real machines are, if they are wanted and there are any.
+    fn folder(&self) -> Option<PathBuf> {
+        match (self.built, &self.tables) {
+            (true, _) => None,
+            (false, Some(folder)) => Some(folder.clone()),
+            (false, None) => real_tables(),
         }
     }
 
@@ -134,9 +147,9 @@ impl Acpi {
     }
 
     fn told(&self, failure: &Failure) -> String {
-        let folder = match &self.tables {
+        let folder = match self.folder() {
             Some(folder) => format!(" --tables {}", folder.display()),
-            None => String::new(),
+            None => " --built".to_owned(),
         };
         format!(
             "input {index}: {what}\nagain: ./x fuzz acpi --seed {seed}{folder} --replay {index}",

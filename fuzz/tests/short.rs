@@ -2,9 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
-use fuzz::corpus::Corpus;
+use fuzz::corpus::{Corpus, real_tables};
 use fuzz::run::{Plan, input, replay, run};
 
 /// About ten seconds without optimisation on two processors.
@@ -12,10 +11,7 @@ const INPUTS: u64 = 40_000;
 
 fn corpus() -> Corpus {
     let mut corpus = Corpus::built();
-    let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data");
-    let folder = std::env::var_os("PORTCULLIS_DATA").unwrap_or_else(|| beside.into());
-    let folder = Path::new(&folder).join("acpi");
-    if folder.is_dir() {
+    if let Some(folder) = real_tables() {
         corpus.add_real(&folder).unwrap();
     }
     corpus

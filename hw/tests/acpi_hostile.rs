@@ -6,8 +6,8 @@ mod tables;
 
 use hw::acpi::plan::NoTopology;
 use hw::acpi::{
-    Dmar, Hpet, InterruptPlan, IommuPlan, Ivrs, IvrsBlock, Madt, Mcfg, ProximityPlan, Remapping,
-    RootTable, Rsdp, Rule, Signature, Slit, Srat,
+    Dmar, Hpet, InterruptPlan, IommuPlan, Ivrs, IvrsBlock, Madt, Mcfg, ProximityPlan, Record,
+    Remapping, RootTable, Rsdp, Rule, Signature, Slit, Srat, TableError,
 };
 use portcullis_hw as hw;
 use proptest::prelude::*;
@@ -139,6 +139,164 @@ fn every_changed_byte_is_noticed_by_the_checksum() {
             assert_eq!(read_all(&bad), 0, "byte {index} changed");
         }
     }
+}
+
+/// Every length in a table: where it is, its bytes, and where what it is about begins and ends.
+/// Found from what the readers say about the whole table.
+fn lengths(table: &[u8]) -> Vec<(usize, usize, usize, usize)> {
+    fn ends<T>(record: &Record<T>) -> (usize, usize) {
+        let start = record.offset as usize;
+        (start, start + record.length as usize)
+    }
+    let mut found = Vec::new();
+    let mut add = |at: usize, width: usize, (start, end): (usize, usize)| {
+        found.push((start + at, width, start, end));
+    };
+    match &table[..4] {
+        b"APIC" => {
+            let madt = Madt::parse(table).unwrap();
+            madt.records().for_each(|r| add(1, 1, ends(&r.unwrap())));
+        }
+        b"SRAT" => {
+            let srat = Srat::parse(table).unwrap();
+            srat.records().for_each(|r| add(1, 1, ends(&r.unwrap())));
+        }
+        b"IVRS" => {
+            let ivrs = Ivrs::parse(table).unwrap();
+            ivrs.records().for_each(|r| add(2, 2, ends(&r.unwrap())));
+        }
+        b"DMAR" => {
+            let dmar = Dmar::parse(table).unwrap();
+            for record in dmar.records().map(Result::unwrap) {
+                add(2, 2, ends(&record));
+                let scopes = match record.body {
+                    Remapping::Drhd(unit) => unit.scopes,
+                    Remapping::Rmrr(region) => region.scopes,
+                    Remapping::Atsr(ports) => ports.scopes,
+                    Remapping::Satc(devices) => devices.scopes,
+                    Remapping::Sidp(devices) => devices.scopes,
+                    _ => continue,
+                };
+                scopes.records().for_each(|r| add(1, 1, ends(&r.unwrap())));
+            }
+        }
+        _ => {}
+    }
+    found
+}
+
+/// All errors of a table, of whatever depth.
+fn errors(table: &[u8]) -> Vec<TableError> {
+    let mut errors = Vec::new();
+    match &table[..4] {
+        b"APIC" => errors.extend(
+            Madt::parse(table)
+                .unwrap()
+                .entries()
+                .filter_map(Result::err),
+        ),
+        b"SRAT" => errors.extend(
+            Srat::parse(table)
+                .unwrap()
+                .entries()
+                .filter_map(Result::err),
+        ),
+        b"IVRS" => {
+            for block in Ivrs::parse(table).unwrap().blocks() {
+                match block {
+                    Ok(IvrsBlock::Unit(unit)) => {
+                        errors.extend(unit.entries().filter_map(Result::err));
+                    }
+                    Ok(_) => {}
+                    Err(error) => errors.push(error),
+                }
+            }
+        }
+        _ => {
+            for structure in Dmar::parse(table).unwrap().structures() {
+                let scopes = match structure {
+                    Ok(Remapping::Drhd(unit)) => unit.scopes,
+                    Ok(Remapping::Rmrr(region)) => region.scopes,
+                    Ok(Remapping::Atsr(ports)) => ports.scopes,
+                    Ok(Remapping::Satc(devices)) => devices.scopes,
+                    Ok(Remapping::Sidp(devices)) => devices.scopes,
+                    Ok(_) => continue,
+                    Err(error) => {
+                        errors.push(error);
+                        continue;
+                    }
+                };
+                errors.extend(scopes.iter().filter_map(Result::err));
+            }
+        }
+    }
+    errors
+}
+
+#[test]
+fn a_length_of_nothing_or_beyond_the_end_is_a_typed_error() {
+    let mut lengths_tried = 0;
+    for good in [full_dmar(), full_ivrs(), full_madt(), full_srat()] {
+        assert_eq!(errors(&good), []);
+        for (at, width, start, end) in lengths(&good) {
+            let most = if width == 1 { 0xff } else { 0xffff };
+            let rest = good.len() - start;
+            for length in [0, 1, rest + 1, most] {
+                // A length of one byte cannot name all of a long table.
+                if length > most || (1 < length && length <= rest) {
+                    continue;
+                }
+                let mut bad = good.clone();
+                bad[at..at + width].copy_from_slice(&length.to_le_bytes()[..width]);
+                seal(&mut bad, 9);
+                let errors = errors(&bad);
+                let found = errors.iter().find(|error| error.offset as usize == start);
+                let found = found.unwrap_or_else(|| unreachable!("{start}..{end}: {errors:?}"));
+                let expected = match length {
+                    0 | 1 => matches!(found.rule, Rule::RecordTooShort { .. }),
+                    _ => matches!(found.rule, Rule::RecordBeyondEnd { .. }),
+                };
+                assert!(expected, "{found}");
+                assert_eq!(&found.table.0, &good[..4]);
+                lengths_tried += 1;
+            }
+        }
+    }
+    assert!(lengths_tried > 100, "{lengths_tried}");
+}
+
+/// Each record loses its last bytes, one by one; its length and the table's follow. Where fields
+/// are missing the error says so; lists only become shorter. What holds a nested record keeps its
+/// length, and so takes bytes of what is next.
+#[test]
+fn a_record_without_its_last_fields_is_a_typed_error() {
+    let mut refused = 0;
+    for good in [full_dmar(), full_ivrs(), full_madt(), full_srat()] {
+        for (at, width, start, end) in lengths(&good) {
+            let head = at - start + width;
+            for cut in 1..end - start - head {
+                let mut bad = good.clone();
+                bad.drain(end - cut..end);
+                let length = end - start - cut;
+                bad[at..at + width].copy_from_slice(&length.to_le_bytes()[..width]);
+                let whole = (bad.len() as u32).to_le_bytes();
+                bad[4..8].copy_from_slice(&whole);
+                seal(&mut bad, 9);
+                for error in errors(&bad) {
+                    let rule = matches!(
+                        error.rule,
+                        Rule::RecordTooShort { .. }
+                            | Rule::RecordBeyondEnd { .. }
+                            | Rule::BadValue { .. }
+                    );
+                    assert!(rule && error.offset as usize <= bad.len(), "{error}");
+                    refused += 1;
+                }
+                let _ = IommuPlan::from_bytes(&bad);
+            }
+        }
+    }
+    assert!(refused > 300, "{refused}");
 }
 
 proptest! {
