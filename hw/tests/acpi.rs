@@ -230,6 +230,18 @@ fn a_platform_is_discovered_from_its_root_pointer() {
 }
 
 #[test]
+fn units_of_amd_are_discovered_too() {
+    let (mut memory, rsdp) = machine(&[full_ivrs(), full_dmar()]);
+    let platform = Platform::discover(&mut memory, &rsdp).unwrap();
+    let remapping = platform.remapping.unwrap().unwrap();
+    assert_eq!(
+        (remapping.table, remapping.units.len()),
+        (Signature::IVRS, 2)
+    );
+    assert_eq!(platform.proximity, Ok(None));
+}
+
+#[test]
 fn a_broken_table_is_not_an_absent_one() {
     let mut broken = full_dmar();
     broken[60] ^= 1;
