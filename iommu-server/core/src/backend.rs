@@ -79,7 +79,7 @@ pub enum MessagePart {
 
 /// An interrupt message, as a device sends it: a write of `data` to `address`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Message {
+pub struct InterruptMessage {
     /// Address.
     pub address: u64,
     /// Data.
@@ -194,9 +194,9 @@ pub trait Backend {
         &mut self,
         device: Sbdf,
         aliases: &[Sbdf],
-        message: Message,
+        message: InterruptMessage,
         count: u16,
-    ) -> Result<Message, BackendError>;
+    ) -> Result<InterruptMessage, BackendError>;
 
     /// Takes every message of the device back. On success none can be raised, and the entries are free.
     ///
@@ -300,9 +300,9 @@ impl<A: Backend, B: Backend> Backend for Chosen<A, B> {
         &mut self,
         device: Sbdf,
         aliases: &[Sbdf],
-        message: Message,
+        message: InterruptMessage,
         count: u16,
-    ) -> Result<Message, BackendError> {
+    ) -> Result<InterruptMessage, BackendError> {
         either!(self, backend => backend.remap(device, aliases, message, count))
     }
     fn unremap(&mut self, device: Sbdf) -> Result<(), BackendError> {

@@ -37,10 +37,12 @@ mod context;
 mod env;
 mod faults;
 pub mod iospace;
+mod paging;
 mod physical;
 mod place;
 pub mod pool;
 mod shard;
+mod tables;
 pub mod vtd;
 
 #[cfg(test)]
@@ -48,7 +50,7 @@ mod tests;
 
 pub use backend::{
     Addressing, Backend, BackendError, Chosen, DeviceCache, DomainId, Drained, Extent, Fault,
-    Message, MessagePart,
+    InterruptMessage, MessagePart,
 };
 pub use buffers::{MAX_BLOCKS, MAX_BUFFERS, MAX_PAGES};
 pub use context::MAX_MAPPINGS;

@@ -7,7 +7,8 @@ use hw::Sbdf;
 use ipc_proto::{Access, ClientId, Properties};
 
 use crate::backend::{
-    Addressing, Backend, BackendError, DeviceCache, DomainId, Drained, Extent, Fault, Message,
+    Addressing, Backend, BackendError, DeviceCache, DomainId, Drained, Extent, Fault,
+    InterruptMessage,
 };
 
 /// No units at all.
@@ -53,9 +54,9 @@ impl Backend for Physical {
         &mut self,
         _device: Sbdf,
         _aliases: &[Sbdf],
-        message: Message,
+        message: InterruptMessage,
         _count: u16,
-    ) -> Result<Message, BackendError> {
+    ) -> Result<InterruptMessage, BackendError> {
         Ok(message)
     }
 

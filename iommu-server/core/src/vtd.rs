@@ -10,7 +10,7 @@
 //! `operations` implements [`Backend`](crate::Backend), `forget` tells units and
 //! devices what they may not use any more, `start` takes the units over.
 //! [`registers`], [`capability`]: what the hardware says. [`unit`], [`queue`],
-//! [`context`], [`interrupt`], [`fault`]: driving it. [`tables`], [`paging`]: its memory.
+//! [`context`], [`interrupt`], [`fault`]: driving it. [`crate::tables`], [`crate::paging`]: its memory.
 //!
 //! Devices may keep translations (ATS) where the unit supports it and the caller
 //! asks for it. Page requests (PRI) are refused: no entry enables them, no
@@ -20,13 +20,12 @@ pub mod capability;
 pub mod context;
 pub mod fault;
 mod forget;
+mod format;
 pub mod interrupt;
 mod operations;
-pub mod paging;
 pub mod queue;
 pub mod registers;
 mod start;
-pub mod tables;
 pub mod unit;
 
 use heapless::Vec;
@@ -37,12 +36,13 @@ use system::model::MAX_CLIENTS;
 
 use crate::TableMemory;
 use crate::backend::{BackendError, DomainId, Extent};
+use crate::paging::AddressSpace;
 use crate::place::Place;
+use crate::tables::{MAX_TABLE_PAGES, Meta, Page, Tables};
 use capability::{Capabilities, Geometry};
 use forget::{Forget, tell};
+use format::SecondLevel;
 use interrupt::Remapper;
-use paging::AddressSpace;
-use tables::{MAX_TABLE_PAGES, Meta, Page, Tables};
 use unit::{Remapping, State, Unit, UnitError};
 
 pub use start::{Options, Quarantine, Remap, UnitSetup};
@@ -84,7 +84,7 @@ impl Default for Storage {
 }
 
 struct Domain {
-    space: AddressSpace,
+    space: AddressSpace<SecondLevel>,
     owner: ClientId,
     /// Devices attached, by unit.
     attached: [u16; MAX_UNITS],
@@ -182,6 +182,7 @@ impl<'a, M: Mmio, T: TableMemory> Vtd<'a, M, T> {
     }
 
     /// [`tell`]s the units about a domain.
+    #[inline(never)]
     fn forget(&mut self, domain: DomainId, what: Forget) -> Result<(), BackendError> {
         let found = find_domain(self.domains, domain).ok_or(BackendError::NoDomain)?;
         tell(&mut self.units, &mut self.tables, found, domain, what)

@@ -32,7 +32,7 @@ impl Private {
 }
 
 /// Context `number` of a client.
-#[inline]
+#[inline(always)]
 pub(super) fn find_context<'c>(
     clients: &'c mut [Client],
     private: &'c mut [Private; MAX_PRIVATE],
@@ -113,7 +113,7 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
 }
 
 /// The domain of a client's context, made if there is none.
-#[inline]
+#[inline(always)]
 pub(super) fn domain_of<B: Backend>(
     context: &mut Context,
     owner: ClientId,

@@ -13,7 +13,7 @@ use ipc_proto::{Access, ClientId, ContextChoice, Properties, Refusal, Rule};
 use super::contexts::{domain_of, find_context};
 use super::storms::Standing;
 use super::{Attached, Requester, Shard, backend_refusal};
-use crate::backend::{Backend, BackendError, DeviceCache, Extent, Message, MessagePart};
+use crate::backend::{Backend, BackendError, DeviceCache, Extent, InterruptMessage, MessagePart};
 use crate::buffers::{Certainty, NO_FRAMES};
 use crate::env::Env;
 use crate::faults::Storm;
@@ -272,9 +272,9 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
     pub(super) fn remap_device(
         &mut self,
         device: Sbdf,
-        message: Message,
+        message: InterruptMessage,
         count: u16,
-    ) -> Result<Message, Refusal> {
+    ) -> Result<InterruptMessage, Refusal> {
         let ids = self.requesters_of(device);
         let aliases = ids.get(1..).unwrap_or_default();
         let remapped = self.backend.remap(device, aliases, message, count);

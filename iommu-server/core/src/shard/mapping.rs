@@ -91,7 +91,10 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
             self.clear_mapping(index);
             return Ok(());
         }
-        let bytes = self.buffers.memory(index).ok_or(stale)?.bytes();
+        let bytes = match &buffer.content {
+            Content::Memory(memory) => memory.bytes(),
+            Content::Share { .. } => self.buffers.memory(index).ok_or(stale)?.bytes(),
+        };
         let number = mapping.context;
         let context = find_context(self.clients, self.private, holder, number)?;
         let domain = context.domain.ok_or(Rule::NoContext)?;

@@ -14,7 +14,7 @@ use ipc_proto::{
 
 use super::Shard;
 use super::memory::shape;
-use crate::backend::{Backend, DeviceCache, Message};
+use crate::backend::{Backend, DeviceCache, InterruptMessage};
 use crate::buffers::{Buffer, Content, Fate, Memory};
 use crate::env::Env;
 
@@ -194,8 +194,8 @@ impl<E: Env, B: Backend> Service for Shard<'_, E, B> {
         count: u16,
     ) -> Answer<RemapReply> {
         self.on_its_buses(call, device)?;
-        let Message { address, data } =
-            self.remap_device(device, Message { address, data }, count)?;
+        let InterruptMessage { address, data } =
+            self.remap_device(device, InterruptMessage { address, data }, count)?;
         Ok(Reply::Now(RemapReply { address, data }))
     }
 

@@ -216,7 +216,7 @@ fn where_nothing_is_remapped_messages_stay_as_they_are() {
 #[test]
 fn isolation_is_promised_only_while_the_compatibility_format_is_blocked() {
     use super::machine::Machine;
-    use crate::{Backend, DeviceCache, Message};
+    use crate::{Backend, DeviceCache, InterruptMessage};
     let Machine { units, mut vtd } = Machine::new(&[Model::QEMU]);
     let promised = |vtd: &super::machine::TestVtd| {
         let properties = vtd.properties(device(ONE), DeviceCache::None).unwrap();
@@ -231,7 +231,7 @@ fn isolation_is_promised_only_while_the_compatibility_format_is_blocked() {
     assert!(!promised(&vtd));
     assert!(units[0].message(0x18, ADDRESS, DATA).is_ok());
     // Messages are looked up all the same.
-    let kernels = Message {
+    let kernels = InterruptMessage {
         address: ADDRESS,
         data: DATA,
     };

@@ -8,7 +8,7 @@ use system::info::Scope;
 use super::kernel::forever;
 use super::machine::{MESSAGE, OPTIONS, TABLES, TestTables, TestVtd, device, dirty_tables, small};
 use crate::vtd::{self, UnitSetup};
-use crate::{Backend, BackendError, DeviceCache, Message};
+use crate::{Backend, BackendError, DeviceCache, InterruptMessage};
 
 const IOVA: u64 = 0x10_0000;
 
@@ -115,7 +115,7 @@ fn a_device_that_no_unit_takes_is_refused() {
         vtd.attach(device(0x18), domain, DeviceCache::None),
         Err(BackendError::NoUnit)
     );
-    let message = Message {
+    let message = InterruptMessage {
         address: 0xfee0_0000,
         data: 0x41,
     };
@@ -151,7 +151,7 @@ fn each_units_tables_are_its_own_and_a_domain_spans_them() {
 #[test]
 fn messages_go_into_the_table_of_the_devices_unit() {
     let Units { units, mut vtd } = usual();
-    let kernels = Message {
+    let kernels = InterruptMessage {
         address: 0xfee0_0000,
         data: 0x41,
     };

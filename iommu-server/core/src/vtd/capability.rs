@@ -4,6 +4,8 @@
 
 use thiserror::Error;
 
+use crate::paging::{Largest, Shape};
+
 /// Why a unit cannot be driven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Unusable {
@@ -153,6 +155,19 @@ impl Geometry {
             domains: units.clone().map(|unit| unit.domains).min()?,
             coherent: all(|unit| unit.coherent),
         })
+    }
+
+    /// Shape of page tables.
+    #[must_use]
+    pub const fn shape(&self) -> Shape {
+        Shape {
+            levels: self.levels,
+            largest: match (self.large_pages, self.huge_pages) {
+                (true, true) => Largest::Huge,
+                (true, false) => Largest::Large,
+                (false, _) => Largest::Small,
+            },
+        }
     }
 
     /// The context entry's code for the width: 1 for 39 bits, 2 for 48 (9.3).

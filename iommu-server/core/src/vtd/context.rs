@@ -25,8 +25,8 @@
 //! stay once made: at most one a bus.
 
 use super::capability::Geometry;
-use super::tables::{Exhausted, Page, Tables};
 use crate::TableMemory;
+use crate::tables::{Exhausted, Page, Tables};
 
 /// Present, in root and context entries.
 pub const PRESENT: u64 = 1;

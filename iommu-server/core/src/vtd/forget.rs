@@ -9,11 +9,11 @@ use hw::{Mmio, Sbdf};
 
 use super::capability::Capabilities;
 use super::queue::{Changed, EVERYTHING, Invalidate};
-use super::tables::Tables;
 use super::unit::{DeviceError, Unit, UnitError};
 use super::{Caching, Domain, Entry, Fate, Slot, context};
 use crate::TableMemory;
 use crate::backend::{BackendError, DomainId};
+use crate::tables::Tables;
 
 /// What units are to forget of a domain.
 #[derive(Clone, Copy)]
@@ -62,7 +62,7 @@ pub(super) fn tell<M: Mmio, T: TableMemory>(
             }
             Forget::All => Invalidate::Domain { domain: domain.0 },
         };
-        if unit.flush_write_buffer().is_err() || unit.run(tables, &[request]).is_err() {
+        if unit.flush_write_buffer().is_err() || unit.run_here(tables, &[request]).is_err() {
             outcome = Err(BackendError::Unconfirmed);
         }
     }

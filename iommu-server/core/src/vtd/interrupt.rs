@@ -24,9 +24,9 @@ use heapless::Vec;
 use hw::Sbdf;
 use system::pool::NumberPool;
 
-use super::tables::{Page, Tables};
 use crate::TableMemory;
-use crate::backend::{BackendError, Message, MessagePart};
+use crate::backend::{BackendError, InterruptMessage, MessagePart};
+use crate::tables::{Page, Tables};
 
 /// Entries of a table: 2 pages of entries of 128 bits. There are fewer interrupt vectors in the whole machine.
 pub const ENTRIES: u16 = 512;
@@ -124,7 +124,7 @@ const FIRST_VECTOR: u64 = 0x20;
 
 impl Delivery {
     /// Checks a message and the `count - 1` that follow it (local APIC messages, Intel SDM 3A, 10.11).
-    fn of(message: Message, count: u16) -> Result<Self, MessagePart> {
+    fn of(message: InterruptMessage, count: u16) -> Result<Self, MessagePart> {
         if count == 0 || count > MAX_MESSAGES {
             return Err(MessagePart::Count);
         }
@@ -204,9 +204,9 @@ impl Remapper {
         tables: &mut Tables<'_, T>,
         device: Sbdf,
         source: Source,
-        message: Message,
+        message: InterruptMessage,
         count: u16,
-    ) -> Result<(Block, Message), BackendError> {
+    ) -> Result<(Block, InterruptMessage), BackendError> {
         let delivery = Delivery::of(message, count).map_err(BackendError::BadMessage)?;
         let table = self.table.ok_or(BackendError::Cannot)?;
         if self.blocks.is_full() {
@@ -234,7 +234,7 @@ impl Remapper {
         let handle = u64::from(first);
         // There are fewer than 2^15 entries, so the handle's highest bit (bit 2) is zero.
         let address = 0xfee0_0000 | handle << 5 | REMAPPABLE | SUBHANDLE;
-        Ok((block, Message { address, data: 0 }))
+        Ok((block, InterruptMessage { address, data: 0 }))
     }
 
     /// A block of the device that is in use.
@@ -299,7 +299,7 @@ mod tests {
 
     #[test]
     fn messages_that_are_no_interrupts_are_refused() {
-        let check = |address, data, count| Delivery::of(Message { address, data }, count);
+        let check = |address, data, count| Delivery::of(InterruptMessage { address, data }, count);
         assert_eq!(
             check(0xfee0_300c, 0x4141, 4),
             Ok(Delivery {

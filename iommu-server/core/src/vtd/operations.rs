@@ -11,16 +11,17 @@ use super::forget::{
     tell_devices,
 };
 use super::interrupt::{Block, Source};
-use super::paging::AddressSpace;
 use super::queue::Invalidate;
-use super::tables::{Exhausted, Tables};
 use super::unit::{Compatibility, Remapping, State, Unit, UnitError};
 use super::{Caching, Domain, Entry, FIRST_TABLES, Fate, Slot, Vtd, context, fault, find_domain};
 use crate::TableMemory;
 use crate::backend::{
-    Addressing, Backend, BackendError, DeviceCache, DomainId, Drained, Extent, Fault, Message,
+    Addressing, Backend, BackendError, DeviceCache, DomainId, Drained, Extent, Fault,
+    InterruptMessage,
 };
+use crate::paging::AddressSpace;
 use crate::place::Place;
+use crate::tables::{Exhausted, Tables};
 
 impl<M: Mmio, T: TableMemory> Backend for Vtd<'_, M, T> {
     fn properties(&self, device: Sbdf, cache: DeviceCache) -> Option<Properties> {
@@ -61,7 +62,7 @@ impl<M: Mmio, T: TableMemory> Backend for Vtd<'_, M, T> {
             .filter(|share| **share > 0)
             .ok_or(BackendError::TablesExhausted)?;
         let granted = FIRST_TABLES.min(*share);
-        let space = AddressSpace::new(&mut self.tables, &geometry, granted)
+        let space = AddressSpace::new(&mut self.tables, geometry.shape(), granted)
             .map_err(|Exhausted| BackendError::TablesExhausted)?;
         *share -= granted;
         if let Some(slot) = self.domains.get_mut(place) {
@@ -218,9 +219,9 @@ impl<M: Mmio, T: TableMemory> Backend for Vtd<'_, M, T> {
         &mut self,
         device: Sbdf,
         aliases: &[Sbdf],
-        message: Message,
+        message: InterruptMessage,
         count: u16,
-    ) -> Result<Message, BackendError> {
+    ) -> Result<InterruptMessage, BackendError> {
         let number = self.unit_of(device).ok_or(BackendError::NoUnit)?;
         let unit = driven(&mut self.units, number)?;
         let remapper = self.remappers.get_mut(number).ok_or(BackendError::NoUnit)?;

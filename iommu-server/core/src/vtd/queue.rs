@@ -10,8 +10,8 @@ use hw::Mmio;
 use thiserror::Error;
 
 use super::registers::{Register, Registers, fault_status};
-use super::tables::{Page, Tables};
 use crate::TableMemory;
+use crate::tables::{Page, Tables};
 
 /// Descriptors in the queue.
 pub const DESCRIPTORS: u16 = 256;
@@ -182,7 +182,7 @@ impl Queue {
     ///
     /// # Errors
     /// See [`QueueError`]; the requests may or may not have been carried out.
-    #[inline]
+    #[inline(always)]
     pub fn run<M: Mmio, T: TableMemory>(
         &mut self,
         registers: &mut Registers<M>,
@@ -219,6 +219,7 @@ impl Queue {
         Err(QueueError::Timeout)
     }
 
+    #[inline(always)]
     fn push<T: TableMemory>(&mut self, tables: &mut Tables<'_, T>, low: u64, high: u64) {
         tables.set(self.page, self.tail * 2, low);
         tables.set(self.page, self.tail * 2 + 1, high);
@@ -227,6 +228,7 @@ impl Queue {
 
     /// A wait descriptor (6.5.2.8). It always writes the status, a fence too: some units
     /// (QEMU's) refuse a wait that neither writes nor interrupts.
+    #[inline(always)]
     fn wait<T: TableMemory>(&mut self, tables: &Tables<'_, T>, flags: u64) -> (u64, u64) {
         self.sequence = self.sequence.wrapping_add(1);
         let low = TYPE_WAIT | WAIT_WRITES_STATUS | flags | u64::from(self.sequence) << 32;
@@ -234,6 +236,7 @@ impl Queue {
         (low, status)
     }
 
+    #[inline(always)]
     fn encode<T: TableMemory>(
         &mut self,
         tables: &Tables<'_, T>,

@@ -8,10 +8,10 @@ use system::model::MAX_CLIENTS;
 
 use super::capability::{Capabilities, Geometry};
 use super::registers::Registers;
-use super::tables::{Page, Tables};
 use super::unit::{FaultMessage, Start, Unit, UnitError};
-use super::{Entry, MAX_DOMAINS, Slot, Storage, Vtd, interrupt, paging};
+use super::{Entry, MAX_DOMAINS, Slot, Storage, Vtd, format, interrupt};
 use crate::TableMemory;
+use crate::tables::{Page, Tables};
 
 /// A client may have at least so many tables, however many share the pool.
 const MIN_TABLES_A_CLIENT: u32 = 8;
@@ -186,7 +186,7 @@ impl<'a, M: Mmio, T: TableMemory> Vtd<'a, M, T> {
         let mut page = self.tables.take().ok()?;
         for _ in 0..geometry.levels {
             let table = self.tables.take().ok()?;
-            paging::fill_readable(&mut self.tables, table, page);
+            format::fill_readable(&mut self.tables, table, page);
             page = table;
         }
         Some((page, id as u16))

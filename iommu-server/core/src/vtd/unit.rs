@@ -28,8 +28,8 @@ use super::queue::{Drain, Invalidate, Queue, QueueError};
 use super::registers::{
     Register, Registers, fault_control, fault_status, global, protected_memory,
 };
-use super::tables::{Exhausted, Page, Tables};
 use crate::TableMemory;
+use crate::tables::{Exhausted, Page, Tables};
 
 /// The interrupt message of a unit's fault event.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -301,8 +301,20 @@ impl<M: Mmio> Unit<M> {
     ///
     /// # Errors
     /// The unit has failed, now or before.
-    #[inline]
     pub fn run<T: TableMemory>(
+        &mut self,
+        tables: &mut Tables<'_, T>,
+        batch: &[Invalidate],
+    ) -> Result<(), UnitError> {
+        self.run_here(tables, batch)
+    }
+
+    /// [`Self::run`], where the caller's batch is known to the compiler: the path of each unmapping.
+    ///
+    /// # Errors
+    /// See there.
+    #[inline(always)]
+    pub fn run_here<T: TableMemory>(
         &mut self,
         tables: &mut Tables<'_, T>,
         batch: &[Invalidate],
@@ -310,9 +322,22 @@ impl<M: Mmio> Unit<M> {
         if let State::Failed(error) = self.state {
             return Err(error);
         }
-        let outcome = match self.queue.run(&mut self.registers, tables, batch) {
-            Err(QueueError::Device) => self.queue.run(&mut self.registers, tables, batch),
-            outcome => outcome,
+        match self.queue.run(&mut self.registers, tables, batch) {
+            Ok(()) => Ok(()),
+            Err(error) => self.run_again(tables, batch, error),
+        }
+    }
+
+    #[cold]
+    fn run_again<T: TableMemory>(
+        &mut self,
+        tables: &mut Tables<'_, T>,
+        batch: &[Invalidate],
+        error: QueueError,
+    ) -> Result<(), UnitError> {
+        let outcome = match error {
+            QueueError::Device => self.queue.run(&mut self.registers, tables, batch),
+            error => Err(error),
         };
         outcome.map_err(|error| self.fail(UnitError::Queue(error)))
     }
@@ -345,11 +370,16 @@ impl<M: Mmio> Unit<M> {
     ///
     /// # Errors
     /// The unit has failed, now or before.
-    #[inline]
+    #[inline(always)]
     pub fn flush_write_buffer(&mut self) -> Result<(), UnitError> {
         if !self.capabilities.write_buffer {
             return Ok(());
         }
+        self.do_flush_write_buffer()
+    }
+
+    #[cold]
+    fn do_flush_write_buffer(&mut self) -> Result<(), UnitError> {
         if let State::Failed(error) = self.state {
             return Err(error);
         }

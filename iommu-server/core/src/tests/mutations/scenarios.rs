@@ -10,7 +10,7 @@ use super::super::kernel::forever;
 use super::super::machine::{MESSAGE, OPTIONS, TABLES, TestTables, device, small};
 use super::stage::{ADDRESSES, AT, Leaky, NEXT, ONE, OTHER, Outcome, PAGES, Phase, Stage, TWO};
 use crate::vtd::{self, Options, Quarantine, UnitSetup};
-use crate::{Backend, BackendError, DeviceCache, Extent, Message};
+use crate::{Backend, BackendError, DeviceCache, Extent, InterruptMessage};
 
 fn did<T, E: std::fmt::Debug>(outcome: Result<T, E>) -> Result<T, String> {
     outcome.map_err(|error| format!("{error:?}"))
@@ -49,7 +49,7 @@ fn start(stage: &mut Stage) -> Outcome {
     }
     stage.nobody_else(&[])?;
     for entry in 0..4 {
-        let message = Message {
+        let message = InterruptMessage {
             address: 0xfee0_0018 | entry << 5,
             data: 0,
         };
@@ -271,8 +271,8 @@ pub const REPLACING: &[Phase] = &[
     }),
 ];
 
-fn remap(stage: &mut Stage, requester: u16, vector: u32) -> Result<Message, String> {
-    let kernels = Message {
+fn remap(stage: &mut Stage, requester: u16, vector: u32) -> Result<InterruptMessage, String> {
+    let kernels = InterruptMessage {
         address: 0xfee0_0000,
         data: vector,
     };

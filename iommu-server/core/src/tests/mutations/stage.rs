@@ -12,7 +12,7 @@ use sim::vtd::{Dma, Memory, Model, Order, Step, Vtd};
 use super::super::machine::{TABLES, TestTables};
 use super::Scenario;
 use crate::vtd::{self, Quarantine};
-use crate::{DomainId, Message, TableMemory};
+use crate::{DomainId, InterruptMessage, TableMemory};
 
 pub const PAGES: u32 = 32;
 pub const ONE: u16 = 0x18;
@@ -131,7 +131,7 @@ pub struct Stage {
     pub quarantine: Quarantine,
     pub vtd: Option<TestedVtd>,
     pub domains: Vec<DomainId>,
-    pub message: Option<Message>,
+    pub message: Option<InterruptMessage>,
     /// What is to be left out: a step of an operation, by number.
     pub left_out: Option<(usize, Site)>,
     pub operations: usize,
@@ -295,7 +295,12 @@ impl Stage {
         Ok(())
     }
 
-    pub fn delivered(&self, requester: u16, message: Message, vector: Option<u8>) -> Outcome {
+    pub fn delivered(
+        &self,
+        requester: u16,
+        message: InterruptMessage,
+        vector: Option<u8>,
+    ) -> Outcome {
         let sent = self.unit.message(requester, message.address, message.data);
         let got = sent.ok().map(|interrupt| interrupt.vector);
         if got == vector {

@@ -1,20 +1,9 @@
 //! Entries of the page tables: what they hold, and writing and clearing runs of
 //! them in one table.
 
-use super::super::tables::{ENTRIES, Link, Page, Tables};
+use super::Format;
 use crate::TableMemory;
-
-/// Bits of an entry (9.8).
-pub mod entry {
-    /// The device may read.
-    pub const READ: u64 = 1 << 0;
-    /// The device may write.
-    pub const WRITE: u64 = 1 << 1;
-    /// The entry is a leaf (in a directory: 2 MiB).
-    pub const LEAF: u64 = 1 << 7;
-    /// Address of the page or table.
-    pub const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
-}
+use crate::tables::{ENTRIES, Link, Page, Tables};
 
 pub const SMALL: u64 = 1 << 12;
 pub const LARGE: u64 = 1 << 21;
@@ -63,7 +52,7 @@ pub fn recent_table(recent: Recent, iova: u64, level: u8) -> Link {
 
 /// Clears the leaves of a range in a directory, if they are of 2 MiB all.
 #[inline]
-pub fn clear_large<T: TableMemory>(
+pub fn clear_large<F: Format, T: TableMemory>(
     tables: &mut Tables<'_, T>,
     table: Page,
     iova: u64,
@@ -73,20 +62,11 @@ pub fn clear_large<T: TableMemory>(
         return false;
     }
     let (first, count) = (index(iova, DIRECTORY), (bytes / LARGE) as u16);
-    let leaves = (first..first + count).all(|index| tables.get(table, index) & entry::LEAF != 0);
+    let leaves = (first..first + count).all(|index| F::is_large(tables.get(table, index)));
     if leaves {
         clear_leaves(tables, table, first, count);
     }
     leaves
-}
-
-/// Makes every entry of `table` lead to `page`, to be read.
-pub fn fill_readable<T: TableMemory>(tables: &mut Tables<'_, T>, table: Page, page: Page) {
-    let value = tables.physical(page) | entry::READ;
-    for index in 0..ENTRIES {
-        tables.set(table, index, value);
-    }
-    tables.flush(table, 0, ENTRIES);
 }
 
 /// Clears `count` leaves, all of which were written by one mapping.
@@ -124,11 +104,8 @@ pub fn write_small<T: TableMemory>(
 
 /// The table that an entry points to, if it is present and no leaf.
 #[inline]
-pub fn child<T: TableMemory>(tables: &Tables<'_, T>, value: u64) -> Link {
-    if value & (entry::READ | entry::WRITE) == 0 || value & entry::LEAF != 0 {
-        return None;
-    }
-    tables.page_at(value & entry::ADDRESS)
+pub fn child<F: Format, T: TableMemory>(tables: &Tables<'_, T>, entry: u64) -> Link {
+    tables.page_at(F::child(entry)?)
 }
 
 /// Gives a chain of pages back and says how many they were.

@@ -1,5 +1,5 @@
-//! [`AddressSpace`]: the second-level page tables of one domain (VT-d 3.0, 3.7
-//! and 9.8): 3 or 4 levels, leaves of 4 KiB, 2 MiB and 1 GiB.
+//! [`AddressSpace`]: the page tables of one domain: 3 or 4 levels of 512 entries,
+//! leaves of 4 KiB, 2 MiB and 1 GiB. What an entry looks like is a [`Format`].
 //!
 //! Tables are kept when their last translation goes: a driver that maps and
 //! unmaps a buffer a packet walks tables that exist. They are taken back
@@ -10,10 +10,11 @@
 //! Ranges are validated by the caller: page-aligned, within the geometry, no
 //! overlap between two mappings.
 
+use core::marker::PhantomData;
+
 use ipc_proto::Access;
 
-use super::capability::Geometry;
-use super::tables::{ENTRIES, Exhausted, Link, Page, Tables};
+use crate::tables::{ENTRIES, Exhausted, Link, Page, Tables};
 use crate::{Extent, TableMemory};
 
 mod leaves;
@@ -23,11 +24,42 @@ use leaves::{
     index, leaf_bits, recent_table, write_small,
 };
 
-pub use leaves::{entry, fill_readable};
+/// Entries of page tables. One that is not present is zero.
+pub trait Format {
+    /// A leaf in a table of `level` (0: 4 KiB, 1: 2 MiB, 2: 1 GiB). Leaves of consecutive pages differ by the
+    /// pages' size.
+    fn leaf(physical: u64, level: u8, access: Access) -> u64;
+    /// A pointer to a table of `level`.
+    fn table(physical: u64, level: u8) -> u64;
+    /// The table that an entry of level 1 or more leads to; `None` for a leaf or nothing.
+    fn child(entry: u64) -> Option<u64>;
+    /// Is an entry of level 1 or more a leaf?
+    fn is_large(entry: u64) -> bool;
+}
+
+/// Shape of page tables.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shape {
+    /// Levels, 3 or 4.
+    pub levels: u8,
+    /// Largest leaf.
+    pub largest: Largest,
+}
+
+/// The largest leaf of page tables.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Largest {
+    /// 4 KiB.
+    Small,
+    /// 2 MiB.
+    Large,
+    /// 1 GiB.
+    Huge,
+}
 
 /// The tables of one domain.
-#[derive(Clone, Copy, Debug)]
-pub struct AddressSpace {
+#[derive(Debug)]
+pub struct AddressSpace<F> {
     root: Page,
     levels: u8,
     /// Highest level at which there may be leaves.
@@ -42,25 +74,26 @@ pub struct AddressSpace {
     /// All of them with the root.
     count: u32,
     limit: u32,
+    format: PhantomData<F>,
 }
 
-impl AddressSpace {
+impl<F: Format> AddressSpace<F> {
     /// An address space without a translation, of at most `limit` tables.
     ///
     /// # Errors
     /// No table is left.
     pub fn new<T: TableMemory>(
         tables: &mut Tables<'_, T>,
-        geometry: &Geometry,
+        shape: Shape,
         limit: u32,
     ) -> Result<Self, Exhausted> {
         Ok(Self {
             root: tables.take()?,
-            levels: geometry.levels,
-            leaf_level: match (geometry.large_pages, geometry.huge_pages) {
-                (true, true) => UPPER,
-                (true, false) => DIRECTORY,
-                (false, _) => 0,
+            levels: shape.levels,
+            leaf_level: match shape.largest {
+                Largest::Small => 0,
+                Largest::Large => DIRECTORY,
+                Largest::Huge => UPPER,
             },
             tables: None,
             limbo: None,
@@ -68,6 +101,7 @@ impl AddressSpace {
             recent_large: None,
             count: 1,
             limit,
+            format: PhantomData,
         })
     }
 
@@ -109,19 +143,9 @@ impl AddressSpace {
         extents: &[Extent],
         access: Access,
     ) -> Result<(), Exhausted> {
-        let mut flags = 0;
-        if access.reads() {
-            flags |= entry::READ;
-        }
-        if access.writes() {
-            flags |= entry::WRITE;
-        }
-        if let [extent] = extents
-            && let step = self.step(iova, extent, 0)
-            && step.bytes() == extent.bytes
-        {
+        if let [extent] = extents {
             // All in one table: one walk does.
-            if step.level == 0 {
+            if extent.bytes < LARGE && extent.bytes <= LARGE - iova % LARGE {
                 let table = match recent_table(self.recent, iova, 0) {
                     Some(table) => table,
                     None => {
@@ -130,11 +154,13 @@ impl AddressSpace {
                         table
                     }
                 };
-                let value = extent.physical | flags;
-                write_small(tables, table, index(iova, 0), step.count, value);
+                let value = F::leaf(extent.physical, 0, access);
+                let count = (extent.bytes / SMALL) as u16;
+                write_small(tables, table, index(iova, 0), count, value);
                 return Ok(());
             }
-            if step.level == DIRECTORY {
+            let step = self.step(iova, extent, 0);
+            if step.level == DIRECTORY && step.bytes() == extent.bytes {
                 let table = match recent_table(self.recent_large, iova, DIRECTORY) {
                     Some(table) => table,
                     None => {
@@ -143,11 +169,12 @@ impl AddressSpace {
                         table
                     }
                 };
-                self.write_large(tables, table, iova, step, extent.physical | flags);
+                let value = F::leaf(extent.physical, DIRECTORY, access);
+                self.write_large(tables, table, iova, step, value);
                 return Ok(());
             }
         }
-        self.map_all(tables, iova, extents, flags)
+        self.map_all(tables, iova, extents, access)
     }
 
     /// Maps in two walks: the first makes tables, the second writes leaves.
@@ -157,7 +184,7 @@ impl AddressSpace {
         tables: &mut Tables<'_, T>,
         iova: u64,
         extents: &[Extent],
-        flags: u64,
+        access: Access,
     ) -> Result<(), Exhausted> {
         let mut at = iova;
         for extent in extents {
@@ -166,7 +193,7 @@ impl AddressSpace {
         }
         let mut at = iova;
         for extent in extents {
-            self.write(tables, at, extent, flags);
+            self.write(tables, at, extent, access);
             at = at.wrapping_add(extent.bytes);
         }
         Ok(())
@@ -183,7 +210,7 @@ impl AddressSpace {
         }
         if bytes <= HUGE - iova % HUGE
             && let Some(table) = recent_table(self.recent_large, iova, DIRECTORY)
-            && clear_large(tables, table, iova, bytes)
+            && clear_large::<F, T>(tables, table, iova, bytes)
         {
             return;
         }
@@ -205,11 +232,11 @@ impl AddressSpace {
         let mut page = self.root;
         for level in (1..self.levels).rev() {
             let found = tables.get(page, index(at, level));
-            if found & entry::LEAF != 0 {
+            if F::is_large(found) {
                 clear_leaves(tables, page, index(at, level), 1);
                 return 1 << leaf_bits(level);
             }
-            match child(tables, found) {
+            match child::<F, T>(tables, found) {
                 Some(table) => page = table,
                 None => return (1 << leaf_bits(level)) - at % (1 << leaf_bits(level)),
             }
@@ -244,12 +271,12 @@ impl AddressSpace {
         tables: &mut Tables<'_, T>,
         iova: u64,
         extent: &Extent,
-        flags: u64,
+        access: Access,
     ) {
         let (mut at, mut done) = (iova, 0);
         while done < extent.bytes {
             let step = self.step(at, extent, done);
-            let value = extent.physical.wrapping_add(done) | flags;
+            let value = F::leaf(extent.physical.wrapping_add(done), step.level, access);
             match self.find(tables, at, step.level) {
                 Some(table) if step.level == 0 => {
                     write_small(tables, table, index(at, 0), step.count, value);
@@ -276,7 +303,7 @@ impl AddressSpace {
         for index in first..first + step.count {
             // A table that was here has no translation any more: ranges do not overlap.
             let before = tables.get(table, index);
-            tables.set(table, index, value | entry::LEAF);
+            tables.set(table, index, value);
             if before == 0 {
                 tables.meta_mut(table).live += 1;
             } else {
@@ -295,13 +322,13 @@ impl AddressSpace {
         before: u64,
         level: u8,
     ) {
-        let Some(table) = child(tables, before) else {
+        let Some(table) = child::<F, T>(tables, before) else {
             return;
         };
         if level > DIRECTORY {
             for index in 0..ENTRIES {
                 let below = tables.get(table, index);
-                if let Some(below) = child(tables, below) {
+                if let Some(below) = child::<F, T>(tables, below) {
                     self.send_to_limbo(tables, below);
                 }
             }
@@ -336,7 +363,7 @@ impl AddressSpace {
     fn find<T: TableMemory>(&self, tables: &Tables<'_, T>, iova: u64, level: u8) -> Link {
         let mut page = self.root;
         for above in (level + 1..self.levels).rev() {
-            page = child(tables, tables.get(page, index(iova, above)))?;
+            page = child::<F, T>(tables, tables.get(page, index(iova, above)))?;
         }
         Some(page)
     }
@@ -351,20 +378,21 @@ impl AddressSpace {
         let mut page = self.root;
         for above in (level + 1..self.levels).rev() {
             let at = index(iova, above);
-            page = match child(tables, tables.get(page, at)) {
+            page = match child::<F, T>(tables, tables.get(page, at)) {
                 Some(table) => table,
-                None => self.make(tables, page, at)?,
+                None => self.make(tables, page, at, above - 1)?,
             };
         }
         Ok(page)
     }
 
-    /// Hangs a new table under entry `index` of `parent`, which is not present.
+    /// Hangs a new table of `level` under entry `index` of `parent`, which is not present.
     fn make<T: TableMemory>(
         &mut self,
         tables: &mut Tables<'_, T>,
         parent: Page,
         index: u16,
+        level: u8,
     ) -> Result<Page, Exhausted> {
         if self.count >= self.limit {
             return Err(Exhausted);
@@ -372,7 +400,7 @@ impl AddressSpace {
         let table = tables.take()?;
         self.count += 1;
         // The zeros of the new table are in memory before the entry that leads a unit to them.
-        let value = tables.physical(table) | entry::READ | entry::WRITE;
+        let value = F::table(tables.physical(table), level);
         tables.set(parent, index, value);
         tables.flush(parent, index, 1);
         tables.meta_mut(parent).live += 1;
