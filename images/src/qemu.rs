@@ -113,12 +113,12 @@ const fn machine_type(kind: MachineType) -> &'static str {
 /// QEMU's processor that has everything.
 const EVERYTHING: &str = "max";
 /// Options of the kernel, and what each takes of a processor, in QEMU's words: without it the kernel
-/// stops before it says a word.
+/// stops before it says a word. A processor that is older than XSAVE hangs in QEMU 7.2 if it is given that alone.
 const FEATURES: [(&str, &str); 4] = [
     ("HUGE_PAGE", "pdpe1gb"),
     ("FSGSBASE_INST", "fsgsbase"),
     ("XSAVE", "xsave"),
-    ("XSAVE_XSAVEOPT", "xsaveopt"),
+    ("XSAVE", "xsaveopt"),
 ];
 /// AVX in the kernel's option `XSAVE_FEATURE_SET` (Intel SDM volume 1, 13.1).
 const AVX: u64 = 1 << 2;
@@ -385,7 +385,6 @@ mod tests {
         assert_eq!(processor("Nehalem", &kernel), "Nehalem");
         kernel.set("HUGE_PAGE", true);
         kernel.set("XSAVE", true);
-        kernel.set("XSAVE_XSAVEOPT", true);
         kernel.set("XSAVE_FEATURE_SET", 7);
         let all = "Nehalem,+pdpe1gb,+xsave,+xsaveopt,+avx";
         assert_eq!(processor("Nehalem", &kernel), all);
@@ -394,7 +393,6 @@ mod tests {
         let said = "Nehalem,+xsaveopt,-pdpe1gb,avx=on";
         assert_eq!(processor(said, &kernel), format!("{said},+xsave"));
         kernel.set("XSAVE", false);
-        kernel.set("XSAVE_XSAVEOPT", false);
         assert_eq!(processor("Nehalem", &kernel), "Nehalem,+pdpe1gb");
     }
 
