@@ -35,7 +35,7 @@ pub mod text;
 
 use std::path::{Path, PathBuf};
 
-use sim::config::{DumpError, Machine, dump};
+use sim::config::{DumpError, Dumped, Machine, dump};
 
 use report::{Dump, Report};
 
@@ -76,25 +76,46 @@ pub fn compare(path: &Path, regions: Option<&Path>) -> Result<Report, Error> {
         source,
     };
     let functions = dump::read(&text).map_err(in_dump)?;
-    let mut machine = Machine::from_lspci(&text).map_err(in_dump)?;
-    let theirs = lspci::read(path, &functions)?;
     let mut result = Dump::new(path);
-    for function in &functions {
-        let ours = ours::read(&machine, function);
-        let theirs = theirs.get(&function.name());
-        result.functions.push(matching::compare(&ours, theirs));
+    for group in groups(functions) {
+        let mut machine = Machine::new();
+        for function in &group {
+            machine.insert(function.at, function.space());
+        }
+        let theirs = lspci::read(path, &group)?;
+        for function in &group {
+            let ours = ours::read(&machine, function);
+            let theirs = theirs.get(&function.name());
+            result.functions.push(matching::compare(&ours, theirs));
+        }
     }
     if let Some(regions) = regions {
-        let text = read(regions)?;
-        machine.apply_regions(&text).map_err(|source| Error::Dump {
-            path: regions.to_owned(),
-            source,
-        })?;
-        result.sizes = sizes::compare(&mut machine, &text);
+        let sizes = read(regions)?;
+        let mut machine = Machine::from_lspci(&text).map_err(in_dump)?;
+        machine
+            .apply_regions(&sizes)
+            .map_err(|source| Error::Dump {
+                path: regions.to_owned(),
+                source,
+            })?;
+        result.sizes = sizes::compare(&mut machine, &sizes);
     }
     Ok(Report {
         dumps: vec![result],
     })
+}
+
+/// The functions in groups in which every address is there once: a dump may be several in one file.
+fn groups(functions: Vec<Dumped>) -> Vec<Vec<Dumped>> {
+    let mut groups: Vec<Vec<Dumped>> = Vec::new();
+    for function in functions {
+        let is_free = |group: &&mut Vec<Dumped>| group.iter().all(|other| other.at != function.at);
+        match groups.iter_mut().find(is_free) {
+            Some(group) => group.push(function),
+            None => groups.push(vec![function]),
+        }
+    }
+    groups
 }
 
 fn read(path: &Path) -> Result<String, Error> {

@@ -38,42 +38,50 @@ pub fn version() -> Result<String, Error> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// lspci's readings of the dump at `path` by the functions' names ([`Dumped::name`]).
+/// lspci's readings of these functions of the dump at `path`, by their names ([`Dumped::name`]). What
+/// it does not read from there it is given again in a form that has nothing but registers.
 ///
 /// # Errors
-/// lspci is not there, cannot be started, or cannot be given what is left of the dump after a
-/// function at which it stopped.
+/// lspci is not there, cannot be started, or cannot be given a part of the dump.
 pub fn read(path: &Path, functions: &[Dumped]) -> Result<BTreeMap<String, Reading>, Error> {
     let mut readings = BTreeMap::new();
-    let mut output = run(&mut verbose(path))?;
+    let whole = run(&mut verbose(path))?;
+    let printed = text::parse(&String::from_utf8_lossy(&whole.stdout));
+    let is_one_group = printed.len() <= functions.len();
+    if whole.status.success() && is_one_group {
+        keep(printed, &mut readings);
+    }
     // Each round settles at least one function.
     for _ in functions {
-        let printed = text::parse(&String::from_utf8_lossy(&output.stdout));
-        let last = printed.last().map(|function| function.name.clone());
-        for function in printed {
-            readings.insert(function.name.clone(), Reading::Function(function));
-        }
-        if output.status.success() {
-            break;
-        }
-        // It stops in the middle of the first function that it cannot bear, or before any.
         let open = |function: &&Dumped| !readings.contains_key(&function.name());
-        let culprit = last.or_else(|| functions.iter().find(open).map(Dumped::name));
-        if let Some(culprit) = culprit {
-            let said = String::from_utf8_lossy(&output.stderr);
-            let said = said.lines().last().unwrap_or("it said nothing").to_owned();
-            readings.insert(culprit, Reading::GaveUp(said));
-        }
-        let open = |function: &&Dumped| !readings.contains_key(&function.name());
-        let rest: String = functions.iter().filter(open).map(in_dump).collect();
-        if rest.is_empty() {
+        let rest: Vec<&Dumped> = functions.iter().filter(open).collect();
+        let Some(first) = rest.first() else {
             break;
-        }
+        };
         let mut file = tempfile::NamedTempFile::new().map_err(Error::Spawn)?;
-        file.write_all(rest.as_bytes()).map_err(Error::Spawn)?;
-        output = run(&mut verbose(file.path()))?;
+        let text: String = rest.iter().map(|function| in_dump(function)).collect();
+        file.write_all(text.as_bytes()).map_err(Error::Spawn)?;
+        let output = run(&mut verbose(file.path()))?;
+        let printed = text::parse(&String::from_utf8_lossy(&output.stdout));
+        // It stops in the middle of the first function that it cannot bear, or before any.
+        let culprit = match printed.last() {
+            Some(function) => function.name.clone(),
+            None => first.name(),
+        };
+        keep(printed, &mut readings);
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            let said = said.lines().last().unwrap_or("it said nothing");
+            readings.insert(culprit, Reading::GaveUp(said.to_owned()));
+        }
     }
     Ok(readings)
+}
+
+fn keep(printed: Vec<Function>, readings: &mut BTreeMap<String, Reading>) {
+    for function in printed {
+        readings.insert(function.name.clone(), Reading::Function(function));
+    }
 }
 
 /// A function in the form of a dump.

@@ -25,7 +25,8 @@ bitflags! {
         const EGRESS_CONTROL = 1 << 5;
         /// Translated requests may go to peers all the same.
         const DIRECT_TRANSLATED = 1 << 6;
-        /// Says what else this port blocks and redirects (bits of PCIe 5.0's enhanced capability).
+        /// Capability: has the enhanced services of PCIe 5.0, whose control bits are 7 to 12.
+        /// Control: IO requests are blocked.
         const ENHANCED = 1 << 7;
         const _ = !0;
     }

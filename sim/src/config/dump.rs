@@ -37,9 +37,21 @@ pub struct Dumped {
     pub domain: u32,
     /// Its registers as far as the dump has them.
     pub bytes: Vec<u8>,
+    /// Number of the line with its address, from 1.
+    pub line: usize,
 }
 
 impl Dumped {
+    /// Its registers, of which none can be written but Command.
+    #[must_use]
+    pub fn space(&self) -> Space {
+        let mut space = Space::known(&self.bytes);
+        if self.bytes.len() >= 6 {
+            space.allow(0x04, &0x0547u16.to_le_bytes());
+        }
+        space
+    }
+
     /// Its address as the dump has it, always with a domain.
     #[must_use]
     pub fn name(&self) -> String {
@@ -93,18 +105,16 @@ fn read_with(text: &str, domains: &mut Domains) -> Result<Vec<Dumped>, DumpError
         let line = line.trim_end();
         is_open &= !line.is_empty();
         // What is indented is text.
-        let Some((first, rest)) = line.split_once(' ').filter(|(first, _)| !first.is_empty())
-        else {
+        let (first, rest) = line.split_once(' ').unwrap_or((line, ""));
+        if first.is_empty() {
             continue;
-        };
+        }
         if let Some((at, domain)) = domains.address(first) {
-            if functions.iter().any(|function| function.at == at) {
-                return Err(error("the function is there twice"));
-            }
             functions.push(Dumped {
                 at,
                 domain,
                 bytes: Vec::new(),
+                line: index + 1,
             });
             is_open = true;
         } else if let Some(offset) = row_offset(first) {
@@ -138,12 +148,19 @@ impl Machine {
     /// The first line that makes no sense, or a dump without functions.
     pub fn from_lspci(text: &str) -> Result<Self, DumpError> {
         let mut machine = Self::new();
-        for function in read_with(text, &mut machine.domains)? {
-            let mut space = Space::known(&function.bytes);
-            if function.bytes.len() >= 6 {
-                space.allow(0x04, &0x0547u16.to_le_bytes());
+        let functions = read_with(text, &mut machine.domains)?;
+        for (index, function) in functions.iter().enumerate() {
+            if functions
+                .iter()
+                .take(index)
+                .any(|other| other.at == function.at)
+            {
+                return Err(DumpError {
+                    line: function.line,
+                    what: "the function is there twice",
+                });
             }
-            machine.insert(function.at, space);
+            machine.insert(function.at, function.space());
         }
         Ok(machine)
     }
