@@ -4,7 +4,9 @@ use heapless::Vec;
 use hw::Sbdf;
 use ipc_proto::{Access, ClientId, Properties};
 
-use super::{ADDRESS_BITS, IoSpaces, Life, MAX_SPACES, Mapping, PAGE_BITS, Spaces, Standing};
+use super::{
+    ADDRESS_BITS, IoSpaces, Life, MAX_SPACES, Mapping, PAGE_BITS, Space, Spaces, Standing,
+};
 use crate::backend::{
     Addressing, Backend, BackendError, DeviceCache, DomainId, Drained, Extent, Fault,
     InterruptMessage,
