@@ -319,6 +319,8 @@ pub struct Device {
     pub leaving: bool,
     /// Its bus is being reset: nobody touches it.
     pub in_bus_reset: bool,
+    /// A way to it is left: it stays in quarantine, with its memory, even if it is pulled out.
+    pub leaks: bool,
     /// It was entered while the shard serves, and not examined yet.
     pub is_new: bool,
     /// Registers to go back to.
@@ -367,6 +369,7 @@ impl Device {
             virtual_held: 0,
             leaving: false,
             in_bus_reset: false,
+            leaks: false,
             is_new: false,
             baseline: Baseline {
                 command: 0,

@@ -139,6 +139,14 @@ impl<T> Later<T> {
             departed: 0,
         }
     }
+
+    /// Requests that wait for it.
+    fn waiting(&self) -> usize {
+        self.bus_resets.len()
+            + self.enabling.iter().filter(|one| one.waits()).count()
+            + self.removals.len()
+            + usize::from(self.scan.is_some())
+    }
 }
 
 /// One shard of the pci-server.

@@ -101,6 +101,12 @@ impl Machine {
         card.unwrap_or_default()
     }
 
+    /// The card in a slot, as it was put there.
+    #[must_use]
+    pub fn card(&self, port: Sbdf) -> Option<&[(Sbdf, Space)]> {
+        self.slots.get(&port)?.card.as_deref()
+    }
+
     /// Something happens at a slot.
     pub fn at_slot(&mut self, port: Sbdf, event: SlotEvent) {
         self.change_status(port, 0, 0, event as u16);

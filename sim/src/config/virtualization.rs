@@ -23,7 +23,7 @@ pub struct VirtualShape {
     pub stride: u16,
     /// Their device id.
     pub device: u16,
-    /// Bytes of BAR 0 of each (64-bit memory), a power of two.
+    /// Bytes of BAR 0 of each (64-bit memory), a power of two; 0: none.
     pub bar_bytes: u64,
 }
 
@@ -54,13 +54,19 @@ impl Endpoint {
         put(0x1c, &0x553u32.to_le_bytes());
         put(0x20, &1u32.to_le_bytes());
         // BAR 0: 64-bit memory.
-        put(0x24, &4u32.to_le_bytes());
+        if shape.bar_bytes > 0 {
+            put(0x24, &4u32.to_le_bytes());
+        }
         self = self.extended(0x10, 1, &body);
         let at = self.last_extended.unwrap_or(0);
         self.space.allow(at + 0x08, &[0x19, 0]);
         self.space.allow(at + 0x10, &[0xff, 0xff]);
         self.space.allow(at + 0x20, &[0xff; 4]);
-        let writable = !(shape.bar_bytes - 1);
+        let writable = if shape.bar_bytes > 0 {
+            !(shape.bar_bytes - 1)
+        } else {
+            0
+        };
         self.space
             .allow(at + 0x24, &(writable as u32 & !0xf).to_le_bytes());
         self.space

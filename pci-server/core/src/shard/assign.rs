@@ -216,7 +216,7 @@ impl<E: Env> Shard<'_, E> {
         slot: u16,
         properties: Properties,
     ) -> Result<Properties, Refusal> {
-        let device = self.devices.get(index).ok_or(Rule::NoSuchDevice)?;
+        let device = self.devices.get_mut(index).ok_or(Rule::NoSuchDevice)?;
         let assignment = self
             .assignments
             .get_mut(usize::from(at))
@@ -227,6 +227,9 @@ impl<E: Env> Shard<'_, E> {
         if let Err(refusal) = decode(&mut self.env, device) {
             // The client cannot have used it: its requests wait behind this one.
             if self.env.revoke_device(at).is_err() {
+                device.leaks = true;
+                // What is left of it never matches another life of the slot.
+                assignment.generation = generation;
                 self.env.log(format_args!(
                     "{} its capability cannot be revoked",
                     device.at
@@ -263,6 +266,7 @@ impl<E: Env> Shard<'_, E> {
         {
             // Still in the client's context: nobody else may have it.
             device.state = DeviceState::Broken;
+            device.leaks = true;
             self.env
                 .log(format_args!("{} cannot be detached: {fault}", device.at));
         }

@@ -25,7 +25,7 @@ impl<E: Env> Shard<'_, E> {
             untyped_used: usage.untyped_bytes,
             operations: self.operations,
             refused: self.refused,
-            parked: holds().filter(waits).count() as u64,
+            parked: (holds().filter(waits).count() + self.later.waiting()) as u64,
         })
     }
 

@@ -365,6 +365,12 @@ impl<E: Env> Shard<'_, E> {
         if device.assignment.is_some() {
             return;
         }
+        if device.leaks {
+            let at = device.at;
+            self.env
+                .log(format_args!("{at} removed, and kept in quarantine"));
+            return;
+        }
         let (at, granted, withheld) = (device.at, device.granted(), device.withheld.is_some());
         self.drop_virtual(index);
         self.later.departed = self.later.departed.wrapping_add(1);

@@ -277,6 +277,7 @@ impl<E: Env> Shard<'_, E> {
             env.log(format_args!("{} {failure}: {:?}", device.at, device.state));
         }
         if let Err(refusal) = result {
+            device.leaks = true;
             env.log(format_args!(
                 "{} cannot be taken back: {refusal}",
                 device.at

@@ -29,6 +29,13 @@ pub struct Enabling<T> {
     ticket: Option<T>,
 }
 
+impl<T> Enabling<T> {
+    /// Does somebody wait for it?
+    pub(super) const fn waits(&self) -> bool {
+        self.ticket.is_some()
+    }
+}
+
 impl<E: Env> Shard<'_, E> {
     /// The holder of a physical function wants `count` virtual ones.
     pub(super) fn set_virtual(

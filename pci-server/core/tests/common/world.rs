@@ -76,7 +76,7 @@ pub struct World {
     /// Device memory that was written: by physical address.
     pub memory: BTreeMap<u64, u32>,
     pub parking_limit: usize,
-    parked: Vec<u32>,
+    pub parked: Vec<u32>,
     pub next_ticket: u32,
     pub answers: BTreeMap<u32, Message>,
     pub alarm: Option<u64>,
