@@ -393,10 +393,13 @@ impl<E: Env> Shard<'_, E> {
         let Some((at, buses)) = self.ports.get(port).map(|port| (port.at, port.buses)) else {
             return;
         };
-        let found = self.take_in(Some(at), at.segment(), buses);
+        self.take_in(Some(at), at.segment(), buses);
+        // A scan may have found some of them before.
+        let mut found = 0usize;
+        self.each_behind(port, |_, _| found += 1);
         let now = self.env.now_us();
         if let Some(port) = self.ports.get_mut(port) {
-            let next = port.entered(&mut self.env, now, usize::from(found));
+            let next = port.entered(&mut self.env, now, found);
             self.perform_last(at, next);
         }
         if found > 0 {

@@ -26,14 +26,14 @@ const POWER_LOOKS: u8 = 100;
 /// What a scan does next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Step {
-    /// Looks whether the functions after this one are still there.
-    Known(Option<Sbdf>),
-    /// Looks for others on the buses after this one.
-    New(Option<(u16, u8)>),
     /// Gives power to cards that have none.
     Power,
     /// Until they are settled: so many more looks.
     Settle(u8),
+    /// Looks whether the functions after this one are still there.
+    Known(Option<Sbdf>),
+    /// Looks for others on the buses after this one.
+    New(Option<(u16, u8)>),
 }
 
 /// A scan under way.
@@ -57,7 +57,7 @@ impl<E: Env> Shard<'_, E> {
         }
         let ticket = self.env.park()?;
         self.later.scan = Some(Scan {
-            step: Step::Known(None),
+            step: Step::Power,
             due: 0,
             functions: 0,
             ticks: 0,
@@ -79,7 +79,7 @@ impl<E: Env> Shard<'_, E> {
                 Step::Known(last) => self.look_at_known(last, &mut left),
                 Step::New(last) => self.look_for_new(last, &mut left),
                 Step::Power => self.power_slots(now),
-                Step::Settle(looks) => self.await_slots(looks),
+                Step::Settle(looks) => Some(self.await_slots(looks)),
             };
             let Some(scan) = &mut self.later.scan else {
                 return;
@@ -152,7 +152,7 @@ impl<E: Env> Shard<'_, E> {
                 .map(|(segment, bus, _)| (segment, bus))
                 .find(|bus| last.is_none_or(|last| *bus > last));
             let Some((segment, bus)) = next else {
-                return Some(Step::Power);
+                return None;
             };
             if *left == 0 {
                 return Some(Step::New(last));
@@ -221,18 +221,14 @@ impl<E: Env> Shard<'_, E> {
                 place.power_on(&mut self.env, now);
             }
         }
-        self.ports
-            .iter()
-            .any(comes_up)
-            .then_some(Step::Settle(POWER_LOOKS))
+        Some(self.await_slots(POWER_LOOKS))
     }
 
-    fn await_slots(&self, looks: u8) -> Option<Step> {
-        let left = looks.checked_sub(1)?;
-        self.ports
-            .iter()
-            .any(comes_up)
-            .then_some(Step::Settle(left))
+    fn await_slots(&self, looks: u8) -> Step {
+        match looks.checked_sub(1) {
+            Some(left) if self.ports.iter().any(comes_up) => Step::Settle(left),
+            _ => Step::Known(None),
+        }
     }
 
     /// Takes a device away for good, with the whole card where it is in a slot.
