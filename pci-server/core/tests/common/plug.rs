@@ -45,13 +45,14 @@ pub fn root_port(first: u8, last: u8, slot: u16) -> Bridge {
                 .extended(1, 2, &[0; 0x34]);
             // Root Error Command, Root Error Status.
             port = port.allow(ERRORS + 0x2c, &[7]);
-            port.allow_clear(ERRORS + 0x30, &[0x7f])
+            port = port.allow_clear(ERRORS + 0x30, &[0x7f]);
+            access_control(port, 0x138)
         })
 }
 
 /// A function with function-level reset and error reporting.
 pub fn card() -> Endpoint {
-    Endpoint::new(0x1b36, 0x0010)
+    let card = Endpoint::new(0x1b36, 0x0010)
         .class(0x01, 0x08, 0x02)
         .msi(MsiShape {
             wide: true,
@@ -65,7 +66,15 @@ pub fn card() -> Endpoint {
         })
         .extended(1, 2, &[0; 0x28])
         .allow_clear(0x104, &[0xff; 4])
-        .allow_clear(0x110, &[0xff; 4])
+        .allow_clear(0x110, &[0xff; 4]);
+    access_control(card, 0x12c)
+}
+
+/// Access control, as the next extended capability, which starts at `offset`.
+fn access_control(endpoint: Endpoint, offset: u16) -> Endpoint {
+    endpoint
+        .extended(0x0d, 1, &[0x5f, 0x00, 0x00, 0x00])
+        .allow(offset + 6, &[0x5f])
 }
 
 /// A function without any reset.
