@@ -229,6 +229,11 @@ impl Port {
             pressed,
         } = at;
         match self.state {
+            // What is behind it is known, and broken, until the card goes.
+            State::Failed(PortFault::Contained) if !present || another => {
+                self.vanish(Then::Replace)
+            }
+            State::Failed(PortFault::Contained) => Task::Nothing,
             State::Empty | State::Failed(_) if present && (another || pressed) => {
                 self.power_on(cfg, now)
             }
@@ -296,7 +301,13 @@ impl Port {
     fn vanish(&mut self, then: Then) -> Task {
         self.moment = u64::MAX;
         match (self.state, then) {
-            (State::Occupied | State::RemovalPending | State::Withdrawing(_), _) => {
+            (
+                State::Occupied
+                | State::RemovalPending
+                | State::Withdrawing(_)
+                | State::Failed(PortFault::Contained),
+                _,
+            ) => {
                 self.state = State::Withdrawing(then);
                 Task::Vanished
             }

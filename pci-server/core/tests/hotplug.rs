@@ -332,6 +332,50 @@ fn a_flood_of_errors_is_not_listened_to_for_a_second() {
 }
 
 #[test]
+fn what_is_behind_a_contained_error_is_broken_until_the_card_goes() {
+    const CONTAINMENT: u16 = 0x140;
+    let mut machine = machine(&[(CARD, card())]);
+    let mut port = machine.space(at(PORT)).unwrap();
+    // After access control: containment, with its status and control registers.
+    port.set(CONTAINMENT, &[0x1d, 0x00, 0x01, 0x00]);
+    port.set(0x138 + 2, &[0x01, 0x14]);
+    port.allow(CONTAINMENT + 6, &[0x0b]);
+    port.allow_clear(CONTAINMENT + 8, &[0x09]);
+    machine.insert(at(PORT), port);
+    let booted = booted_on(machine);
+    let device = booted.assigned(0, at(CARD), 1);
+    booted.world(|world| {
+        let control = world.machine.snapshot(at(PORT))[usize::from(CONTAINMENT + 6)];
+        assert_eq!(control & 0xb, 0x9, "fatal errors, and an interrupt");
+        world.machine.poke(at(PORT), CONTAINMENT + 8, &[0x09]);
+        world.did.clear();
+    });
+    booted.shard.borrow_mut().on_interrupt();
+    booted.rest();
+    assert!(device.info().is_err());
+    let state = || booted.shard.borrow().devices().at(at(CARD)).unwrap().state;
+    assert_eq!(state(), DeviceState::Broken);
+    let rule = Rule::DeviceBroken as u64;
+    assert_eq!(booted.news(0), [(EventKind::Broken, at(CARD), rule)]);
+    let contained =
+        || booted.world(|world| world.machine.snapshot(at(PORT))[usize::from(CONTAINMENT + 8)]);
+    assert_eq!(contained(), 1, "the link stays off");
+    booted.world(|world| {
+        assert!(world.attached.is_empty());
+        let touched =
+            |did: &Did| matches!(did, Did::Wrote { at: device, .. } if *device == at(CARD));
+        assert!(!world.did.iter().any(touched));
+    });
+    booted.pull(PORT);
+    booted.rest();
+    assert!(!booted.knows(CARD));
+    assert_eq!(contained(), 0, "for another card");
+    booted.plug(PORT, vec![(CARD, card())]);
+    booted.rest();
+    booted.assigned(1, at(CARD), 1);
+}
+
+#[test]
 fn where_nobody_can_be_parked_nothing_begins() {
     let booted = booted(&[(CARD, card())]);
     let device = booted.assigned(0, at(CARD), 1);

@@ -205,6 +205,18 @@ impl ErrorSource {
         self.silent.is_some()
     }
 
+    /// The card behind a port that contained an error is gone: the link may come up for another.
+    pub fn release<C: ConfigSpace>(&self, cfg: &mut C, at: Sbdf) {
+        let Some((_, status)) = self.containment else {
+            return;
+        };
+        let value = cfg.read16(at, status);
+        let bits = DpcStatus::from_bits_retain(value);
+        if value != u16::MAX && bits.contains(DpcStatus::TRIGGERED) {
+            cfg.write16(at, status, DpcStatus::TRIGGERED.bits());
+        }
+    }
+
     /// Has the port contained an error since the last look? It stays contained: only the interrupt is taken.
     pub fn contained<C: ConfigSpace>(&self, cfg: &mut C, at: Sbdf) -> bool {
         let Some((_, status)) = self.containment else {

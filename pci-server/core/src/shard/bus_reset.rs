@@ -25,8 +25,7 @@ use crate::{Device, Index, Withheld, interrupts};
 pub(super) const MAX_BUS_RESETS: usize = 4;
 /// Most functions behind a bridge whose bus is reset.
 const MAX_MEMBERS: usize = 64;
-/// Registers of a bridge that a reset changes: from the bus numbers to the upper halves of the windows, and
-/// interrupt line with Bridge Control.
+/// Registers of a bridge that a reset changes: from the bus numbers to the upper halves of the windows.
 const WINDOWS: core::ops::Range<u16> = 0x18..0x34;
 
 /// What is done next.
@@ -44,6 +43,8 @@ struct Member {
     kept: Kept,
     /// Of a bridge: its windows.
     windows: [u32; 7],
+    /// Its Bridge Control.
+    control: u16,
 }
 
 /// A bus that is being reset.
@@ -193,6 +194,7 @@ impl<E: Env> Shard<'_, E> {
                 device: index,
                 kept,
                 windows,
+                control: self.env.read16(device.at, register::BRIDGE_CONTROL),
             };
             members
                 .push(member)
@@ -261,6 +263,9 @@ impl<E: Env> Shard<'_, E> {
             // What is behind it answers only then.
             if back && is_bridge(device) {
                 open_bridge(&mut self.env, device.at, member);
+                if let Some(access) = device.access_control {
+                    access.restore(&mut self.env, device.at);
+                }
             }
         }
         match left.checked_sub(1) {
@@ -385,5 +390,7 @@ fn open_bridge<C: ConfigSpace>(cfg: &mut C, at: Sbdf, member: &Member) {
             cfg.write32(at, offset, word);
         }
     }
+    // Memory and bus numbers are routed again; errors pass it.
+    cfg.write16(at, register::BRIDGE_CONTROL, member.control);
     cfg.write16(at, register::COMMAND, member.kept.command);
 }

@@ -314,6 +314,9 @@ impl<E: Env> Shard<'_, E> {
         }
         let now = self.env.now_us();
         if let Some(port) = self.ports.iter_mut().find(|port| port.at == at) {
+            if let Some(errors) = &port.errors {
+                errors.release(&mut self.env, at);
+            }
             port.withdrawn(&mut self.env, now);
         }
         self.answer_removals(at);

@@ -300,7 +300,7 @@ fn advance<E: Env>(
     let Parts { env, hold, device } = parts;
     let job = hold.job.as_mut()?;
     if job.purpose == Purpose::Revoke && !core::mem::replace(&mut job.revoked, true) {
-        job.trouble = revoke_capability(env, device, at);
+        job.trouble = revoke_capability(env, device, at).or(job.trouble);
     }
     if job.removed {
         let job = hold.job.take()?;

@@ -104,6 +104,10 @@ pub fn machine(cards: &[(&str, Endpoint)]) -> Machine {
 
 /// Clients 0 and 1 may have everything, client 2 only the plain function.
 pub fn booted(cards: &[(&str, Endpoint)]) -> Booted {
+    booted_on(machine(cards))
+}
+
+pub fn booted_on(machine: Machine) -> Booted {
     let any = DeviceMatch::Class { class: 0, mask: 0 };
     let plain = DeviceMatch::Ids {
         vendor: 0x1234,
@@ -120,7 +124,7 @@ pub fn booted(cards: &[(&str, Endpoint)]) -> Booted {
         client("one", &[any]),
         client("two", &[plain]),
     ];
-    let booted = Booted::with(World::new(machine(cards)), info, clients);
+    let booted = Booted::with(World::new(machine), info, clients);
     booted.rest();
     booted
 }
