@@ -27,6 +27,11 @@ pub fn read(
             ("MSI", Value::Hex(u64::from(message))),
             ("IntMsgNum", Value::Text(message.to_string())),
         ]);
+    if express.flit_mode {
+        fields
+            .presence(Presence::Perhaps)
+            .text("FLIT Mode Supported", "");
+    }
     device(port, express.device(cfg, at), fields);
     if let Some(registers) = express.link(cfg, at)? {
         link(port, registers, fields);
@@ -95,6 +100,10 @@ fn device(port: PortType, registers: DeviceRegisters, fields: &mut Fields) {
         let limit = words::power(capabilities.slot_power_limit());
         fields.text("SlotPowerLimit", limit);
     }
+    fields.presence(Presence::Perhaps).flag(
+        "TEE-IO",
+        capabilities.contains(DeviceCapabilities::TRUSTED_IO),
+    );
 
     let control = registers.control;
     fields
@@ -224,6 +233,11 @@ fn link(port: PortType, registers: LinkRegisters, fields: &mut Fields) {
         .flag(
             "AutBWInt",
             control.contains(LinkControl::AUTONOMOUS_INTERRUPT),
+        )
+        .presence(Presence::Perhaps)
+        .flag(
+            "FltModeDis",
+            control.contains(LinkControl::FLIT_MODE_DISABLE),
         );
 
     let speed = words::speed(status.speed());
@@ -491,6 +505,24 @@ fn device2(port: PortType, registers: Device2Registers, fields: &mut Fields) {
         let blocked = control.contains(DeviceControl2::ATOMIC_EGRESS_BLOCK);
         fields.flag("AtomicOpsCtl: EgressBlck", blocked);
     }
+    fields
+        .presence(Presence::Perhaps)
+        .flag(
+            "IDOReq",
+            control.contains(DeviceControl2::ID_ORDERED_REQUESTS),
+        )
+        .flag(
+            "IDOCompl",
+            control.contains(DeviceControl2::ID_ORDERED_COMPLETIONS),
+        )
+        .flag(
+            "EmergencyPowerReductionReq",
+            control.contains(DeviceControl2::EMERGENCY_POWER_REQUEST),
+        )
+        .flag(
+            "EETLPPrefixBlk",
+            control.contains(DeviceControl2::PREFIX_BLOCK),
+        );
 }
 
 fn link2(source: Source<'_>, port: PortType, registers: Link2Registers, fields: &mut Fields) {
@@ -608,4 +640,7 @@ fn link2(source: Source<'_>, port: PortType, registers: Link2Registers, fields: 
             .flag("DRS", status.contains(LinkStatus2::READINESS_RECEIVED))
             .text("DownstreamComp", component);
     }
+    fields
+        .presence(Presence::Perhaps)
+        .flag("FltMode", status.contains(LinkStatus2::FLIT_MODE));
 }

@@ -89,7 +89,7 @@ fn decode(
                 .text("Rev", vendor.revision.to_string())
                 .text("Len", vendor.length.to_string());
             if vendor.vendor == CXL && vendor.length >= 16 {
-                fields.text("CXL", "");
+                fields.presence(Presence::Perhaps).text("CXL", "");
             }
             return Ok(Scope::Title);
         }
@@ -154,6 +154,26 @@ fn uncorrectable(label: &str, errors: UncorrectableErrors, fields: &mut Fields) 
         .flag(
             "PoisonTLPBlocked",
             errors.contains(UncorrectableErrors::POISONED_BLOCKED),
+        )
+        .flag(
+            "DMWrReqBlocked",
+            errors.contains(UncorrectableErrors::DEFERRABLE_WRITE_BLOCKED),
+        )
+        .flag(
+            "IDECheck",
+            errors.contains(UncorrectableErrors::ENCRYPTION_CHECK),
+        )
+        .flag(
+            "MisIDETLP",
+            errors.contains(UncorrectableErrors::ENCRYPTION_MISROUTED),
+        )
+        .flag(
+            "PCRC_CHECK",
+            errors.contains(UncorrectableErrors::PLAINTEXT_CHECKSUM),
+        )
+        .flag(
+            "TLPXlatBlocked",
+            errors.contains(UncorrectableErrors::TRANSLATION_BLOCKED),
         );
 }
 

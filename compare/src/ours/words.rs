@@ -55,8 +55,8 @@ pub fn l1(code: u8) -> &'static str {
 
 /// A link's speed.
 pub fn speed(code: u8) -> &'static str {
-    const WORDS: [&str; 7] = [
-        "unknown", "2.5GT/s", "5GT/s", "8GT/s", "16GT/s", "32GT/s", "64GT/s",
+    const WORDS: [&str; 8] = [
+        "unknown", "2.5GT/s", "5GT/s", "8GT/s", "16GT/s", "32GT/s", "64GT/s", "128GT/s",
     ];
     of(&WORDS, code, "unknown")
 }
@@ -65,7 +65,7 @@ pub fn speed(code: u8) -> &'static str {
 pub fn target_speed(code: u8) -> &'static str {
     match code {
         0 => speed(1),
-        1..=6 => speed(code),
+        1..=7 => speed(code),
         _ => "Unknown",
     }
 }
@@ -75,7 +75,7 @@ pub fn speeds(vector: u8) -> String {
     match vector.checked_ilog2() {
         None => "Unknown".to_owned(),
         Some(0) => "2.5GT/s".to_owned(),
-        Some(highest @ 1..=5) => format!("2.5-{}", speed(highest as u8 + 1)),
+        Some(highest @ 1..=6) => format!("2.5-{}", speed(highest as u8 + 1)),
         Some(_) => "RsvdP".to_owned(),
     }
 }

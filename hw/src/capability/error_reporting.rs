@@ -44,6 +44,16 @@ bitflags! {
         const PREFIX_BLOCKED = 1 << 25;
         /// A poisoned transaction was blocked on its way out.
         const POISONED_BLOCKED = 1 << 26;
+        /// A deferrable write was blocked on its way out (this and what follows: PCIe 6.0).
+        const DEFERRABLE_WRITE_BLOCKED = 1 << 27;
+        /// The check of an encrypted stream failed.
+        const ENCRYPTION_CHECK = 1 << 28;
+        /// A transaction of an encrypted stream went astray.
+        const ENCRYPTION_MISROUTED = 1 << 29;
+        /// The plaintext checksum of an encrypted stream was wrong.
+        const PLAINTEXT_CHECKSUM = 1 << 30;
+        /// A translated or translation request was blocked on its way out.
+        const TRANSLATION_BLOCKED = 1 << 31;
         const _ = !0;
     }
 }

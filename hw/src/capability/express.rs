@@ -142,6 +142,8 @@ pub struct Express {
     pub max_payload: u16,
     /// Number of the vector with which a port interrupts about its slot and its root registers.
     pub interrupt_message: u8,
+    /// The link can use flits (PCIe 6.0, 7.5.3.2).
+    pub flit_mode: bool,
     /// The slot below it, where it is a downstream port with one.
     pub slot: Option<PhysicalSlot>,
 }
@@ -379,6 +381,7 @@ impl Capability for Express {
             function_level_reset: device.contains(DeviceCapabilities::FUNCTION_LEVEL_RESET),
             max_payload: 128 << payload,
             interrupt_message: (flags >> 9 & 0x1f) as u8,
+            flit_mode: flags & 1 << 15 != 0,
             slot,
         })
     }

@@ -22,6 +22,8 @@ bitflags! {
         const ROLE_BASED_ERRORS = 1 << 15;
         /// Can be reset alone; endpoints only.
         const FUNCTION_LEVEL_RESET = 1 << 28;
+        /// Can be assigned to a trusted machine (PCIe 6.0, TDISP).
+        const TRUSTED_IO = 1 << 30;
         const _ = !0;
     }
 }
@@ -229,10 +231,18 @@ bitflags! {
         const ATOMIC_REQUESTER = 1 << 6;
         /// Blocks atomic operations on their way out.
         const ATOMIC_EGRESS_BLOCK = 1 << 7;
+        /// Requests may be ordered by their id.
+        const ID_ORDERED_REQUESTS = 1 << 8;
+        /// Completions may be ordered by their id.
+        const ID_ORDERED_COMPLETIONS = 1 << 9;
         /// Reports latency tolerance.
         const LATENCY_TOLERANCE = 1 << 10;
+        /// Is to save power in an emergency.
+        const EMERGENCY_POWER_REQUEST = 1 << 11;
         /// Sends requests with tags of 10 bits.
         const TAG10_REQUESTER = 1 << 12;
+        /// A port lets no end-to-end prefix out.
+        const PREFIX_BLOCK = 1 << 15;
         const _ = !0;
     }
 }

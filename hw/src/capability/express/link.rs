@@ -23,7 +23,7 @@ bitflags! {
 }
 
 impl LinkCapabilities {
-    /// Highest speed: 1 for 2.5 GT/s, 2 for 5, 3 for 8, 4 for 16, 5 for 32, 6 for 64.
+    /// Highest speed: 1 for 2.5 GT/s, 2 for 5, 3 for 8, 4 for 16, 5 for 32, 6 for 64, 7 for 128.
     #[must_use]
     pub const fn max_speed(self) -> u8 {
         (self.bits() & 0xf) as u8
@@ -82,6 +82,8 @@ bitflags! {
         const BANDWIDTH_INTERRUPT = 1 << 10;
         /// Interrupts when hardware changed the bandwidth.
         const AUTONOMOUS_INTERRUPT = 1 << 11;
+        /// Does not offer flit mode (PCIe 6.0).
+        const FLIT_MODE_DISABLE = 1 << 13;
         const _ = !0;
     }
 }
@@ -156,7 +158,7 @@ bitflags! {
 }
 
 impl LinkCapabilities2 {
-    /// Speeds supported, one bit each: bit 0 for 2.5 GT/s, 1 for 5, 2 for 8, 3 for 16, 4 for 32, 5 for 64.
+    /// Speeds supported, one bit each: bit 0 for 2.5 GT/s, 1 for 5, 2 for 8, 3 for 16, 4 for 32, 5 for 64, 6 for 128.
     #[must_use]
     pub const fn speeds(self) -> u8 {
         (self.bits() >> 1 & 0x7f) as u8
@@ -221,6 +223,8 @@ bitflags! {
         const RETIMER = 1 << 6;
         /// There are two retimers.
         const TWO_RETIMERS = 1 << 7;
+        /// The link is in flit mode (PCIe 6.0).
+        const FLIT_MODE = 1 << 10;
         /// A readiness message was received; cleared by writing one.
         const READINESS_RECEIVED = 1 << 15;
         const _ = !0;
