@@ -55,6 +55,9 @@ fn main(_argument: u64) -> ! {
                 if flags & event::TIMER != 0 {
                     shard.on_timer();
                 }
+                if flags & event::TROUBLE != 0 {
+                    shard.on_trouble();
+                }
                 // Messages are edges: there is nothing to acknowledge.
                 if flags & event::INTERRUPT != 0 {
                     shard.on_interrupt();

@@ -55,6 +55,8 @@ pub struct Hold<T> {
     pub interrupts: Option<Setup>,
     /// Vectors of the device are with the msi-server.
     pub vectors: bool,
+    /// The iommu-server may have messages of the device remapped.
+    pub remapped: bool,
     /// Frames of BARs placed.
     pub frames: u32,
     /// BARs of which frames exist, one bit each.

@@ -54,7 +54,7 @@ pub fn fill<E: ConfigSpace + BarMemory + Host>(
             continue;
         };
         classify(info, device, &header);
-        isolation::look(env, device, &header, info.iommu_present);
+        isolation::look(env, device, &header, info);
         if device.withheld.is_some() {
             glance(env, device, &header);
         } else if let Err(fault) = examine(env, device, &header, look_at_mastering) {

@@ -16,6 +16,7 @@ use thiserror::Error;
 
 use crate::env::RegionId;
 use crate::groups::Node;
+use crate::translation::TranslationCache;
 
 /// Why a function is given to nobody.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
@@ -142,6 +143,21 @@ pub enum Malformed {
     },
 }
 
+impl Malformed {
+    /// The BAR that is wrong, if it is one.
+    #[must_use]
+    pub const fn bar(self) -> Option<u8> {
+        match self {
+            Self::BarTooLarge(bar)
+            | Self::Unplaced(bar)
+            | Self::OutsideMemory(bar)
+            | Self::Overlap { bar, .. }
+            | Self::NoFrames { bar, .. } => Some(bar),
+            _ => None,
+        }
+    }
+}
+
 /// A BAR of a device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Region {
@@ -263,6 +279,8 @@ pub struct Device {
     pub at: Sbdf,
     /// Its place among the others, and its isolation group.
     pub node: Node,
+    /// Its cache of translations, where the description allows it.
+    pub translation: Option<TranslationCache>,
     /// Its access control, where the shard has switched it on.
     pub access_control: Option<AccessRegister>,
     /// Device id << 16 | vendor id.
@@ -341,6 +359,7 @@ impl Device {
         Self {
             at,
             node: Node::new(at),
+            translation: None,
             access_control: None,
             ids,
             class,

@@ -13,6 +13,7 @@
 //! | [`assignment`] | [`Assignment`]: a slot for a held device, and its generations |
 //! | [`interrupts`] | MSI and MSI-X: program, restore, silence |
 //! | [`pages`] | pages of a BAR, and which are withheld |
+//! | [`translation`] | a device's own cache of translations (ATS) |
 //! | [`reset`] | the resets, as steps with waits in between |
 //! | [`shard`] | [`Shard`]: the service; [`assign`](shard) and [`revoke`](shard) in fixed order |
 //! | [`carve`], [`bank`] | device memory from untypeds to frames, for an environment on seL4 |
@@ -44,6 +45,7 @@ pub mod registers;
 pub mod reset;
 pub mod shard;
 pub mod table;
+pub mod translation;
 pub mod virtual_functions;
 
 pub use assignment::Assignment;

@@ -83,6 +83,9 @@ pub enum Failure {
     /// The port above it contained an error, and keeps the link off.
     #[error("was cut off after an error")]
     Contained,
+    /// It did not answer the invalidation of its cache of translations.
+    #[error("keeps cached translations")]
+    Cached,
     /// Its capability could not be revoked.
     #[error("keeps its capability")]
     NotRevoked,

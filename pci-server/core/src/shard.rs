@@ -17,6 +17,7 @@ mod queries;
 mod rescan;
 mod revoke;
 mod service;
+mod trouble;
 mod virtual_functions;
 mod work;
 
@@ -167,6 +168,8 @@ pub struct Shard<'a, E: Env> {
     armed: Option<u64>,
     /// Functions have come or gone since the isolation groups were formed.
     regroup: bool,
+    /// The iommu-server may have more reports of trouble.
+    trouble: bool,
     /// Clients that are being taken down, one bit each.
     gone: u32,
     /// Revocations that the supervisor waits for.
@@ -214,6 +217,7 @@ impl<'a, E: Env> Shard<'a, E> {
             turn: 0,
             armed: None,
             regroup: false,
+            trouble: false,
             gone: 0,
             owed: 0,
             operations: 0,
@@ -399,6 +403,7 @@ fn from_below(refusal: Refusal) -> Refusal {
         | Rule::InvalidationTimeout
         | Rule::ReservedRegion
         | Rule::NoSuchContext
+        | Rule::RemapExhausted
         | Rule::ClientGone => refusal,
         rule => Refusal::new(Rule::Downstream, rule as u64),
     }

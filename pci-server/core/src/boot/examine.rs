@@ -76,7 +76,6 @@ pub(crate) fn examine<C: ConfigSpace>(
     device.error_reporting = list.extended_offset_of(1).unwrap_or(0);
     device.virtualization = list.extended_offset_of(id::extended::SR_IOV).unwrap_or(0);
     device.config_bytes = if device.express.is_some() { 4096 } else { 256 };
-    device.hidden = hidden(cfg, device, &list);
     device.capabilities = list.entries;
     device.reset = match device {
         Device {
@@ -141,7 +140,7 @@ fn quiet<C: ConfigSpace>(
 }
 
 /// Registers whose reading acts on the device.
-fn hidden<C: ConfigSpace>(cfg: &C, device: &Device, list: &CapabilityList) -> u64 {
+pub(super) fn hidden<C: ConfigSpace>(cfg: &C, device: &Device, list: &CapabilityList) -> u64 {
     const VIRTIO: u32 = 0x1af4;
     const CONFIGURATION_ACCESS: u8 = 5;
     if device.ids & 0xffff != VIRTIO {

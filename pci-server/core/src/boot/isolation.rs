@@ -1,23 +1,30 @@
 //! What keeps functions apart: [`look`] decodes what the groups need to know of a function and
 //! switches access control on where it has some.
 
-use hw::ConfigSpace;
-use hw::capability::{AccessControl, AcsServices, CapabilityList, DeviceControl, Express};
-use hw::header::{BusNumbers, Header, Layout};
+use hw::capability::{
+    AccessControl, AcsServices, AddressTranslation, CapabilityList, DeviceControl, Express,
+};
+use hw::header::{BusNumbers, ClassCode, Header, Layout, register};
+use hw::{ConfigSpace, Sbdf};
+use ipc_proto::Switch;
+use system::info::PciInfo;
 
+use super::examine::hidden;
 use crate::device::AccessRegister;
 use crate::groups::{self, Kind, Node};
+use crate::translation::TranslationCache;
 use crate::{Device, Withheld};
 
 /// Fills in the function's [`Node`], as far as it is the function's own. Access control of ports, and of
-/// functions that may be given out, is switched on if `redirect` says that there is an IOMMU to send
+/// functions that may be given out, is switched on if there is an IOMMU to send
 /// requests to; phantom functions of the latter are switched off.
 pub(crate) fn look<C: ConfigSpace>(
     cfg: &mut C,
     device: &mut Device,
     header: &Header,
-    redirect: bool,
+    info: &PciInfo,
 ) {
+    let redirect = info.iommu_present;
     let at = device.at;
     let list = CapabilityList::read(cfg, at, header.layout);
     let express = list.find::<Express, C>(cfg, at);
@@ -36,6 +43,19 @@ pub(crate) fn look<C: ConfigSpace>(
     }
     if let Ok(Some(express)) = express {
         node.phantom_bits = phantom_bits(cfg, device, &express);
+    }
+    device.hidden = hidden(cfg, device, &list);
+    if let Ok(Some(cache)) = list.find_extended::<AddressTranslation, C>(cfg, at)
+        && device.withheld.is_none()
+    {
+        let cache = TranslationCache::new(&cache);
+        cache.switch(cfg, at, Switch::Off);
+        device.translation = (info.ats.iter())
+            .any(|rule| rule.matches(at, device.ids, device.class))
+            .then_some(cache);
+    }
+    if device.withheld.is_none() && is_console(cfg, at, header) {
+        device.withhold(Withheld::Console);
     }
     if let Ok(Some(access)) = list.find_extended::<AccessControl, C>(cfg, at) {
         let wanted = groups::isolating(&access);
@@ -72,4 +92,17 @@ fn phantom_bits<C: ConfigSpace>(cfg: &mut C, device: &Device, express: &Express)
     } else {
         0
     }
+}
+
+/// First I/O port of the serial line that the console service writes to.
+const CONSOLE_PORT: u32 = 0x3f8;
+
+/// Is it a serial controller at the ports of the console?
+fn is_console<C: ConfigSpace>(cfg: &C, at: Sbdf, header: &Header) -> bool {
+    let ClassCode { base, sub, .. } = header.class;
+    let bars = (register::BAR0..).step_by(4).take(6);
+    (base, sub, header.layout) == (0x07, 0x00, Layout::Endpoint)
+        && bars
+            .map(|offset| cfg.read32(at, offset))
+            .any(|bar| bar & 1 != 0 && bar & !7 == CONSOLE_PORT)
 }

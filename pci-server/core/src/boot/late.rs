@@ -89,7 +89,7 @@ pub(crate) fn settle<E: ConfigSpace + BarMemory + Host>(
     };
     if let Some(header) = device.header {
         classify(info, device, &header);
-        isolation::look(env, device, &header, info.iommu_present);
+        isolation::look(env, device, &header, info);
         let look_at_mastering = !info.iommu_present && !info.unprotected;
         if device.withheld.is_some() {
             glance(env, device, &header);

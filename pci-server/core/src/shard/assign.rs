@@ -162,9 +162,15 @@ impl<E: Env> Shard<'_, E> {
         for alias in groups::aliases(&self.devices, index.number()) {
             self.env.alias(device.at, alias).map_err(from_below)?;
         }
-        self.env
-            .attach(device.at, client, context, 0)
-            .map_err(from_below)
+        let queue = device.translation.map_or(0, |cache| cache.queue);
+        let attached = self.env.attach(device.at, client, context, queue);
+        let (properties, number) = attached.map_err(from_below)?;
+        if properties.translation_cached
+            && let Some(cache) = device.translation
+        {
+            cache.switch(&mut self.env, device.at, Switch::On);
+        }
+        Ok((properties, number))
     }
 
     /// The client that holds a device.
@@ -245,6 +251,7 @@ impl<E: Env> Shard<'_, E> {
             attached: self.info.iommu_present,
             interrupts: None,
             vectors: false,
+            remapped: false,
             frames: 0,
             regions: 0,
             agreed: false,
@@ -260,6 +267,9 @@ impl<E: Env> Shard<'_, E> {
         };
         if device.presence(&self.env) == Presence::Gone {
             device.state = DeviceState::Absent;
+        }
+        if let Some(cache) = device.translation {
+            cache.switch(&mut self.env, device.at, Switch::Off);
         }
         if self.info.iommu_present
             && let Err(fault) = self.env.detach(device.at)

@@ -12,6 +12,7 @@ use ipc_proto::pci::{AgreeBusResetReply, BusResetReply};
 use ipc_proto::{Badge, DeviceState, EventKind, Refusal, Reply, Rule};
 
 use super::ports::before;
+use super::revoke::cache_again;
 use super::{Parts, Shard};
 use crate::device::Presence;
 use crate::env::Env;
@@ -354,6 +355,7 @@ impl<E: Env> Shard<'_, E> {
             device.state = DeviceState::Draining;
             return Ok(());
         }
+        cache_again(env, hold, device);
         let back = back.and_then(|()| match &hold.interrupts {
             Some(setup) => {
                 interrupts::enable(env, device, at, setup).map_err(|_| Failure::NotRestored)

@@ -1,11 +1,15 @@
 //! What the supervisor, and clients that may look at everything, are told. Nothing is changed.
 
-use ipc_proto::pci::{FiguresReply, HolderBarReply, HolderReply};
-use ipc_proto::{Refusal, Rule};
+use hw::Sbdf;
+use ipc_proto::pci::{FiguresReply, HolderBarReply, HolderReply, RawConfigReply, WhyReply};
+use ipc_proto::{DeviceState, Refusal, Rule, WithheldCode};
 
 use super::Shard;
+use super::queries::readable;
+use crate::Withheld;
 use crate::assignment::Hold;
 use crate::env::Env;
+use crate::groups::Kind;
 use crate::interrupts::Setup;
 
 impl<E: Env> Shard<'_, E> {
@@ -58,6 +62,61 @@ impl<E: Env> Shard<'_, E> {
             kind: region.kind,
             base: region.base,
             bytes: region.bytes,
+        })
+    }
+
+    pub(super) fn why_withheld(&self, at: Sbdf) -> Result<WhyReply, Refusal> {
+        let about = u64::from(at.to_bits());
+        let device = self.devices.at(at);
+        let device = device.ok_or(Refusal::new(Rule::NoSuchDevice, about))?;
+        let why = device
+            .withheld
+            .filter(|_| device.state == DeviceState::Withheld);
+        let bar = match why {
+            Some(Withheld::Malformed(malformed)) => malformed.bar(),
+            _ => None,
+        };
+        Ok(WhyReply {
+            code: why.map_or(WithheldCode::No, Withheld::code),
+            bar: bar.unwrap_or(0),
+        })
+    }
+
+    pub(super) fn raw(&self, at: Sbdf, offset: u16) -> Result<RawConfigReply, Refusal> {
+        let about = u64::from(at.to_bits());
+        let device = self.devices.at(at);
+        let device = device.ok_or(Refusal::new(Rule::NoSuchDevice, about))?;
+        if !offset.is_multiple_of(64) {
+            return Err(Refusal::new(Rule::BadAccess, offset.into()));
+        }
+        readable(device)?;
+        let bytes = match device.node.kind {
+            Kind::Conventional => 256,
+            _ if self.env.read32(at, 256) == u32::MAX => 256,
+            _ => 4096,
+        };
+        if offset >= bytes {
+            return Err(Refusal::new(Rule::OutsideShard, offset.into()));
+        }
+        let half = |offset: u16| {
+            let hidden = offset < 256 && device.hidden >> (offset / 4) & 1 != 0;
+            if hidden {
+                0
+            } else {
+                u64::from(self.env.read32(at, offset))
+            }
+        };
+        // Below 4096.
+        let word = |n: u16| half(offset + 8 * n) | half(offset + 8 * n + 4) << 32;
+        Ok(RawConfigReply {
+            w0: word(0),
+            w1: word(1),
+            w2: word(2),
+            w3: word(3),
+            w4: word(4),
+            w5: word(5),
+            w6: word(6),
+            w7: word(7),
         })
     }
 }

@@ -7,6 +7,7 @@ use ipc_proto::{Badge, ClientId, EventKind, Mechanism, Refusal, Rule};
 
 use super::{Parts, Shard, from_below};
 use crate::Device;
+use crate::assignment::Hold;
 use crate::env::Env;
 use crate::interrupts::{self, Block, MAX_BLOCKS, Setup};
 
@@ -32,7 +33,16 @@ impl<E: Env> Shard<'_, E> {
             // Noted before: the table may be mapped even where enabling fails.
             hold.regions |= 1u8.checked_shl(u32::from(msix.table.bar)).unwrap_or(0);
         }
-        let enabled = take_vectors(env, device.at, client, count, slot).and_then(|blocks| {
+        let taken = take_vectors(env, device.at, client, count, slot);
+        // Where the IOMMU delivers any message as it is, there is nothing to ask it.
+        let blocks = match taken {
+            Ok(mut blocks) if hold.properties.interrupts_isolated => {
+                hold.remapped = true;
+                remap(env, device.at, &mut blocks).map(|()| blocks)
+            }
+            taken => taken,
+        };
+        let enabled = blocks.and_then(|blocks| {
             let setup = Setup {
                 mechanism,
                 first,
@@ -49,7 +59,8 @@ impl<E: Env> Shard<'_, E> {
             }
             Err(refusal) => {
                 // What cannot be given back now is given back with the device.
-                hold.vectors = env.give_back(device.at).is_err();
+                hold.vectors = true;
+                let _ = give_back(env, hold, device.at);
                 let at = device.at;
                 if refusal.rule == Rule::VectorQuota {
                     self.tell(client, EventKind::Quota, at, refusal.about);
@@ -67,10 +78,38 @@ impl<E: Env> Shard<'_, E> {
         }
         interrupts::silence(env, device.at, device.msi, device.msix);
         hold.interrupts = None;
-        env.give_back(device.at).map_err(from_below)?;
-        hold.vectors = false;
-        Ok(())
+        give_back(env, hold, device.at).map_err(from_below)
     }
+}
+
+/// Lets the IOMMU deliver messages for this device alone; what comes back is programmed instead.
+fn remap<E: Env>(
+    env: &mut E,
+    at: Sbdf,
+    blocks: &mut Vec<Block, MAX_BLOCKS>,
+) -> Result<(), Refusal> {
+    for block in blocks {
+        block.vectors = env
+            .remap(at, block.vectors, block.count)
+            .map_err(from_below)?;
+    }
+    Ok(())
+}
+
+/// Takes the messages and vectors of a silent device back. A vector may go to another device only when no
+/// message of this one raises it any more.
+pub(super) fn give_back<E: Env>(
+    env: &mut E,
+    hold: &mut Hold<E::Ticket>,
+    at: Sbdf,
+) -> Result<(), Refusal> {
+    if hold.remapped {
+        env.unremap(at)?;
+        hold.remapped = false;
+    }
+    env.give_back(at)?;
+    hold.vectors = false;
+    Ok(())
 }
 
 /// Refuses messages that the device does not have.

@@ -1,12 +1,18 @@
 //! What a client may ask about the devices that are granted to it, whoever holds them.
 
 use hw::Sbdf;
-use ipc_proto::pci::{DeviceAtReply, GroupAtReply, HelloReply, InfoReply, QueryReply};
-use ipc_proto::{Call, DeviceState, GroupTie, Refusal, Rule, Switch, VERSION};
+use hw::capability::{CapabilityList, Express, ExtendedWalk, Walk};
+use ipc_proto::pci::{
+    CapabilityAtReply, DeviceAtReply, GroupAtReply, HelloReply, InfoReply, QueryReply,
+    ReservedAtReply, TopologyReply,
+};
+use ipc_proto::{
+    Call, CapabilityListKind, DeviceState, GroupTie, NO_PROXIMITY, Refusal, Rule, Switch, VERSION,
+};
 
-use super::Shard;
+use super::{Shard, from_below};
 use crate::env::Env;
-use crate::{Index, groups};
+use crate::{Device, Index, groups};
 
 impl<E: Env> Shard<'_, E> {
     pub(super) fn greet(&self, call: Call, version: u64) -> Result<HelloReply, Refusal> {
@@ -88,5 +94,103 @@ impl<E: Env> Shard<'_, E> {
             },
             granted: if granted { Switch::On } else { Switch::Off },
         })
+    }
+
+    pub(super) fn place_of(&mut self, call: Call, at: Sbdf) -> Result<TopologyReply, Refusal> {
+        let client = self.client(call)?;
+        self.see_groups();
+        let index = self.granted(client, at)?;
+        let device = self.devices.get(index).ok_or(Rule::NoSuchDevice)?;
+        let proximity = (self.info.proximity.iter())
+            .find(|(first, last, _)| (*first..=*last).contains(&at.bus()))
+            .map_or(NO_PROXIMITY, |(_, _, domain)| *domain);
+        let port = device
+            .node
+            .parent()
+            .and_then(|port| self.devices.get(Index::new(port)));
+        // Asked for seldom: read, not kept.
+        let slot = port.and_then(|port| {
+            let list = CapabilityList::read(&self.env, port.at, port.header?.layout);
+            list.find::<Express, E>(&self.env, port.at).ok()??.slot
+        });
+        Ok(TopologyReply {
+            proximity,
+            port: port.map_or(at, |port| port.at),
+            slot: slot.map_or(0, |slot| slot.number),
+            hotplug: match slot {
+                Some(slot) if slot.hot_plug => Switch::On,
+                _ => Switch::Off,
+            },
+        })
+    }
+
+    pub(super) fn capability_of(
+        &self,
+        call: Call,
+        at: Sbdf,
+        index: u16,
+    ) -> Result<CapabilityAtReply, Refusal> {
+        let client = self.client(call)?;
+        let device = self
+            .devices
+            .get(self.granted(client, at)?)
+            .ok_or(Rule::NoSuchDevice)?;
+        readable(device)?;
+        let layout = device.header.ok_or(Rule::EndOfList)?.layout;
+        let standard = Walk::new(&self.env, at, layout)
+            .map_while(Result::ok)
+            .map(|entry| CapabilityAtReply {
+                list: CapabilityListKind::Standard,
+                id: entry.id.into(),
+                // Where a capability has one is its own affair.
+                version: 0,
+                offset: entry.offset.into(),
+            });
+        let extended = (device.config_bytes > 256)
+            .then(|| ExtendedWalk::new(&self.env, at))
+            .into_iter()
+            .flatten()
+            .map_while(Result::ok)
+            .map(|entry| CapabilityAtReply {
+                list: CapabilityListKind::Extended,
+                id: entry.id,
+                version: entry.version,
+                offset: entry.offset,
+            });
+        let entry = standard.chain(extended).nth(usize::from(index));
+        Ok(entry.ok_or(Rule::EndOfList)?)
+    }
+
+    pub(super) fn reserved_for(
+        &mut self,
+        call: Call,
+        at: Sbdf,
+        index: u16,
+    ) -> Result<ReservedAtReply, Refusal> {
+        let client = self.client(call)?;
+        self.granted(client, at)?;
+        if !self.info.iommu_present {
+            return Err(Rule::EndOfList.into());
+        }
+        let region = self.env.reserved_at(at, index);
+        let region = region.map_err(|refusal| match refusal.rule {
+            Rule::EndOfList => refusal,
+            _ => from_below(refusal),
+        })?;
+        Ok(ReservedAtReply {
+            base: region.base,
+            bytes: region.bytes,
+            allowed: region.allowed,
+        })
+    }
+}
+
+/// Refuses a device whose registers must not be touched now, or are not there.
+pub(super) fn readable(device: &Device) -> Result<(), Refusal> {
+    match device.state {
+        DeviceState::Absent => Err(device.refusal(Rule::NoSuchDevice)),
+        DeviceState::Resetting | DeviceState::Draining => Err(device.refusal(Rule::DeviceBusy)),
+        _ if device.in_bus_reset => Err(device.refusal(Rule::DeviceBusy)),
+        _ => Ok(()),
     }
 }

@@ -10,10 +10,11 @@
 //! devices come in between.
 
 use ipc_proto::pci::{ReleaseReply, ResetReply};
-use ipc_proto::{Badge, ClientId, DeviceState, EventKind, Refusal, Reply, ResetKind, Rule};
+use ipc_proto::{Badge, ClientId, DeviceState, EventKind, Refusal, Reply, ResetKind, Rule, Switch};
 
+use super::messages::give_back;
 use super::{Parts, Shard, from_below};
-use crate::assignment::{Job, Purpose};
+use crate::assignment::{Hold, Job, Purpose};
 use crate::env::Env;
 use crate::interrupts;
 use crate::reset::{self, Failure, Kept, Progress, Step};
@@ -250,6 +251,9 @@ impl<E: Env> Shard<'_, E> {
             _ => Ok(()),
         };
         let mut detached = true;
+        if let Some(cache) = device.translation {
+            cache.switch(env, device.at, Switch::Off);
+        }
         if hold.attached
             && let Err(refusal) = env.detach(device.at)
         {
@@ -258,7 +262,7 @@ impl<E: Env> Shard<'_, E> {
         }
         // Vectors of a device that may still write messages are not given to another.
         if hold.vectors && detached && failure != Some(Failure::ControlStuck) {
-            result = result.and(env.give_back(device.at).map_err(from_below));
+            result = result.and(give_back(env, hold, device.at).map_err(from_below));
         }
         for (bar, region) in device.bars.iter().enumerate() {
             let Some(memory) = region.memory.filter(|_| hold.regions >> bar & 1 != 0) else {
@@ -328,6 +332,9 @@ fn advance<E: Env>(
         Progress::Done => job.at_rest,
     };
     let job = hold.job.take()?;
+    if job.purpose == Purpose::Reset {
+        cache_again(env, hold, device);
+    }
     let restored = rested.and_then(|()| match job.purpose {
         Purpose::Reset => match &hold.interrupts {
             Some(setup) => {
@@ -339,6 +346,15 @@ fn advance<E: Env>(
     });
     let outcome = restored.map(|()| device.reset.unwrap_or(ResetKind::None));
     Some((job, outcome))
+}
+
+/// A reset has switched the device's cache of translations off.
+pub(super) fn cache_again<E: Env>(env: &mut E, hold: &Hold<E::Ticket>, device: &crate::Device) {
+    if hold.properties.translation_cached
+        && let Some(cache) = device.translation
+    {
+        cache.switch(env, device.at, Switch::On);
+    }
 }
 
 /// Takes the device capability from everybody.

@@ -181,8 +181,8 @@ impl<E: Env> pci::Service for Shard<'_, E> {
         now(self.member_at(call, device, index))
     }
 
-    fn topology(&mut self, _call: Call, _device: Sbdf) -> Result<Reply<TopologyReply>, Refusal> {
-        Err(Rule::UnknownOperation.into())
+    fn topology(&mut self, call: Call, device: Sbdf) -> Result<Reply<TopologyReply>, Refusal> {
+        now(self.place_of(call, device))
     }
 
     fn event_next(&mut self, call: Call) -> Result<Reply<EventNextReply>, Refusal> {
@@ -191,20 +191,20 @@ impl<E: Env> pci::Service for Shard<'_, E> {
 
     fn capability_at(
         &mut self,
-        _call: Call,
-        _device: Sbdf,
-        _index: u16,
+        call: Call,
+        device: Sbdf,
+        index: u16,
     ) -> Result<Reply<CapabilityAtReply>, Refusal> {
-        Err(Rule::UnknownOperation.into())
+        now(self.capability_of(call, device, index))
     }
 
     fn reserved_at(
         &mut self,
-        _call: Call,
-        _device: Sbdf,
-        _index: u16,
+        call: Call,
+        device: Sbdf,
+        index: u16,
     ) -> Result<Reply<ReservedAtReply>, Refusal> {
-        Err(Rule::UnknownOperation.into())
+        now(self.reserved_for(call, device, index))
     }
 
     fn bar_read(
@@ -275,17 +275,17 @@ impl<E: Env> pci::Service for Shard<'_, E> {
         Err(Rule::UnknownOperation.into())
     }
 
-    fn why(&mut self, _call: Call, _device: Sbdf) -> Result<Reply<WhyReply>, Refusal> {
-        Err(Rule::UnknownOperation.into())
+    fn why(&mut self, _: Call, device: Sbdf) -> Result<Reply<WhyReply>, Refusal> {
+        now(self.why_withheld(device))
     }
 
     fn raw_config(
         &mut self,
-        _call: Call,
-        _device: Sbdf,
-        _offset: u16,
+        _: Call,
+        device: Sbdf,
+        offset: u16,
     ) -> Result<Reply<RawConfigReply>, Refusal> {
-        Err(Rule::UnknownOperation.into())
+        now(self.raw(device, offset))
     }
 
     fn view_at(&mut self, _call: Call, _index: u16) -> Result<Reply<ViewAtReply>, Refusal> {

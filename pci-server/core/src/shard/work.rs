@@ -23,6 +23,8 @@ enum Work {
     Enabling(u16),
     /// The scan.
     Scan,
+    /// Reports of the iommu-server.
+    Trouble,
 }
 
 impl Work {
@@ -35,7 +37,8 @@ impl Work {
             Self::Port(port) => PORTS + port,
             Self::BusReset(place) => OTHERS + 2 * place,
             Self::Enabling(place) => OTHERS + 2 * place + 1,
-            Self::Scan => u16::MAX,
+            Self::Scan => u16::MAX - 1,
+            Self::Trouble => u16::MAX,
         }
     }
 }
@@ -59,6 +62,7 @@ impl<E: Env> Shard<'_, E> {
                 Work::BusReset(place) => self.bus_reset_step(usize::from(place), now),
                 Work::Enabling(place) => self.enabling_step(usize::from(place), now),
                 Work::Scan => self.scan_step(now),
+                Work::Trouble => self.on_trouble(),
             }
         }
         self.arm();
@@ -84,7 +88,12 @@ impl<E: Env> Shard<'_, E> {
             .zip(&self.later.enabling)
             .map(|(place, enabling)| (Work::Enabling(place), enabling.due));
         let scan = self.later.scan.iter().map(|scan| (Work::Scan, scan.due));
-        jobs.chain(ports).chain(resets).chain(enabling).chain(scan)
+        let trouble = self.trouble.then_some((Work::Trouble, 0));
+        jobs.chain(ports)
+            .chain(resets)
+            .chain(enabling)
+            .chain(scan)
+            .chain(trouble)
     }
 
     fn job_due(&self, at: u16) -> u64 {
