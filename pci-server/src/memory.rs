@@ -6,6 +6,7 @@ use hw::Mmio;
 use ipc_proto::{ClientId, Refusal, Rule};
 use pci_core::bank::{Bank, Objects};
 use pci_core::ports::message::PORT_TABLE;
+use pci_core::shard::MAX_VIEWS;
 use pci_core::{MAX_ASSIGNMENTS, MAX_TABLE_PAGES, RegionId};
 use sel4::object::{FrameSize, RETYPE_MAX};
 use sel4::{Caching, ObjectType, Rights};
@@ -14,7 +15,7 @@ use system::info::ClientEntry;
 use system::pool::NumberPool;
 
 /// Slots that are left to the rest of the server: masters of device capabilities, and some.
-const OTHER_SLOTS: u32 = MAX_ASSIGNMENTS as u32 + 64;
+const OTHER_SLOTS: u32 = (MAX_ASSIGNMENTS + MAX_VIEWS) as u32 + 64;
 /// Words of the slot pool: a private CNode of a pci-server shard has 2^14 slots.
 const POOL_WORDS: usize = 256;
 

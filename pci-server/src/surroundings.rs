@@ -12,6 +12,7 @@ use pci_core::bank::Bank;
 use pci_core::env::{
     Alarm, BarMemory, Grants, Host, Iommu, Parking, RegionId, Signals, Usage, VectorBlock, Vectors,
 };
+use pci_core::shard::MAX_VIEWS;
 use sel4::{Notification, Rights};
 use sel4_glue::cspace::signal_client;
 use sel4_glue::{CSpace, Configuration, Pd, Port, Ticket, TscClock, log};
@@ -36,6 +37,8 @@ pub struct Surroundings {
     parking: sel4_glue::Parking,
     /// Slots of the masters of device capabilities, by assignment slot.
     masters: [u32; MAX_ASSIGNMENTS],
+    /// The same of narrowed ones, by number (from 1).
+    views: [u32; MAX_VIEWS + 1],
     done: Notification,
     starting: bool,
 }
@@ -62,6 +65,7 @@ impl Surroundings {
             memory,
             parking,
             masters: [NO_SLOT; MAX_ASSIGNMENTS],
+            views: [NO_SLOT; MAX_VIEWS + 1],
             done: Notification::at(info.done.into()),
             starting: true,
         })
@@ -187,19 +191,10 @@ impl Vectors for Surroundings {
     }
 }
 
-impl Grants for Surroundings {
-    fn place_device(
-        &mut self,
-        assignment: u16,
-        badge: Badge,
-        client: ClientId,
-        slot: u16,
-    ) -> Result<(), Refusal> {
+impl Surroundings {
+    /// Mints a device capability; gives its master's slot.
+    fn mint(&mut self, badge: Badge, client: ClientId, slot: u16) -> Result<u32, Refusal> {
         let client = self.client(client)?;
-        let place = self
-            .masters
-            .get_mut(usize::from(assignment))
-            .ok_or(Rule::TooManyAssignments)?;
         // All rights, without which the kernel does not break sends off; it never leaves this PD.
         let master = self
             .cspace
@@ -212,21 +207,65 @@ impl Grants for Surroundings {
             let _ = self.cspace.delete(master);
             return Err(refusal);
         }
-        *place = master;
-        Ok(())
+        Ok(master)
     }
 
-    fn revoke_device(&mut self, assignment: u16) -> Result<(), Refusal> {
-        let Some(place) = self.masters.get_mut(usize::from(assignment)) else {
-            return Ok(());
-        };
-        let master = core::mem::replace(place, NO_SLOT);
+    /// Takes a master and every copy of it away.
+    fn unmint(&mut self, master: u32) -> Result<(), Refusal> {
         if master == NO_SLOT {
             return Ok(());
         }
         self.cspace.revoke(master)?;
         self.cspace.cancel_badged_sends(master)?;
         self.cspace.delete(master)
+    }
+}
+
+impl Grants for Surroundings {
+    fn place_device(
+        &mut self,
+        assignment: u16,
+        badge: Badge,
+        client: ClientId,
+        slot: u16,
+    ) -> Result<(), Refusal> {
+        if usize::from(assignment) >= self.masters.len() {
+            return Err(Rule::TooManyAssignments.into());
+        }
+        let master = self.mint(badge, client, slot)?;
+        if let Some(place) = self.masters.get_mut(usize::from(assignment)) {
+            *place = master;
+        }
+        Ok(())
+    }
+
+    fn revoke_device(&mut self, assignment: u16) -> Result<(), Refusal> {
+        let place = self.masters.get_mut(usize::from(assignment));
+        let master = place.map_or(NO_SLOT, |place| core::mem::replace(place, NO_SLOT));
+        self.unmint(master)
+    }
+
+    fn place_view(
+        &mut self,
+        view: u16,
+        badge: Badge,
+        client: ClientId,
+        slot: u16,
+    ) -> Result<(), Refusal> {
+        if usize::from(view) >= self.views.len() {
+            return Err(Rule::TooManyViews.into());
+        }
+        let master = self.mint(badge, client, slot)?;
+        if let Some(place) = self.views.get_mut(usize::from(view)) {
+            *place = master;
+        }
+        Ok(())
+    }
+
+    fn revoke_view(&mut self, view: u16) -> Result<(), Refusal> {
+        let place = self.views.get_mut(usize::from(view));
+        let master = place.map_or(NO_SLOT, |place| core::mem::replace(place, NO_SLOT));
+        self.unmint(master)
     }
 }
 

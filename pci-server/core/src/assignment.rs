@@ -61,6 +61,8 @@ pub struct Hold<T> {
     pub frames: u32,
     /// BARs of which frames exist, one bit each.
     pub regions: u8,
+    /// Narrowed capabilities of it, one bit a number.
+    pub views: u64,
     /// Its holder agrees that the bus is reset.
     pub agreed: bool,
     /// What is under way.

@@ -116,6 +116,23 @@ pub trait Grants {
     /// # Errors
     /// `KernelRefused`: copies may be left.
     fn revoke_device(&mut self, assignment: u16) -> Result<(), Refusal>;
+    /// Mints the narrowed device capability `view` (1 to [`crate::shard::MAX_VIEWS`]), keeps it as a master of its own
+    /// and places a copy in the client's window.
+    ///
+    /// # Errors
+    /// `WindowSlotOccupied`, `SlotsExhausted`, `KernelRefused`.
+    fn place_view(
+        &mut self,
+        view: u16,
+        badge: Badge,
+        client: ClientId,
+        slot: u16,
+    ) -> Result<(), Refusal>;
+    /// Takes the master of a narrowed capability and every copy of it away.
+    ///
+    /// # Errors
+    /// `KernelRefused`: copies may be left.
+    fn revoke_view(&mut self, view: u16) -> Result<(), Refusal>;
 }
 
 /// Memory behind a BAR, as the environment numbers it.

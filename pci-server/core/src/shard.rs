@@ -18,6 +18,7 @@ mod rescan;
 mod revoke;
 mod service;
 mod trouble;
+mod views;
 mod virtual_functions;
 mod work;
 
@@ -39,9 +40,11 @@ use bus_reset::{BusReset, MAX_BUS_RESETS};
 use events::Events;
 use ports::{MAX_REMOVALS, Removal};
 use rescan::Scan;
+use views::{Need, Views, slot_of};
 use virtual_functions::{Enabling, MAX_ENABLING};
 
 pub use events::MAX_EVENTS;
+pub use views::{MAX_VIEWS, MAX_VIEWS_OF_CLIENT};
 
 /// Every assignment slot, once the shard has booted.
 type Assignments<T> = Vec<Assignment<T>, MAX_ASSIGNMENTS>;
@@ -60,6 +63,7 @@ pub struct Tables<
     order: Vec<BarKey, BARS>,
     assignments: Assignments<T>,
     events: Events,
+    views: Views,
     ports: Ports,
     /// What goes on besides jobs of devices.
     later: Later<T>,
@@ -77,6 +81,7 @@ impl<T, const FUNCTIONS: usize, const BUSES: usize, const BARS: usize>
             order: Vec::new(),
             assignments: Vec::new(),
             events: Events::new(),
+            views: Views::new(),
             ports: Ports::new(),
             later: Later::new(),
         }
@@ -90,6 +95,7 @@ impl<T, const FUNCTIONS: usize, const BUSES: usize, const BARS: usize>
             order: &mut self.order,
             assignments: &mut self.assignments,
             events: &mut self.events,
+            views: &mut self.views,
             ports: &mut self.ports,
             later: &mut self.later,
         }
@@ -112,6 +118,7 @@ pub struct Lent<'a, T> {
     order: &'a mut BarOrder,
     assignments: &'a mut Assignments<T>,
     events: &'a mut Events,
+    views: &'a mut Views,
     ports: &'a mut Ports,
     later: &'a mut Later<T>,
 }
@@ -158,6 +165,7 @@ pub struct Shard<'a, E: Env> {
     devices: Table<'a>,
     assignments: &'a mut Assignments<<E as Parking>::Ticket>,
     events: &'a mut Events,
+    views: &'a mut Views,
     ports: &'a mut Ports,
     later: &'a mut Later<<E as Parking>::Ticket>,
     /// Assignments with a job, one bit each.
@@ -195,6 +203,7 @@ impl<'a, E: Env> Shard<'a, E> {
             order,
             assignments,
             events,
+            views,
             ports,
             later,
         } = memory;
@@ -211,6 +220,7 @@ impl<'a, E: Env> Shard<'a, E> {
             devices,
             assignments,
             events,
+            views,
             ports,
             later,
             jobs: 0,
@@ -307,17 +317,34 @@ impl<'a, E: Env> Shard<'a, E> {
             .is_some_and(|client| client.devices.contains(&Address(at.to_bits())))
     }
 
-    /// The assignment that a device capability stands for, with its device.
+    /// The assignment that a device capability stands for, with its device, if the capability allows what is needed.
     #[inline]
-    fn held(&self, badge: Badge) -> Result<(&Hold<E::Ticket>, &Device), Refusal> {
-        let stale = || Refusal::new(Rule::StaleCapability, badge.to_word());
+    fn held_for(&self, badge: Badge, need: Need) -> Result<(&Hold<E::Ticket>, &Device), Refusal> {
         let hold = match self.assignments.get(usize::from(badge.index)) {
             Some(Assignment {
                 generation,
                 hold: Some(hold),
             }) if *generation == badge.generation => hold,
-            _ => return Err(stale()),
+            // The number of a view is above that of the assignment.
+            _ => return self.held_narrowly(badge, need),
         };
+        self.in_use(badge, hold)
+    }
+
+    /// [`Self::held_for`] what no narrowed capability allows.
+    #[inline]
+    fn held(&self, badge: Badge) -> Result<(&Hold<E::Ticket>, &Device), Refusal> {
+        self.held_for(badge, Need::Everything)
+    }
+
+    /// The device of a hold, if it can be worked on.
+    #[inline(always)]
+    fn in_use<'s>(
+        &'s self,
+        badge: Badge,
+        hold: &'s Hold<E::Ticket>,
+    ) -> Result<(&'s Hold<E::Ticket>, &'s Device), Refusal> {
+        let stale = || Refusal::new(Rule::StaleCapability, badge.to_word());
         let device = self.devices.get(hold.device).ok_or_else(stale)?;
         match device.state {
             DeviceState::Assigned => Ok((hold, device)),
@@ -327,10 +354,10 @@ impl<'a, E: Env> Shard<'a, E> {
         }
     }
 
-    /// [`Self::held`], to change the hold.
-    fn held_mut(&mut self, badge: Badge) -> Result<Parts<'_, E>, Refusal> {
-        self.held(badge)?;
-        self.parts(badge.index)
+    /// [`Self::held_for`], to change the hold.
+    fn held_mut(&mut self, badge: Badge, need: Need) -> Result<Parts<'_, E>, Refusal> {
+        self.held_for(badge, need)?;
+        self.parts(slot_of(badge))
             .ok_or(Refusal::new(Rule::StaleCapability, badge.to_word()))
     }
 

@@ -254,6 +254,7 @@ impl<E: Env> Shard<'_, E> {
             remapped: false,
             frames: 0,
             regions: 0,
+            views: 0,
             agreed: false,
             job: None,
         });

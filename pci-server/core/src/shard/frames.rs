@@ -3,13 +3,14 @@
 use ipc_proto::pci::{BarFramesReply, BarReply};
 use ipc_proto::{Call, Refusal, Rule};
 
+use super::views::Need;
 use super::{Parts, Shard};
 use crate::env::Env;
 use crate::pages;
 
 impl<E: Env> Shard<'_, E> {
     pub(super) fn describe_bar(&self, call: Call, bar: u8) -> Result<BarReply, Refusal> {
-        let (_, device) = self.held(call.badge)?;
+        let (_, device) = self.held_for(call.badge, Need::Bar(bar))?;
         let region = device
             .bars
             .get(usize::from(bar))
@@ -35,7 +36,7 @@ impl<E: Env> Shard<'_, E> {
         count: u16,
         slot: u16,
     ) -> Result<BarFramesReply, Refusal> {
-        let (hold, device) = self.held(call.badge)?;
+        let (hold, device) = self.held_for(call.badge, Need::Bar(bar))?;
         let client = hold.client;
         let region = pages::memory_bar(device, bar)?;
         let placed = pages::check_range(device, region, first, count)?;
@@ -43,7 +44,7 @@ impl<E: Env> Shard<'_, E> {
             .memory
             .ok_or(Refusal::new(Rule::NoSuchBar, u64::from(bar)))?;
         self.check_window(client, slot, placed)?;
-        let Parts { env, hold, .. } = self.held_mut(call.badge)?;
+        let Parts { env, hold, .. } = self.held_mut(call.badge, Need::Bar(bar))?;
         // Noted before: frames may exist even where placing them failed.
         hold.regions |= 1 << bar;
         env.place_frames(memory, first, placed, client, slot)?;

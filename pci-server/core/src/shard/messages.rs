@@ -5,6 +5,7 @@ use heapless::Vec;
 use hw::Sbdf;
 use ipc_proto::{Badge, ClientId, EventKind, Mechanism, Refusal, Rule};
 
+use super::views::{Need, slot_of};
 use super::{Parts, Shard, from_below};
 use crate::Device;
 use crate::assignment::Hold;
@@ -21,14 +22,15 @@ impl<E: Env> Shard<'_, E> {
         count: u16,
         slot: u16,
     ) -> Result<(), Refusal> {
-        let (hold, device) = self.held(badge)?;
+        let need = Need::Messages(count);
+        let (hold, device) = self.held_for(badge, need)?;
         if hold.interrupts.is_some() || hold.vectors {
             return Err(device.refusal(Rule::InterruptsEnabled));
         }
         check_messages(device, mechanism, first, count)?;
         let client = hold.client;
         self.check_window(client, slot, count)?;
-        let Parts { env, hold, device } = self.held_mut(badge)?;
+        let Parts { env, hold, device } = self.held_mut(badge, need)?;
         if let Some(msix) = device.msix {
             // Noted before: the table may be mapped even where enabling fails.
             hold.regions |= 1u8.checked_shl(u32::from(msix.table.bar)).unwrap_or(0);
@@ -48,7 +50,7 @@ impl<E: Env> Shard<'_, E> {
                 first,
                 blocks,
             };
-            interrupts::enable(env, device, badge.index, &setup)?;
+            interrupts::enable(env, device, slot_of(badge), &setup)?;
             Ok(setup)
         });
         match enabled {
@@ -72,7 +74,7 @@ impl<E: Env> Shard<'_, E> {
 
     /// Disables the messages and gives their vectors back.
     pub(super) fn disable_messages(&mut self, badge: Badge) -> Result<(), Refusal> {
-        let Parts { env, hold, device } = self.held_mut(badge)?;
+        let Parts { env, hold, device } = self.held_mut(badge, Need::Messages(1))?;
         if hold.interrupts.is_none() && !hold.vectors {
             return Err(device.refusal(Rule::InterruptsDisabled));
         }

@@ -10,6 +10,7 @@ use ipc_proto::{
     Call, CapabilityListKind, DeviceState, GroupTie, NO_PROXIMITY, Refusal, Rule, Switch, VERSION,
 };
 
+use super::views::Need;
 use super::{Shard, from_below};
 use crate::env::Env;
 use crate::{Device, Index, groups};
@@ -61,7 +62,7 @@ impl<E: Env> Shard<'_, E> {
     }
 
     pub(super) fn describe_held(&self, call: Call) -> Result<InfoReply, Refusal> {
-        let (hold, device) = self.held(call.badge)?;
+        let (hold, device) = self.held_for(call.badge, Need::Nothing)?;
         Ok(InfoReply {
             device: device.at,
             ids: device.ids,

@@ -13,6 +13,7 @@ use ipc_proto::pci::{ReleaseReply, ResetReply};
 use ipc_proto::{Badge, ClientId, DeviceState, EventKind, Refusal, Reply, ResetKind, Rule, Switch};
 
 use super::messages::give_back;
+use super::views::{Need, revoke_all, slot_of};
 use super::{Parts, Shard, from_below};
 use crate::assignment::{Hold, Job, Purpose};
 use crate::env::Env;
@@ -31,7 +32,7 @@ pub(super) enum Manner {
 impl<E: Env> Shard<'_, E> {
     /// A client gives its device back.
     pub(super) fn release_device(&mut self, badge: Badge) -> Result<Reply<ReleaseReply>, Refusal> {
-        let (_, device) = self.held(badge)?;
+        let (_, device) = self.held_for(badge, Need::Control)?;
         // Whether it may take time is known beforehand: where the request cannot be parked,
         // nothing has begun.
         let takes_time =
@@ -41,8 +42,8 @@ impl<E: Env> Shard<'_, E> {
         } else {
             None
         };
-        self.begin(badge.index, Purpose::Revoke, ticket);
-        match (takes_time, self.step(badge.index)) {
+        self.begin(slot_of(badge), Purpose::Revoke, ticket);
+        match (takes_time, self.step(slot_of(badge))) {
             (true, _) => Ok(Reply::Later),
             (false, Some(result)) => result.map(|()| Reply::Now(ReleaseReply {})),
             // Not reached: without a reset or pending bit the first step is the last.
@@ -52,7 +53,7 @@ impl<E: Env> Shard<'_, E> {
 
     /// A client wants its device reset.
     pub(super) fn reset_device(&mut self, badge: Badge) -> Result<Reply<ResetReply>, Refusal> {
-        let (hold, device) = self.held(badge)?;
+        let (hold, device) = self.held_for(badge, Need::Control)?;
         if device.reset.is_none() {
             return Err(device.refusal(Rule::NoReset));
         }
@@ -66,8 +67,8 @@ impl<E: Env> Shard<'_, E> {
         }
         let ticket = self.env.park()?;
         self.drop_virtual(index);
-        self.begin(badge.index, Purpose::Reset, Some(ticket));
-        self.step(badge.index);
+        self.begin(slot_of(badge), Purpose::Reset, Some(ticket));
+        self.step(slot_of(badge));
         Ok(Reply::Later)
     }
 
@@ -229,7 +230,7 @@ impl<E: Env> Shard<'_, E> {
         };
         let refusal = device.refusal(rule);
         let (client, address) = (hold.client, device.at);
-        revoke_capability(env, device, at);
+        revoke_all(env, device, at, hold.views);
         // Why it is broken says more than what else fails on the way.
         let _ = self.end(at, Some(failure));
         self.tell(client, EventKind::Broken, address, rule as u64);
@@ -287,6 +288,8 @@ impl<E: Env> Shard<'_, E> {
                 device.at
             ));
         }
+        let views = hold.views;
+        self.views.forget(views);
         if let Some(assignment) = self.assignments.get_mut(usize::from(at)) {
             assignment.hold = None;
         }
@@ -302,9 +305,10 @@ fn advance<E: Env>(
     at: u16,
 ) -> Option<(Job<E::Ticket>, Result<ResetKind, Failure>)> {
     let Parts { env, hold, device } = parts;
+    let views = hold.views;
     let job = hold.job.as_mut()?;
     if job.purpose == Purpose::Revoke && !core::mem::replace(&mut job.revoked, true) {
-        job.trouble = revoke_capability(env, device, at).or(job.trouble);
+        job.trouble = revoke_all(env, device, at, views).or(job.trouble);
     }
     if job.removed {
         let job = hold.job.take()?;
@@ -355,14 +359,4 @@ pub(super) fn cache_again<E: Env>(env: &mut E, hold: &Hold<E::Ticket>, device: &
     {
         cache.switch(env, device.at, Switch::On);
     }
-}
-
-/// Takes the device capability from everybody.
-fn revoke_capability<E: Env>(env: &mut E, device: &crate::Device, at: u16) -> Option<Failure> {
-    let refusal = env.revoke_device(at).err()?;
-    env.log(format_args!(
-        "{} capability not revoked: {refusal}",
-        device.at
-    ));
-    Some(Failure::NotRevoked)
 }

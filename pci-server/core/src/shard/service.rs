@@ -7,6 +7,7 @@ use ipc_proto::{
     Call, ClientId, ConfigRight, ContextChoice, Mechanism, Refusal, Reply, Rule, Switch, Width,
 };
 
+use super::views::{Need, Rights};
 use super::{Parts, Shard};
 use crate::config;
 use crate::env::Env;
@@ -59,7 +60,7 @@ impl<E: Env> pci::Service for Shard<'_, E> {
         offset: u16,
         width: Width,
     ) -> Result<Reply<ConfigReadReply>, Refusal> {
-        let (_, device) = self.held(call.badge)?;
+        let (_, device) = self.held_for(call.badge, Need::ReadConfig)?;
         let value = config::read(&self.env, device, offset, width)?;
         Ok(Reply::Now(ConfigReadReply { value }))
     }
@@ -71,7 +72,7 @@ impl<E: Env> pci::Service for Shard<'_, E> {
         width: Width,
         value: u32,
     ) -> Result<Reply<ConfigWriteReply>, Refusal> {
-        let Parts { env, device, .. } = self.held_mut(call.badge)?;
+        let Parts { env, device, .. } = self.held_mut(call.badge, Need::WriteConfig)?;
         config::write(env, device, offset, width, value)?;
         Ok(Reply::Now(ConfigWriteReply {}))
     }
@@ -93,7 +94,7 @@ impl<E: Env> pci::Service for Shard<'_, E> {
 
     #[inline]
     fn bus_master(&mut self, call: Call, switch: Switch) -> Result<Reply<BusMasterReply>, Refusal> {
-        let Parts { env, device, .. } = self.held_mut(call.badge)?;
+        let Parts { env, device, .. } = self.held_mut(call.badge, Need::Control)?;
         let command = env.read16(device.at, register::COMMAND);
         if command == u16::MAX {
             return Err(device.refusal(Rule::NoSuchDevice));
@@ -126,7 +127,7 @@ impl<E: Env> pci::Service for Shard<'_, E> {
     }
 
     fn msi_info(&mut self, call: Call) -> Result<Reply<MsiInfoReply>, Refusal> {
-        let (_, device) = self.held(call.badge)?;
+        let (_, device) = self.held_for(call.badge, Need::Nothing)?;
         Ok(Reply::Now(MsiInfoReply {
             msi: device.msi.map_or(0, |msi| u16::from(msi.vectors)),
             msix: device.msix.map_or(0, |msix| msix.entries),
@@ -230,14 +231,20 @@ impl<E: Env> pci::Service for Shard<'_, E> {
 
     fn narrow(
         &mut self,
-        _call: Call,
-        _config: ConfigRight,
-        _bars: u8,
-        _messages: u16,
-        _control: Switch,
-        _slot: u16,
+        call: Call,
+        config: ConfigRight,
+        bars: u8,
+        messages: u16,
+        control: Switch,
+        slot: u16,
     ) -> Result<Reply<NarrowReply>, Refusal> {
-        Err(Rule::UnknownOperation.into())
+        let rights = Rights {
+            config,
+            bars,
+            messages,
+            control,
+        };
+        now(self.narrow_device(call.badge, rights, slot))
     }
 
     fn virtual_functions(
@@ -288,8 +295,8 @@ impl<E: Env> pci::Service for Shard<'_, E> {
         now(self.raw(device, offset))
     }
 
-    fn view_at(&mut self, _call: Call, _index: u16) -> Result<Reply<ViewAtReply>, Refusal> {
-        Err(Rule::UnknownOperation.into())
+    fn view_at(&mut self, _: Call, index: u16) -> Result<Reply<ViewAtReply>, Refusal> {
+        now(self.view_of(index))
     }
 
     fn rescan(&mut self, _call: Call) -> Result<Reply<RescanReply>, Refusal> {

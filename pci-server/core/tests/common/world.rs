@@ -322,14 +322,11 @@ impl Vectors for World {
     }
 }
 
-impl Grants for World {
-    fn place_device(
-        &mut self,
-        assignment: u16,
-        badge: Badge,
-        client: ClientId,
-        slot: u16,
-    ) -> Result<(), Refusal> {
+impl World {
+    /// Masters of narrowed capabilities follow those of devices.
+    const VIEWS: u16 = 1000;
+
+    fn mint(&mut self, key: u16, badge: Badge, client: ClientId, slot: u16) -> Result<(), Refusal> {
         self.kernel.may_fail()?;
         let master = self.kernel.take_slots(1)?;
         let object = Object::Device {
@@ -347,21 +344,51 @@ impl Grants for World {
             self.kernel.free_slots(master, 1);
             return Err(refusal);
         }
-        self.masters.insert(assignment, master);
-        self.did.push(Did::PlacedDevice(assignment));
+        self.masters.insert(key, master);
         Ok(())
     }
-    fn revoke_device(&mut self, assignment: u16) -> Result<(), Refusal> {
+    fn unmint(&mut self, key: u16) -> Result<(), Refusal> {
         self.kernel.may_fail()?;
         let master = self
             .masters
-            .remove(&assignment)
+            .remove(&key)
             .expect("no device capability to revoke");
         self.kernel.revoke_at(Place::Shard(master));
         self.kernel.delete(Place::Shard(master));
         self.kernel.free_slots(master, 1);
+        Ok(())
+    }
+}
+
+impl Grants for World {
+    fn place_device(
+        &mut self,
+        assignment: u16,
+        badge: Badge,
+        client: ClientId,
+        slot: u16,
+    ) -> Result<(), Refusal> {
+        self.mint(assignment, badge, client, slot)?;
+        self.did.push(Did::PlacedDevice(assignment));
+        Ok(())
+    }
+    fn revoke_device(&mut self, assignment: u16) -> Result<(), Refusal> {
+        self.unmint(assignment)?;
         self.did.push(Did::RevokedDevice(assignment));
         Ok(())
+    }
+    fn place_view(
+        &mut self,
+        view: u16,
+        badge: Badge,
+        client: ClientId,
+        slot: u16,
+    ) -> Result<(), Refusal> {
+        assert!((1..=pci_core::shard::MAX_VIEWS).contains(&usize::from(view)));
+        self.mint(Self::VIEWS + view, badge, client, slot)
+    }
+    fn revoke_view(&mut self, view: u16) -> Result<(), Refusal> {
+        self.unmint(Self::VIEWS + view)
     }
 }
 
