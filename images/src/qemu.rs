@@ -62,6 +62,12 @@ pub fn arguments(
     add(&["-cpu", &processor(&machine.cpu, &kernel.config)]);
     add(&["-smp", &machine.cores.to_string()]);
     add(&["-m", &format!("{}M", machine.memory >> 20)]);
+    for domain in 0..machine.domains {
+        let part = (machine.memory >> 20) / u64::from(machine.domains);
+        let object = format!("memory-backend-ram,id=domain{domain},size={part}M");
+        let node = format!("node,nodeid={domain},memdev=domain{domain}");
+        add(&["-object", &object, "-numa", &node]);
+    }
     if machine.icount {
         add(&["-icount", "shift=0,sleep=off"]);
     }

@@ -7,18 +7,15 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::ops::ControlFlow;
 
 use hw::acpi::{Hpet, PhysicalMemory, Platform, Rsdp};
 use hw::address::EcamWindow;
-use hw::enumeration::{Found, Function, HostBridge, enumerate};
-use hw::header::{Bridge, Layout};
-use hw::{BusRange, ConfigSpace, Mmio, bar};
+use hw::{BusRange, Mmio};
+use root_core::aml::{self, HostBridge as Declared, Reader};
 use root_core::carve::{Cut, Form, Want, carve, pieces_of};
-use root_core::facts::{Configuration as Means, Host, Machine, Memory, Ports, Timer, Untyped};
+use root_core::facts::{Configuration as Means, Machine, Memory, Timer, Untyped};
 use root_core::plan::CONFIG_PORTS;
 use root_core::region::{PAGE, Region, RegionSet};
-use root_core::units::{self, Resolved};
 use sel4::bootinfo::{extra, extra_chunks};
 use sel4::{BootInfo, Frame, IoPort, IoPortControl, MemoryKind};
 use sel4_glue::root::{SHOWN_PAGES, Space, physical_address_bits};
@@ -27,6 +24,7 @@ use system::model::ConfigAccess;
 
 use crate::cutting::{cut, frame_size};
 use crate::stock::{Stock, own};
+use crate::survey::survey;
 use crate::voice::Voice;
 use crate::{KERNEL, say};
 
@@ -83,7 +81,16 @@ pub fn discover(
     voice: &mut Voice,
 ) -> Result<(), String> {
     let mut look = Look::new(machine, space);
-    let platform = tables(&mut look, extra_information)?;
+    let (platform, rsdp) = tables(&mut look, extra_information)?;
+    let said = match &platform.proximity {
+        // Domains mean nothing to a machine without an SRAT.
+        Ok(Some(_)) => declared(&mut look, &rsdp, voice),
+        Ok(None) => Vec::new(),
+        Err(error) => {
+            say!(voice, "{error}");
+            Vec::new()
+        }
+    };
     look.close()?;
     machine.firmware = look.read.clone();
     adopt(machine, &platform, voice);
@@ -143,45 +150,25 @@ pub fn discover(
     };
     look.close()?;
     machine.hosts = found.hosts;
+    for host in &mut machine.hosts {
+        let own = |said: &&Declared| (said.segment, said.bus) == (host.segment, host.buses.first());
+        host.proximity = said.iter().find(own).and_then(|said| said.proximity);
+        if let Some(domain) = host.proximity {
+            let (segment, buses) = (host.segment, host.buses);
+            say!(
+                voice,
+                "segment {segment} buses {buses}: proximity domain {domain}"
+            );
+        }
+    }
     machine.units = found.units.units;
     machine.reserved = found.units.reserved;
     machine.timer = timer;
+    if matches!(platform.proximity, Ok(Some(_))) {
+        let known = machine.hosts.iter().filter(|host| host.proximity.is_some());
+        say!(voice, "@metric host_bridges_with_domain {}", known.count());
+    }
     Ok(())
-}
-
-/// What configuration space shows.
-struct Survey {
-    hosts: Vec<Host>,
-    units: Resolved,
-}
-
-/// Looks at all functions on these buses, and for those that remapping units are for.
-fn survey<C: ConfigSpace>(
-    cfg: &mut C,
-    buses: &[(u16, BusRange)],
-    platform: &Platform,
-    voice: &mut Voice,
-) -> Survey {
-    let mut hosts = Vec::new();
-    for (segment, buses) in buses {
-        hosts.extend(host_bridges(cfg, *segment, *buses, voice));
-    }
-    if hosts.len() > 1 {
-        for (host, functions) in &mut hosts {
-            host.windows = decoded(cfg, functions);
-        }
-    }
-    let units = match &platform.remapping {
-        Ok(Some(plan)) => units::resolve(plan, &*cfg),
-        _ => Resolved::default(),
-    };
-    for trouble in &units.troubles {
-        say!(voice, "{trouble}");
-    }
-    Survey {
-        hosts: hosts.into_iter().map(|(host, _)| host).collect(),
-        units,
-    }
 }
 
 /// A look at device memory.
@@ -289,7 +276,7 @@ impl PhysicalMemory for Look<'_> {
 }
 
 /// Firmware's tables: from the RSDP that the kernel copied, or else by a search of the BIOS area.
-fn tables(look: &mut Look<'_>, extra_information: &[u8]) -> Result<Platform, String> {
+fn tables(look: &mut Look<'_>, extra_information: &[u8]) -> Result<(Platform, Rsdp), String> {
     let told = extra_chunks(extra_information)
         .find(|chunk| chunk.id == extra::X86_ACPI_RSDP)
         .and_then(|chunk| Rsdp::parse(chunk.content).ok());
@@ -303,7 +290,36 @@ fn tables(look: &mut Look<'_>, extra_information: &[u8]) -> Result<Platform, Str
             rsdp
         }
     };
-    Platform::discover(look, &rsdp).map_err(|error| format!("{error}"))
+    let platform = Platform::discover(look, &rsdp).map_err(|error| format!("{error}"))?;
+    Ok((platform, rsdp))
+}
+
+/// What AML declares of host bridges. Nobody depends on it.
+fn declared(look: &mut Look<'_>, rsdp: &Rsdp, voice: &mut Voice) -> Vec<Declared> {
+    let mut reader = Reader::default();
+    let tables = match aml::find::tables(look, rsdp) {
+        Ok(tables) => tables,
+        Err(error) => {
+            say!(voice, "{error}");
+            return Vec::new();
+        }
+    };
+    for (address, length) in tables {
+        match look.bytes(address, length as usize) {
+            Some(table) => reader.table(table),
+            None => say!(voice, "the AML table at {address:#x} cannot be read"),
+        }
+    }
+    let said = reader.said();
+    if said.code + said.skipped > 0 {
+        say!(
+            voice,
+            "AML is not run: {} number(s) of host bridges are not known, {} block(s) were passed over",
+            said.code,
+            said.skipped
+        );
+    }
+    said.hosts
 }
 
 /// Takes over what the tables say. What is wrong with one is said; the rest counts.
@@ -352,82 +368,6 @@ fn hpet(platform: &Platform, voice: &mut Voice) -> Option<Hpet> {
             None
         }
     }
-}
-
-/// The host bridges of some buses, each with the functions on its root bus.
-fn host_bridges<C: ConfigSpace>(
-    cfg: &C,
-    segment: u16,
-    buses: BusRange,
-    voice: &mut Voice,
-) -> Vec<(Host, Vec<Function>)> {
-    let mut hosts: Vec<(HostBridge, Ports, Vec<Function>)> = Vec::new();
-    let mut on_root: Vec<Function> = Vec::new();
-    let mut ports = Ports::None;
-    let _ = enumerate(cfg, segment, buses, |found| {
-        if let Found::Function(function) = &found
-            && reports(function)
-        {
-            ports = Ports::Some;
-        }
-        match found {
-            Found::Function(function) if function.parent.is_none() => on_root.push(function),
-            Found::Function(_) => {}
-            Found::Host(host) => {
-                let functions = core::mem::take(&mut on_root);
-                hosts.push((host, core::mem::take(&mut ports), functions));
-            }
-            Found::Fault { at, fault } => say!(voice, "{at}: {fault}"),
-        }
-        ControlFlow::<()>::Continue(())
-    });
-    let host = |(host, ports, functions): (HostBridge, _, _)| {
-        (
-            Host {
-                segment: host.segment,
-                buses: host.buses,
-                windows: Vec::new(),
-                ports,
-            },
-            functions,
-        )
-    };
-    hosts.into_iter().map(host).collect()
-}
-
-/// Class code of root complex event collectors (PCI Code and ID Assignment 1.11, 1.9).
-const EVENT_COLLECTOR: (u8, u8) = (0x08, 0x07);
-
-/// Can the function report hot-plug or errors of others?
-fn reports(function: &Function) -> bool {
-    let class = function.class();
-    function.header.layout == Layout::Bridge || (class.base, class.sub) == EVENT_COLLECTOR
-}
-
-/// Memory that functions decode: BARs and windows of bridges, as programmed. Decoding is off for a moment, while
-/// BARs are sized: nothing uses the devices yet.
-fn decoded<C: ConfigSpace>(cfg: &mut C, functions: &[Function]) -> Vec<Region> {
-    let mut regions = Vec::new();
-    for function in functions {
-        if function.header.layout == Layout::Bridge {
-            let bridge = Bridge::read(&*cfg, function.at);
-            let windows = [bridge.memory, bridge.prefetchable].into_iter().flatten();
-            regions.extend(
-                windows.filter_map(|window| Region::new(window.base, window.limit.checked_add(1)?)),
-            );
-        }
-        // A function that vanishes decodes nothing; the pci-server reports it.
-        let Ok(bars) = bar::probe(cfg, function.at, &function.header) else {
-            continue;
-        };
-        let placed = bars
-            .iter()
-            .filter(|bar| bar.space.is_memory() && bar.address != 0);
-        regions.extend(placed.filter_map(|bar| Region::sized(bar.address, bar.size)));
-        let rom = bars.rom().filter(|rom| rom.address != 0);
-        regions.extend(rom.and_then(|rom| Region::sized(rom.address, rom.size)));
-    }
-    regions
 }
 
 /// Capabilities of comparator 0 (IA-PC HPET 1.0a, 2.3.8): the IOAPIC pins that it can be routed to.

@@ -16,6 +16,7 @@ mod discover;
 mod hands;
 mod maker;
 mod stock;
+mod survey;
 mod voice;
 
 use alloc::format;

@@ -23,6 +23,9 @@ pub enum MachineType {
     Pc,
 }
 
+/// Most proximity domains.
+const MAX_DOMAINS: u64 = 4;
+
 /// The emulated machine.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Machine {
@@ -32,6 +35,8 @@ pub struct Machine {
     pub memory: u64,
     /// Cores.
     pub cores: u8,
+    /// Proximity domains, each with an equal part of memory; 0: the machine says nothing of any.
+    pub domains: u8,
     /// QEMU's name of the processor.
     pub cpu: String,
     /// Does the processor count instructions instead of time?
@@ -56,6 +61,7 @@ impl Default for Machine {
             kind: MachineType::Q35,
             memory: DEFAULT_MEMORY,
             cores: 1,
+            domains: 0,
             cpu: "max".into(),
             icount: false,
             timeout: DEFAULT_TIMEOUT,
@@ -158,6 +164,9 @@ pub fn read(mut section: Section<'_, '_>) -> (Machine, Vec<Placed<String>>) {
         cores: section
             .number("cores", 1..=MAX_CORES)
             .map_or(1, |cores| cores.value as u8),
+        domains: section
+            .number("domains", 2..=MAX_DOMAINS)
+            .map_or(0, |domains| domains.value as u8),
         cpu: section
             .text("cpu")
             .map_or(default.cpu, |cpu| cpu.value.to_owned()),

@@ -79,6 +79,8 @@ pub struct Host {
     pub windows: Vec<Region>,
     /// Has it functions that report by an interrupt of their own?
     pub ports: Ports,
+    /// Its proximity domain, where firmware declares one.
+    pub proximity: Option<u32>,
 }
 
 /// Bridges, ports and event collectors: what reports hot-plug and errors by interrupt.

@@ -7,6 +7,7 @@
 //! | [`facts`] | what the boot found: untypeds, cores, host bridges, units |
 //! | [`policy`] | what is wrong with a description on this machine |
 //! | [`shards`] | which pci-server shard has which buses and which memory windows |
+//! | [`aml`] | what AML tables declare of host bridges, without running them |
 //! | [`room`] | which shard gets the addresses that nobody decodes yet |
 //! | [`units`] | remapping units and reserved regions, with their devices in numbers |
 //! | [`carve`] | how to cut exact ranges out of device untypeds |
@@ -36,6 +37,7 @@
 
 extern crate alloc;
 
+pub mod aml;
 pub mod carve;
 pub mod distribution;
 pub mod facts;

@@ -3,15 +3,15 @@
 use alloc::boxed::Box;
 
 use system::info::{
-    ClientEntry, ClientInfo, ConsoleInfo, EcamWindow, IommuInfo, MsiInfo, PciInfo, PdInfo,
-    PortInterrupt, Role, Slots, TimerInfo, UnitInfo,
+    ClientEntry, ClientInfo, ConsoleInfo, EcamWindow, IommuInfo, MAX_PROXIMITY, MsiInfo, PciInfo,
+    PdInfo, PortInterrupt, Role, Slots, TimerInfo, UnitInfo,
 };
 use system::layout::pd;
 use system::model::{self, DeviceMatch, Name};
 
 use super::grants::SERIAL_PORTS;
 use super::{Foreign, Inputs, Irq, Kind, Pd, Plan, PlanError};
-use crate::facts::{Configuration, Unit};
+use crate::facts::{Configuration, Host, Unit};
 use crate::plan::build::{units as driven, uses_units};
 
 /// Message address of a fixed interrupt to a local APIC (Intel SDM volume 3, 11.11.1), without the APIC's id.
@@ -223,6 +223,17 @@ impl Plan {
             };
             push(&mut ecam, "pieces of configuration space", entry)?;
         }
+        let own = |host: &&Host| {
+            shard.is_some_and(|shard| {
+                shard.segment == host.segment && shard.buses.covers(host.buses)
+            })
+        };
+        // Beyond what there is room for a bus has no domain, like one of which firmware says none.
+        let domains = inputs.machine.hosts.iter().filter(own).filter_map(|host| {
+            let (first, last) = (host.buses.first(), host.buses.last());
+            host.proximity.map(|domain| (first, last, domain))
+        });
+        let proximity = domains.take(MAX_PROXIMITY).collect();
         let mut withheld = inputs.system.withheld.clone();
         for function in inputs.machine.units.iter().filter_map(|unit| unit.function) {
             let rule = DeviceMatch::Address(function.to_bits());
@@ -242,7 +253,7 @@ impl Plan {
             large_bars: inputs.system.large_bars.clone(),
             ats: inputs.system.ats.clone(),
             virtual_functions: inputs.system.virtual_functions.clone(),
-            proximity: heapless::Vec::new(),
+            proximity,
             iommu_present: uses_units(inputs),
             iommu_shard: 0,
             msi_shard: number % inputs.system.shards.msi.max(1),

@@ -86,6 +86,7 @@ pub(crate) fn host(first: u8, last: u8, windows: &[(u64, u64)]) -> Host {
         buses: BusRange::new(first, last).unwrap(),
         windows,
         ports: Ports::Some,
+        proximity: None,
     }
 }
 

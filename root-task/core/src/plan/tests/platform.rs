@@ -156,3 +156,18 @@ fn the_description_chooses_among_the_kinds_of_units() {
     let error = told(&machine, &wanted).unwrap_err();
     assert_eq!(error, PlanError::Policy(PolicyError::NoVtd));
 }
+
+#[test]
+fn each_shard_is_told_the_domains_of_its_own_host_bridges() {
+    let mut hosts = hosts();
+    hosts[0].proximity = Some(0);
+    hosts[1].proximity = Some(3);
+    let machine = q35(hosts);
+    let (_, _, shards) = told(&machine, &system(&clients())).unwrap();
+    assert_eq!(shards[0].proximity[..], [(0, 0x7f, 0)]);
+    assert_eq!(shards[1].proximity[..], [(0x80, 255, 3)]);
+    let mut one = system(&clients());
+    one.shards.pci = 1;
+    let (_, _, shards) = told(&machine, &one).unwrap();
+    assert_eq!(shards[0].proximity[..], [(0, 0x7f, 0), (0x80, 255, 3)]);
+}
