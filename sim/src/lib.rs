@@ -14,6 +14,7 @@
     reason = "test library: a badly described device is the test's own error"
 )]
 
+pub mod amdvi;
 pub mod clock;
 pub mod config;
 pub mod mmio;

@@ -3,7 +3,7 @@
 //! - [`Shard`] implements `ipc_proto::iommu::Service`: DMA buffers for
 //!   clients, contexts for pci-server shards, figures for the supervisor.
 //! - [`Backend`] is what a shard needs of its IOMMU units; [`vtd`] drives
-//!   Intel units, [`iospace`] asks the kernel to, [`Physical`] stands for a
+//!   Intel units, [`amdvi`] AMD's, [`iospace`] asks the kernel to, [`Physical`] stands for a
 //!   machine without any.
 //! - [`pool`] gives memory to buffers and takes it back.
 //! - [`Env`] and [`TableMemory`] are the seams to the kernel: capability
@@ -31,6 +31,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod amdvi;
 mod backend;
 mod buffers;
 mod context;

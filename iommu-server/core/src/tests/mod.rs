@@ -4,6 +4,7 @@
 mod kernel;
 mod machine;
 
+mod amdvi;
 mod contexts;
 mod device_caches;
 mod faults;
