@@ -4,7 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 
-use hw::bar::{self, BarError, ProbeError, ROM_INDEX, Slot, Space};
+use hw::bar::{self, BarError, ProbeError, ROM_INDEX, Register, Slot, Space};
 use hw::header::Layout;
 use hw::{Bars, ConfigSpace, Header, Sbdf};
 use portcullis_hw as hw;
@@ -105,6 +105,44 @@ fn every_kind_of_bar_is_sized_and_left_as_it_was() {
         (0xfeb0_0000, 0x1_0000, false)
     );
     assert_eq!(bars.faults().count(), 0);
+}
+
+#[test]
+fn registers_read_without_a_write_say_the_same() {
+    let mut machine = Machine::new();
+    let at = machine.add("00:03.0", full());
+    let writes = machine.writes();
+    let registers = bar::read_registers(&machine, at, 0x10, 6);
+    let rom = bar::read_rom(&machine, at, Layout::Endpoint).unwrap();
+    assert_eq!(machine.writes(), writes);
+    let header = Header::read(&machine, at).unwrap();
+    let bars = bar::probe(&mut machine, at, &header).unwrap();
+    for (register, slot) in registers.into_iter().zip(bars.slots()) {
+        let expected = match *slot {
+            Slot::Bar(bar) => Register::Region {
+                space: bar.space,
+                address: bar.address,
+            },
+            Slot::UpperHalf => Register::UpperHalf,
+            _ => Register::Zero,
+        };
+        assert_eq!(register, expected);
+    }
+    let sized = bars.rom().unwrap();
+    assert_eq!((rom.address, rom.enabled), (sized.address, sized.enabled));
+    // What breaks a rule, without a size.
+    let function = Endpoint::new(1, 2)
+        .bar(0, raw(0xffff_ffff, 0))
+        .bar(1, raw(0x2, 0))
+        .bar(5, raw(0x4, 0));
+    let at = machine.add("00:04.0", function);
+    let [first, second, .., last] = bar::read_registers(&machine, at, 0x10, 6);
+    assert_eq!(first, Register::Faulty(BarError::AllOnes { index: 0 }));
+    let reserved = BarError::ReservedType { index: 1, kind: 1 };
+    assert_eq!(second, Register::Faulty(reserved));
+    let missing = BarError::UpperHalfMissing { index: 5 };
+    assert_eq!(last, Register::Faulty(missing));
+    assert_eq!(bar::read_rom(&machine, at, Layout::CardBus), None);
 }
 
 #[test]

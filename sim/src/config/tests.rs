@@ -148,3 +148,29 @@ fn text_of_verbose_dumps_is_skipped_and_any_length_is_known() {
     assert_eq!(machine.read16(at, 2), u16::MAX);
     assert_eq!(machine.snapshot(at), [0x86, 0x80]);
 }
+
+#[test]
+fn sizes_of_expansion_roms_are_modelled_in_both_kinds_of_headers() {
+    let function = |at: &str, kind: &str| {
+        let rest = "00 ".repeat(16);
+        format!(
+            "{at} x\n00: 86 80 0e 10 07 00 30 02 02 00 00 02 00 00 {kind} 00\n\
+             10: {rest}\n20: {rest}\n30: {rest}\n\n"
+        )
+    };
+    let text = function("00:01.0", "00") + &function("00:02.0", "01");
+    let mut machine = Machine::from_lspci(&text).unwrap();
+    machine
+        .apply_regions("00:01.0\tROM\t0x10000\n00:02.0\tROM\t0x800\n")
+        .unwrap();
+    for (at, register, mask) in [
+        ("00:01.0", 0x30, 0xffff_0001),
+        ("00:02.0", 0x38, 0xffff_f801),
+    ] {
+        let at = at.parse().unwrap();
+        machine.write32(at, register, u32::MAX);
+        assert_eq!(machine.read32(at, register), mask);
+    }
+    let wrong = machine.apply_regions("00:01.0\tWHAT\t0x10\n");
+    assert_eq!(wrong.unwrap_err().what, "neither a BAR's number nor ROM");
+}
