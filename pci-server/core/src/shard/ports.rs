@@ -83,7 +83,9 @@ impl<E: Env> Shard<'_, E> {
                     address: interrupt.address,
                     data: interrupt.data,
                 };
-                let programmed = message::program(&mut self.env, at, &list, vector);
+                let programmed = self
+                    .own_message(at, vector)
+                    .and_then(|vector| message::program(&mut self.env, at, &list, vector));
                 if let Err(refusal) = programmed {
                     self.env
                         .log(format_args!("{at} cannot interrupt: {refusal}"));
@@ -120,6 +122,20 @@ impl<E: Env> Shard<'_, E> {
         if reports {
             let number = self.ports.len().saturating_sub(1);
             self.each_behind(number, |shard, index| shard.report_errors(index));
+        }
+    }
+
+    /// The shard's message as this port is to send it, where interrupts are remapped.
+    fn own_message(&mut self, at: Sbdf, vector: VectorBlock) -> Result<VectorBlock, Refusal> {
+        if !self.info.iommu_present {
+            return Ok(vector);
+        }
+        // One of an earlier life of the port, or of its address.
+        self.env.unremap(at)?;
+        match self.env.remap(at, vector, 1) {
+            // No unit sees it: nothing remaps it either.
+            Err(refusal) if refusal.rule == Rule::NoIommu => Ok(vector),
+            remapped => remapped,
         }
     }
 
