@@ -15,6 +15,8 @@
 //! | [`pages`] | pages of a BAR, and which are withheld |
 //! | [`translation`] | a device's own cache of translations (ATS) |
 //! | [`reset`] | the resets, as steps with waits in between |
+//! | [`ports`] | hot-plug slots as state machines; errors that ports collect; their own interrupt |
+//! | [`virtual_functions`] | SR-IOV: what is checked and sized before virtual functions are switched on |
 //! | [`shard`] | [`Shard`]: the service; [`assign`](shard) and [`revoke`](shard) in fixed order |
 //! | [`carve`], [`bank`] | device memory from untypeds to frames, for an environment on seL4 |
 //!
