@@ -15,7 +15,7 @@ mod kernel;
 mod units;
 
 use heapless::Vec;
-use iommu_core::{ClientLimits, FAULT_BOUND, Setup, Shard, Storage, vtd};
+use iommu_core::{ClientLimits, FAULT_BOUND, Setup, Shard, Storage};
 use sel4_glue::{Answer, CSpace, Incoming, Pd, Server, log, start};
 use static_cell::ConstStaticCell;
 use system::info::Slots;
@@ -28,7 +28,7 @@ sel4_rt::entry!(main);
 
 // Too large for a stack.
 static STORAGE: ConstStaticCell<Storage> = ConstStaticCell::new(Storage::new());
-static UNITS: ConstStaticCell<vtd::Storage> = ConstStaticCell::new(vtd::Storage::new());
+static UNITS: ConstStaticCell<units::Memory> = ConstStaticCell::new(units::Memory::new());
 
 fn main(_argument: u64) -> ! {
     let pd = Pd::start();

@@ -1,4 +1,4 @@
-//! The back end: VT-d units taken over, or none.
+//! The back end: VT-d or AMD units taken over, or none.
 //!
 //! Interrupts are remapped where a unit can and the description does not say
 //! otherwise, with the compatibility format blocked. The kernel writes I/O APIC
@@ -9,17 +9,36 @@
 //! (`docs/adr/0004-interrupt-isolation.md`).
 
 use hw::{Clock, Mmio};
+use iommu_core::amdvi::{self, AmdVi};
 use iommu_core::vtd::unit::{Compatibility, FaultMessage, Remapping, State};
-use iommu_core::vtd::{Options, Quarantine, Remap, Report, Storage, UnitSetup, Vtd};
+use iommu_core::vtd::{self, Options, Quarantine, Remap, Report, UnitSetup, Vtd};
 use iommu_core::{Chosen, Physical, TableMemory};
 use ipc_proto::Badge;
 use sel4::{IrqHandler, Notification};
 use sel4_glue::{CSpace, MmioRegion, Pd, TablePages, log, start};
 use system::info::UnitInfo;
 use system::layout::{event, slot};
+use system::model::IommuChoice;
 
 /// What this server's shard runs on.
-pub type Units = Chosen<Vtd<'static, MmioRegion, Tables>, Physical>;
+pub type Units =
+    Chosen<Vtd<'static, MmioRegion, Tables>, Chosen<AmdVi<'static, MmioRegion, Tables>, Physical>>;
+
+/// Memory of either back end.
+pub struct Memory {
+    vtd: vtd::Storage,
+    amdvi: amdvi::Storage,
+}
+
+impl Memory {
+    /// Empty.
+    pub const fn new() -> Self {
+        Self {
+            vtd: vtd::Storage::new(),
+            amdvi: amdvi::Storage::new(),
+        }
+    }
+}
 
 /// Table memory as the core wants it.
 pub struct Tables(TablePages);
@@ -46,13 +65,13 @@ impl TableMemory for Tables {
 }
 
 /// Takes every unit over with all devices blocked, and says in the log how each is.
-pub fn start(pd: &'static Pd, cspace: &mut CSpace, storage: &'static mut Storage) -> Units {
+pub fn start(pd: &'static Pd, cspace: &mut CSpace, memory: &'static mut Memory) -> Units {
     let info = pd.iommu_info();
     if info.units.is_empty() {
         log!(
             "no IOMMU: devices reach all memory, and are assigned only if the description says so"
         );
-        return Chosen::None(Physical);
+        return Chosen::None(Chosen::None(Physical));
     }
     for (number, unit) in info.units.iter().enumerate() {
         let handler = IrqHandler::at(unit.irq_handler.into());
@@ -61,11 +80,6 @@ pub fn start(pd: &'static Pd, cspace: &mut CSpace, storage: &'static mut Storage
             start::stop("no fault event")
         }
     }
-    let setups = info
-        .units
-        .iter()
-        .enumerate()
-        .filter_map(|(number, unit)| Some(setup(unit, pd.unit_registers(number)?)));
     let options = Options {
         remap: if info.interrupt_remapping {
             Remap::WherePossible
@@ -76,7 +90,24 @@ pub fn start(pd: &'static Pd, cspace: &mut CSpace, storage: &'static mut Storage
         clients: pd.info().clients.len(),
     };
     let tables = Tables(pd.tables());
-    let mut vtd = Vtd::start(storage, tables, info.tables_paddr, setups, &options);
+    if info
+        .units
+        .iter()
+        .any(|unit| unit.kind == IommuChoice::AmdVi)
+    {
+        return Chosen::None(Chosen::Units(start_amd(
+            pd,
+            &mut memory.amdvi,
+            tables,
+            &options,
+        )));
+    }
+    let setups = info
+        .units
+        .iter()
+        .enumerate()
+        .filter_map(|(number, unit)| Some(setup(unit, pd.unit_registers(number)?)));
+    let mut vtd = Vtd::start(&mut memory.vtd, tables, info.tables_paddr, setups, &options);
     if info.interrupt_remapping && !lines_arrive(pd) {
         log!("line interrupts are lost with the compatibility format blocked: it passes");
         if !vtd.pass_compatibility() {
@@ -98,6 +129,50 @@ pub fn start(pd: &'static Pd, cspace: &mut CSpace, storage: &'static mut Storage
         );
     }
     Chosen::Units(vtd)
+}
+
+/// Takes AMD's units over. One segment's: the device table is one for all.
+fn start_amd(
+    pd: &'static Pd,
+    storage: &'static mut amdvi::Storage,
+    tables: Tables,
+    options: &Options,
+) -> AmdVi<'static, MmioRegion, Tables> {
+    let info = pd.iommu_info();
+    let segment = info.units.first().map_or(0, |unit| unit.segment);
+    let of_segment = |(_, unit): &(usize, &UnitInfo)| unit.segment == segment;
+    let setups = info
+        .units
+        .iter()
+        .enumerate()
+        .filter(of_segment)
+        .filter_map(|(number, unit)| {
+            Some(amdvi::UnitSetup {
+                window: pd.unit_registers(number)?,
+                include_all: unit.include_all,
+                scopes: &unit.scopes,
+            })
+        });
+    let paddr = info.tables_paddr;
+    let amd = AmdVi::start(storage, tables, paddr, segment, setups, options);
+    for (number, unit) in info.units.iter().enumerate() {
+        match amd.report(number) {
+            Some(amdvi::unit::State::Running) => {
+                log!(
+                    "AMD unit {number} at {:#x}: every device blocked",
+                    unit.paddr
+                );
+            }
+            Some(amdvi::unit::State::Failed(error)) => {
+                log!(
+                    "AMD unit {number} at {:#x}: {error}; no device behind it will be assigned",
+                    unit.paddr
+                );
+            }
+            None => log!("AMD unit {number}: of another segment, left alone"),
+        }
+    }
+    amd
 }
 
 /// How long a line interrupt is waited for, and the timer that raises it, in microseconds.

@@ -37,6 +37,8 @@ use crate::TableMemory;
 use crate::paging::AddressSpace;
 use crate::place::Place;
 use crate::tables::{MAX_TABLE_PAGES, Meta, Page, Tables};
+use crate::vtd::{Options, Remap};
+use device_table::Messages;
 use format::HostTables;
 use interrupts::Interrupts;
 use unit::{State, Unit, UnitError};
@@ -115,14 +117,15 @@ pub struct AmdVi<'a, M, T> {
 
 impl<'a, M: Mmio, T: TableMemory> AmdVi<'a, M, T> {
     /// Takes the units of a segment over with all devices blocked. `memory` begins at physical address
-    /// `tables_base` and needs 512 pages for the device table alone.
+    /// `tables_base` and needs 512 pages for the device table alone. Devices that have no domain are
+    /// always blocked.
     pub fn start<'s>(
         storage: &'a mut Storage,
         memory: T,
         tables_base: u64,
         segment: u16,
         units: impl Iterator<Item = UnitSetup<'s, M>>,
-        clients: usize,
+        options: &Options,
     ) -> Self
     where
         M: 's,
@@ -141,8 +144,14 @@ impl<'a, M: Mmio, T: TableMemory> AmdVi<'a, M, T> {
             return this;
         };
         this.devices = Some(devices);
-        device_table::block_all(&mut this.tables, devices);
-        this.interrupts.open(&mut this.tables);
+        let messages = match options.remap {
+            Remap::WherePossible => {
+                this.interrupts.open(&mut this.tables);
+                Messages::Refused
+            }
+            Remap::Nowhere => Messages::Pass,
+        };
+        device_table::block_all(&mut this.tables, devices, messages);
         let mut setups: Vec<UnitSetup<'s, M>, MAX_UNITS> = Vec::new();
         for (scopes, setup) in this.scopes.iter_mut().zip(units) {
             scopes.clear();
@@ -164,8 +173,8 @@ impl<'a, M: Mmio, T: TableMemory> AmdVi<'a, M, T> {
             });
         }
         let left = this.tables.pages().saturating_sub(this.tables.used());
-        let share = (left / clients.max(1) as u32).max(FIRST_TABLES);
-        for rest in this.shares.iter_mut().take(clients) {
+        let share = (left / options.clients.max(1) as u32).max(FIRST_TABLES);
+        for rest in this.shares.iter_mut().take(options.clients) {
             *rest = share;
         }
         this

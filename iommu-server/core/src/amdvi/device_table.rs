@@ -43,13 +43,26 @@ fn place<T: TableMemory>(tables: &Tables<'_, T>, table: Page, requester: u16) ->
     (page, requester % ENTRIES_A_PAGE * 4)
 }
 
+/// What becomes of messages of devices that have no table for them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Messages {
+    /// They are refused.
+    Refused,
+    /// They pass as they are.
+    Pass,
+}
+
 /// Makes every entry block its device.
-pub fn block_all<T: TableMemory>(tables: &mut Tables<'_, T>, table: Page) {
+pub fn block_all<T: TableMemory>(tables: &mut Tables<'_, T>, table: Page, messages: Messages) {
+    let third = match messages {
+        Messages::Refused => INTERRUPTS,
+        Messages::Pass => 0,
+    };
     for number in 0..PAGES {
         let page = tables.following(table, number);
         for entry in 0..ENTRIES_A_PAGE {
             tables.set(page, entry * 4, BLOCKED);
-            tables.set(page, entry * 4 + 2, INTERRUPTS);
+            tables.set(page, entry * 4 + 2, third);
         }
         tables.flush(page, 0, ENTRIES_A_PAGE * 4);
     }

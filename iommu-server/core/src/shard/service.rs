@@ -66,8 +66,11 @@ impl<E: Env, B: Backend> Service for Shard<'_, E, B> {
 
     fn fault_next(&mut self, call: Call) -> Answer<FaultNextReply> {
         let caller = self.caller(call)?;
-        // A client may ask before the timer lets a storm's next records in.
-        self.on_timer();
+        // A client may ask before the timer lets a storm's next records in, or where a unit's own interrupt
+        // does not come.
+        for unit in 0..self.backend.units() {
+            self.drain(unit);
+        }
         let (fault, lost) = self
             .client(caller)?
             .faults

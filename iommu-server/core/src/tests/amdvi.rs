@@ -7,7 +7,7 @@ use sim::vtd::{Dma, Interrupt, Memory};
 use system::info::Scope;
 
 use super::kernel::forever;
-use super::machine::{TABLES, TestTables, device, small};
+use super::machine::{OPTIONS, TABLES, TestTables, device, small};
 use crate::amdvi::unit::{State, UnitError};
 use crate::amdvi::{AmdVi, Storage, UnitSetup};
 use crate::{
@@ -31,7 +31,7 @@ fn start_with(units: &[(Model, bool, &[Scope])], memory: &Memory, pages: u32) ->
         include_all: *include_all,
         scopes,
     });
-    AmdVi::start(forever(Storage::new()), tables, TABLES, 0, setups, 2)
+    AmdVi::start(forever(Storage::new()), tables, TABLES, 0, setups, &OPTIONS)
 }
 
 fn machine() -> (Model, Tested) {
