@@ -31,6 +31,8 @@ pub struct Function {
     pub parent: Option<Sbdf>,
     /// First bus of the host bridge it is behind ([`HostBridge::buses`]).
     pub host: u8,
+    /// The buses behind it, if it is a bridge and may have those that it claims.
+    pub buses: Option<BusRange>,
 }
 
 impl Function {
@@ -285,23 +287,24 @@ impl<C: ConfigSpace + ?Sized> Scan<'_, C> {
             }
         };
         let host = self.host_of(bus, visit)?;
+        let behind = (header.layout != Layout::Endpoint).then(|| self.behind(at, bus));
         visit(Found::Function(Function {
             at,
             header,
             parent: bus.parent,
             host,
+            buses: behind.and_then(Result::ok),
         }))?;
-        if header.layout != Layout::Endpoint {
-            match self.behind(at, bus) {
-                Ok(range) => {
-                    bus.taken.insert(range);
-                    self.known.claim(at, range);
-                    if let Some(host) = &mut self.host {
-                        host.last_used = host.last_used.max(range.last());
-                    }
+        match behind {
+            Some(Ok(range)) => {
+                bus.taken.insert(range);
+                self.known.claim(at, range);
+                if let Some(host) = &mut self.host {
+                    host.last_used = host.last_used.max(range.last());
                 }
-                Err(fault) => visit(Found::Fault { at, fault })?,
             }
+            Some(Err(fault)) => visit(Found::Fault { at, fault })?,
+            None => {}
         }
         ControlFlow::Continue(Some(header))
     }

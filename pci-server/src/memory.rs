@@ -4,7 +4,7 @@
 use heapless::Vec;
 use hw::Mmio;
 use ipc_proto::{ClientId, Refusal, Rule};
-use pci_core::bank::{Bank, Objects};
+use pci_core::bank::{Bank, LARGE_BITS, Objects, PageSize};
 use pci_core::ports::message::PORT_TABLE;
 use pci_core::shard::MAX_VIEWS;
 use pci_core::{MAX_ASSIGNMENTS, MAX_TABLE_PAGES, RegionId};
@@ -58,8 +58,12 @@ impl Objects for Hands<'_> {
         self.retype(untyped, ObjectType::Untyped(bits), count)
     }
 
-    fn frames(&mut self, untyped: u32, count: u32) -> Result<u32, Refusal> {
-        self.retype(untyped, ObjectType::Frame(FrameSize::Small), count)
+    fn frames(&mut self, untyped: u32, bits: u8, count: u32) -> Result<u32, Refusal> {
+        let size = match bits {
+            LARGE_BITS => FrameSize::Large,
+            _ => FrameSize::Small,
+        };
+        self.retype(untyped, ObjectType::Frame(size), count)
     }
 
     fn revoke(&mut self, slot: u32) -> Result<(), Refusal> {
@@ -140,27 +144,23 @@ impl Memory {
         self.bank.split_bytes()
     }
 
-    /// See `pci_core::env::BarMemory::prepare`.
+    /// See `pci_core::env::BarMemory::place_frames`.
     ///
     /// # Errors
     /// As there; likewise for the others.
-    pub fn prepare(&mut self, cspace: &CSpace, base: u64, bits: u8) -> Result<RegionId, Refusal> {
-        let (bank, mut hands) = self.with(cspace);
-        bank.prepare(&mut hands, base, bits)
-    }
-
-    /// See `pci_core::env::BarMemory::place_frames`.
+    #[expect(clippy::too_many_arguments, reason = "the request has them all")]
     pub fn place(
         &mut self,
         cspace: &CSpace,
         region: RegionId,
+        size: PageSize,
         first: u32,
         count: u16,
         client: ClientId,
         slot: u16,
     ) -> Result<(), Refusal> {
         let (bank, mut hands) = self.with(cspace);
-        bank.place(&mut hands, region, first, count, client, slot)
+        bank.place(&mut hands, region, size, first, count, client, slot)
     }
 
     /// See `pci_core::env::BarMemory::map_table`.

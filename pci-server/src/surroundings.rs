@@ -8,7 +8,7 @@ use ipc_proto::{
     Badge, ClientId, ContextChoice, Message, Properties, Refusal, Rule, iommu, msi, timer,
 };
 use pci_core::MAX_ASSIGNMENTS;
-use pci_core::bank::Bank;
+use pci_core::bank::{Bank, PageSize};
 use pci_core::env::{
     Alarm, BarMemory, Grants, Host, Iommu, Parking, RegionId, Signals, Usage, VectorBlock, Vectors,
 };
@@ -270,20 +270,17 @@ impl Grants for Surroundings {
 }
 
 impl BarMemory for Surroundings {
-    fn prepare(&mut self, base: u64, bits: u8) -> Result<RegionId, Refusal> {
-        self.memory.prepare(self.cspace, base, bits)
-    }
-
     fn place_frames(
         &mut self,
         region: RegionId,
+        size: PageSize,
         first: u32,
         count: u16,
         client: ClientId,
         slot: u16,
     ) -> Result<(), Refusal> {
         self.memory
-            .place(self.cspace, region, first, count, client, slot)
+            .place(self.cspace, region, size, first, count, client, slot)
     }
 
     fn map_table(

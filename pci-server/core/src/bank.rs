@@ -1,29 +1,33 @@
 //! [`Bank`]: device memory from untypeds to frames, over the few kernel
 //! operations of [`Objects`].
 //!
-//! At boot every BAR gets an untyped of its own ([`Bank::prepare`]). When frames
-//! are wanted it is split, top down: an untyped into up to 64 equal ones, the
-//! last level into frames, so that any page can be had without making them all.
-//! Revoking the BAR's untyped takes everything below it, wherever it is, and
-//! leaves slots and memory as they were at boot.
+//! Nothing is made before it is wanted. An untyped is split top down, into parts
+//! of the next lower of a few fixed sizes, all of them at once, so that any page
+//! can be had whatever was asked for before. BARs that lie side by side share the
+//! splits above them. When a BAR's frames are taken back, every split that no
+//! other BAR uses goes with them: the untypeds are then as they came, whatever
+//! BARs come, go and change their sizes meanwhile.
+
+use core::cmp::Reverse;
 
 use heapless::Vec;
 use ipc_proto::{ClientId, Refusal, Rule};
 
-use crate::carve::{Cut, Piece, carve};
 use crate::env::RegionId;
 
-/// Most BARs (or pages that small BARs share) that can be given out.
-pub const MAX_REGIONS: usize = 256;
-/// Most pieces of untyped that are kept for later.
-pub const MAX_PIECES: usize = 512;
+/// Most untypeds that the shard is given.
+pub const MAX_PIECES: usize = system::info::MAX_UNTYPED;
+/// Most BARs of which frames exist at a time.
+pub const MAX_REGIONS: usize = 6 * crate::MAX_ASSIGNMENTS;
 /// Most untypeds that are split at a time, over all BARs.
-pub const MAX_NODES: usize = 512;
+pub const MAX_NODES: usize = 1024;
 
 /// Bits of a page.
 const PAGE_BITS: u8 = 12;
-/// An untyped is split into at most 2^6 parts.
-const FAN_BITS: u8 = 6;
+/// Bits of a large page.
+pub const LARGE_BITS: u8 = 21;
+/// Sizes of parts, in bits: both page sizes, and at most 32 parts from one to the next.
+const SIZES: [u8; 9] = [47, 43, 39, 35, 30, 26, LARGE_BITS, 17, PAGE_BITS];
 
 /// What the bank needs of the kernel and of the shard's slots. A call that fails has changed nothing.
 pub trait Objects {
@@ -33,17 +37,17 @@ pub trait Objects {
     /// # Errors
     /// `SlotsExhausted`, `KernelRefused`.
     fn split(&mut self, untyped: u32, bits: u8, count: u32) -> Result<u32, Refusal>;
-    /// Makes `count` frames of 4 KiB, likewise.
+    /// Makes `count` frames of 2^`bits` bytes (12 or 21), likewise.
     ///
     /// # Errors
     /// `SlotsExhausted`, `KernelRefused`.
-    fn frames(&mut self, untyped: u32, count: u32) -> Result<u32, Refusal>;
+    fn frames(&mut self, untyped: u32, bits: u8, count: u32) -> Result<u32, Refusal>;
     /// Deletes everything derived from the capability in a slot.
     ///
     /// # Errors
     /// `KernelRefused`.
     fn revoke(&mut self, slot: u32) -> Result<(), Refusal>;
-    /// Takes back slots whose capabilities are gone.
+    /// Takes back slots in which capabilities may be that are good for nothing more.
     fn forget(&mut self, first: u32, count: u32);
     /// Copies a frame into a client's window.
     ///
@@ -54,48 +58,120 @@ pub trait Objects {
     fn clear(&mut self, client: ClientId, slot: u16);
 }
 
-/// The memory of a BAR.
-#[derive(Clone, Copy, Debug)]
-struct Region {
-    base: u64,
-    bits: u8,
-    /// Slot of its untyped.
-    untyped: u32,
+/// Which frames.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PageSize {
+    /// 4 KiB.
+    Small,
+    /// 2 MiB.
+    Large,
 }
 
-/// An untyped below a region's that has been split (the region's own among them).
+impl PageSize {
+    /// Size: 2^bits bytes.
+    #[must_use]
+    pub const fn bits(self) -> u8 {
+        match self {
+            Self::Small => PAGE_BITS,
+            Self::Large => LARGE_BITS,
+        }
+    }
+}
+
+/// A naturally aligned block of device memory and its untyped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Block {
+    base: u64,
+    bits: u8,
+    slot: u32,
+}
+
+impl Block {
+    const fn last(&self) -> u64 {
+        // No untyped passes 2^64.
+        self.base | ((1 << self.bits) - 1)
+    }
+
+    const fn contains(&self, address: u64) -> bool {
+        self.base <= address && address <= self.last()
+    }
+}
+
+/// What an untyped has been made into.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Parts {
+    Untypeds,
+    Frames,
+}
+
+/// An untyped that has been split.
 #[derive(Clone, Copy, Debug)]
 struct Node {
-    region: RegionId,
-    /// First page, counted from the region's start.
-    page: u32,
-    /// Size: 2^bits bytes.
-    bits: u8,
+    base: u64,
     /// First slot of its parts.
-    parts: u32,
+    first: u32,
+    bits: u8,
+    /// Size of each part: 2^part_bits bytes.
+    part_bits: u8,
+    parts: Parts,
 }
 
 impl Node {
-    /// Size of each part: 2^bits bytes. A multiple of [`FAN_BITS`] above a page, so that the last
-    /// level is full.
-    const fn part_bits(bits: u8) -> u8 {
-        match bits.checked_sub(PAGE_BITS + 1) {
-            Some(above) => PAGE_BITS + above / FAN_BITS * FAN_BITS,
-            None => PAGE_BITS,
+    const fn count(&self) -> u32 {
+        1 << (self.bits - self.part_bits)
+    }
+
+    /// The part that has an address of the node.
+    const fn part(&self, address: u64) -> Block {
+        let index = (address - self.base) >> self.part_bits;
+        Block {
+            base: self.base + (index << self.part_bits),
+            bits: self.part_bits,
+            // At most 2^5 parts.
+            slot: self.first + index as u32,
         }
     }
 
-    /// How many parts.
-    const fn count(bits: u8) -> u32 {
-        1 << (bits - Self::part_bits(bits))
+    const fn frame_bytes(&self) -> u64 {
+        match self.parts {
+            Parts::Frames => 1 << self.bits,
+            Parts::Untypeds => 0,
+        }
+    }
+}
+
+/// Frames of a block that are in a row: the first one's slot, and how many.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Run {
+    slot: u32,
+    count: u32,
+}
+
+/// What a request made, to be undone if it fails.
+struct Made {
+    /// Blocks that were whole before.
+    blocks: Vec<Block, 16>,
+    /// The region had no frames before.
+    noted: bool,
+}
+
+impl Made {
+    const fn new() -> Self {
+        Self {
+            blocks: Vec::new(),
+            noted: false,
+        }
     }
 }
 
 /// Device memory of a shard.
 #[derive(Debug)]
 pub struct Bank {
-    pieces: Vec<Piece, MAX_PIECES>,
-    regions: Vec<Region, MAX_REGIONS>,
+    /// By address.
+    pieces: Vec<Block, MAX_PIECES>,
+    /// BARs of which frames may exist, by address.
+    regions: Vec<RegionId, MAX_REGIONS>,
+    /// By address, of those at one address the largest first.
     nodes: Vec<Node, MAX_NODES>,
     split_bytes: u64,
 }
@@ -115,209 +191,295 @@ impl Bank {
     /// Takes an untyped of 2^`bits` bytes of device memory in.
     ///
     /// # Errors
-    /// `SlotsExhausted` with the bound when there are too many.
+    /// `SlotsExhausted` with the bound when there are too many; `PageOutOfRange` when it is smaller
+    /// than a page, larger than an address space, or not naturally aligned.
     pub fn add(&mut self, slot: u32, base: u64, bits: u8) -> Result<(), Refusal> {
-        let piece = Piece {
-            slot,
-            base,
-            bits,
-            used: 0,
-        };
+        if !(PAGE_BITS..=48).contains(&bits) || base & ((1 << bits) - 1) != 0 {
+            return Err(Refusal::new(Rule::PageOutOfRange, base));
+        }
+        let place = self.pieces.partition_point(|piece| piece.base < base);
         self.pieces
-            .push(piece)
+            .insert(place, Block { base, bits, slot })
             .map_err(|_| Refusal::new(Rule::SlotsExhausted, MAX_PIECES as u64))
     }
 
-    /// Bytes of device memory that have been split for frames (at boot: none).
+    /// Bytes of device memory that are frames (at boot: none).
     #[must_use]
     pub const fn split_bytes(&self) -> u64 {
         self.split_bytes
     }
 
-    /// Makes an untyped for the memory at `base`, 2^`bits` bytes, unless there is one.
+    /// Places frames of `count` pages of a region from page `first` (in pages of `size`) in a
+    /// client's window from `slot` on: all or none.
     ///
     /// # Errors
-    /// `PageOutOfRange` when no piece of untyped holds it; `SlotsExhausted`; `KernelRefused`.
-    pub fn prepare<O: Objects>(
-        &mut self,
-        objects: &mut O,
-        base: u64,
-        bits: u8,
-    ) -> Result<RegionId, Refusal> {
-        if let Some(at) = (0..)
-            .zip(&self.regions)
-            .find_map(|(at, region)| (region.base == base && region.bits == bits).then_some(at))
-        {
-            return Ok(RegionId(at));
-        }
-        let full = Refusal::new(Rule::SlotsExhausted, MAX_REGIONS as u64);
-        if bits < PAGE_BITS || self.regions.is_full() {
-            return Err(full);
-        }
-        let index = self
-            .pieces
-            .iter()
-            .position(|piece| piece.holds(base, bits))
-            .ok_or(Refusal::new(Rule::PageOutOfRange, base))?;
-        let piece = *self.pieces.get(index).ok_or(full)?;
-        for cut in carve(&piece, base, bits) {
-            let slot = self.cut(objects, index, cut)?;
-            // One that cannot be kept in mind is lost for BARs that are placed later, nothing else.
-            let _ = self.pieces.push(Piece {
-                slot,
-                base: cut.base,
-                bits: cut.bits,
-                used: 0,
-            });
-        }
-        let untyped = self.cut(objects, index, Cut { base, bits })?;
-        let id = self.regions.len() as u16;
-        self.regions
-            .push(Region {
-                base,
-                bits,
-                untyped,
-            })
-            .map_err(|_| full)?;
-        Ok(RegionId(id))
-    }
-
-    /// Cuts a block off at the watermark of piece `index`.
-    fn cut<O: Objects>(&mut self, objects: &mut O, index: usize, cut: Cut) -> Result<u32, Refusal> {
-        let piece = self
-            .pieces
-            .get_mut(index)
-            .ok_or(Refusal::new(Rule::PageOutOfRange, cut.base))?;
-        let slot = objects.split(piece.slot, cut.bits, 1)?;
-        // The block is inside the piece.
-        piece.used = (cut.base - piece.base).saturating_add(1 << cut.bits);
-        Ok(slot)
-    }
-
-    /// Places frames of `count` pages of a region from page `first` in a client's window from `slot`
-    /// on: all or none.
-    ///
-    /// # Errors
-    /// `PageOutOfRange`, `SlotsExhausted`, `KernelRefused`, and what the window refuses.
+    /// `PageOutOfRange`, `SlotsExhausted`, `KernelRefused`, and what the window refuses;
+    /// `PageWithheld` when there are frames of the other size.
+    #[expect(clippy::too_many_arguments, reason = "the request has them all")]
     pub fn place<O: Objects>(
         &mut self,
         objects: &mut O,
         region: RegionId,
+        size: PageSize,
         first: u32,
         count: u16,
         client: ClientId,
         slot: u16,
     ) -> Result<(), Refusal> {
-        for n in 0..count {
-            let placed = self
-                .frame(objects, region, first.saturating_add(u32::from(n)))
-                .and_then(|frame| objects.place(frame, client, slot.saturating_add(n)));
-            if let Err(refusal) = placed {
-                (0..n).for_each(|n| objects.clear(client, slot.saturating_add(n)));
+        let (mut placed, mut made) = (0, Made::new());
+        while placed < count {
+            let page = first.saturating_add(u32::from(placed));
+            let run = self.frames(objects, region, size, page, &mut made);
+            let result = run.and_then(|run| {
+                for n in 0..run.count.min(u32::from(count - placed)) {
+                    objects.place(run.slot + n, client, slot.saturating_add(placed))?;
+                    placed += 1;
+                }
+                Ok(())
+            });
+            if let Err(refusal) = result {
+                (0..placed).for_each(|n| objects.clear(client, slot.saturating_add(n)));
+                self.undo(objects, region, &made);
                 return Err(refusal);
             }
         }
         Ok(())
     }
 
-    /// Slot of the frame of a page, made if need be.
+    /// Slot of the frame of a small page, made if need be.
     ///
     /// # Errors
-    /// `PageOutOfRange`, `SlotsExhausted`, `KernelRefused`.
+    /// As for [`Self::place`].
     pub fn frame<O: Objects>(
         &mut self,
         objects: &mut O,
         region: RegionId,
         page: u32,
     ) -> Result<u32, Refusal> {
-        let outside = Refusal::new(Rule::PageOutOfRange, u64::from(page));
-        let whole = *self.regions.get(usize::from(region.0)).ok_or(outside)?;
-        if u64::from(page) >> (whole.bits - PAGE_BITS) != 0 {
-            return Err(outside);
-        }
-        let (mut untyped, mut bits, mut start) = (whole.untyped, whole.bits, 0);
-        // Each round goes one level down: at most eight.
-        loop {
-            let part_bits = Node::part_bits(bits);
-            let parts = self.split(objects, region, untyped, bits, start)?;
-            let part_pages = part_bits - PAGE_BITS;
-            let part = (page - start) >> part_pages;
-            if part_bits == PAGE_BITS {
-                return Ok(parts + part);
+        let mut made = Made::new();
+        match self.frames(objects, region, PageSize::Small, page, &mut made) {
+            Ok(run) => Ok(run.slot),
+            Err(refusal) => {
+                self.undo(objects, region, &made);
+                Err(refusal)
             }
-            (untyped, bits, start) = (parts + part, part_bits, start + (part << part_pages));
         }
     }
 
-    /// First slot of the parts of an untyped, which is split if it was not.
-    fn split<O: Objects>(
+    /// Takes back what was split for nothing.
+    fn undo<O: Objects>(&mut self, objects: &mut O, region: RegionId, made: &Made) {
+        let mut undone = !made.blocks.is_full();
+        for block in made.blocks.iter().rev() {
+            match objects.revoke(block.slot) {
+                Ok(()) => self.drop_nodes(objects, *block),
+                // It goes with the region.
+                Err(_) => undone = false,
+            }
+        }
+        if made.noted
+            && undone
+            && let Ok(place) = self.find_region(region)
+        {
+            self.regions.remove(place);
+        }
+    }
+
+    /// The frame of a page and those after it that were made together with it.
+    fn frames<O: Objects>(
         &mut self,
         objects: &mut O,
         region: RegionId,
-        untyped: u32,
-        bits: u8,
+        size: PageSize,
         page: u32,
-    ) -> Result<u32, Refusal> {
-        let known = self
-            .nodes
-            .iter()
-            .find(|node| (node.region, node.page, node.bits) == (region, page, bits));
-        if let Some(node) = known {
-            return Ok(node.parts);
+        made: &mut Made,
+    ) -> Result<Run, Refusal> {
+        let outside = Refusal::new(Rule::PageOutOfRange, u64::from(page));
+        let address = u64::from(page)
+            .checked_mul(1 << size.bits())
+            .and_then(|offset| region.base.checked_add(offset))
+            .filter(|address| address | ((1 << size.bits()) - 1) <= region.last())
+            .filter(|address| address & ((1 << size.bits()) - 1) == 0)
+            .ok_or(outside)?;
+        if let Err(place) = self.find_region(region) {
+            self.regions
+                .insert(place, region)
+                .map_err(|_| Refusal::new(Rule::SlotsExhausted, MAX_REGIONS as u64))?;
+            made.noted = true;
         }
+        self.descend(objects, address, size, made)
+    }
+
+    fn find_region(&self, region: RegionId) -> Result<usize, usize> {
+        self.regions
+            .binary_search_by_key(&(region.base, region.bytes), |known| {
+                (known.base, known.bytes)
+            })
+    }
+
+    /// Goes down to the frame at `address`, splitting what is whole.
+    fn descend<O: Objects>(
+        &mut self,
+        objects: &mut O,
+        address: u64,
+        size: PageSize,
+        made: &mut Made,
+    ) -> Result<Run, Refusal> {
+        let mut block = self.piece(address)?;
+        let mut whole = false;
+        // Each round goes to a smaller size: there are few.
+        loop {
+            if !whole && self.node(block).is_none() {
+                whole = true;
+                // Beyond the bound it goes with the region.
+                let _ = made.blocks.push(block);
+            }
+            let node = self.split(objects, block, size)?;
+            let part = node.part(address);
+            match node.parts {
+                Parts::Frames if part.bits == size.bits() => {
+                    return Ok(Run {
+                        slot: part.slot,
+                        count: node.first + node.count() - part.slot,
+                    });
+                }
+                Parts::Frames => return Err(Refusal::new(Rule::PageWithheld, address)),
+                // Split for smaller pages.
+                Parts::Untypeds if part.bits < size.bits() => {
+                    return Err(Refusal::new(Rule::PageWithheld, address));
+                }
+                Parts::Untypeds => block = part,
+            }
+        }
+    }
+
+    fn piece(&self, address: u64) -> Result<Block, Refusal> {
+        let after = self.pieces.partition_point(|piece| piece.base <= address);
+        after
+            .checked_sub(1)
+            .and_then(|at| self.pieces.get(at).copied())
+            .filter(|piece| piece.contains(address))
+            .ok_or(Refusal::new(Rule::PageOutOfRange, address))
+    }
+
+    fn find_node(&self, base: u64, bits: u8) -> Result<usize, usize> {
+        self.nodes
+            .binary_search_by_key(&(base, Reverse(bits)), |node| {
+                (node.base, Reverse(node.bits))
+            })
+    }
+
+    fn node(&self, block: Block) -> Option<Node> {
+        let at = self.find_node(block.base, block.bits).ok()?;
+        self.nodes.get(at).copied()
+    }
+
+    /// What a block has been made into; if it is whole, it is split.
+    fn split<O: Objects>(
+        &mut self,
+        objects: &mut O,
+        block: Block,
+        size: PageSize,
+    ) -> Result<Node, Refusal> {
         let full = Refusal::new(Rule::SlotsExhausted, MAX_NODES as u64);
+        let place = match self.find_node(block.base, block.bits) {
+            Ok(at) => return self.nodes.get(at).copied().ok_or(full),
+            Err(place) => place,
+        };
         if self.nodes.is_full() {
             return Err(full);
         }
-        let part_bits = Node::part_bits(bits);
-        let parts = if part_bits == PAGE_BITS {
-            objects.frames(untyped, Node::count(bits))?
-        } else {
-            objects.split(untyped, part_bits, Node::count(bits))?
+        let smaller = SIZES.iter().copied().find(|bits| *bits < block.bits);
+        let (part_bits, parts) = match smaller {
+            _ if block.bits == size.bits() => (block.bits, Parts::Frames),
+            Some(bits) if bits == size.bits() && size == PageSize::Small => (bits, Parts::Frames),
+            Some(bits) => (bits, Parts::Untypeds),
+            None => (block.bits, Parts::Frames),
         };
-        self.nodes
-            .push(Node {
-                region,
-                page,
-                bits,
-                parts,
-            })
-            .map_err(|_| full)?;
-        if part_bits == PAGE_BITS {
-            self.split_bytes = self.split_bytes.saturating_add(1 << bits);
-        }
-        Ok(parts)
+        let count = 1 << (block.bits - part_bits);
+        let first = match parts {
+            Parts::Untypeds => objects.split(block.slot, part_bits, count)?,
+            Parts::Frames => objects.frames(block.slot, part_bits, count)?,
+        };
+        let node = Node {
+            base: block.base,
+            first,
+            bits: block.bits,
+            part_bits,
+            parts,
+        };
+        self.nodes.insert(place, node).map_err(|_| full)?;
+        self.split_bytes = self.split_bytes.saturating_add(node.frame_bytes());
+        Ok(node)
     }
 
-    /// Takes every frame of a region away, and everything else that was made of it since boot.
+    /// Takes every frame of a region away, and every split that no other region needs.
     ///
     /// # Errors
     /// `KernelRefused`: frames may be left, and their slots stay taken.
     pub fn revoke<O: Objects>(&mut self, objects: &mut O, region: RegionId) -> Result<(), Refusal> {
-        let Some(untyped) = self
-            .regions
-            .get(usize::from(region.0))
-            .map(|region| region.untyped)
-        else {
+        let Ok(place) = self.find_region(region) else {
             return Ok(());
         };
-        if !self.nodes.iter().any(|node| node.region == region) {
-            return Ok(());
-        }
-        objects.revoke(untyped)?;
-        let mut at = 0;
-        while let Some(&node) = self.nodes.get(at) {
-            if node.region != region {
-                at += 1;
-                continue;
-            }
-            self.nodes.swap_remove(at);
-            objects.forget(node.parts, Node::count(node.bits));
-            if Node::part_bits(node.bits) == PAGE_BITS {
-                self.split_bytes = self.split_bytes.saturating_sub(1 << node.bits);
+        self.regions.remove(place);
+        let mut next = Some(region.base);
+        // Each round leaves a block behind.
+        while let Some(address) = next.filter(|address| *address <= region.last()) {
+            match self.revoke_block(objects, address) {
+                Ok(last) => next = last.checked_add(1),
+                Err(refusal) => {
+                    // It was in there a moment ago.
+                    let _ = self.regions.insert(place, region);
+                    return Err(refusal);
+                }
             }
         }
         Ok(())
+    }
+
+    /// Takes the largest block back that has `address` and is no other region's; gives its last byte.
+    fn revoke_block<O: Objects>(&mut self, objects: &mut O, address: u64) -> Result<u64, Refusal> {
+        let Ok(mut block) = self.piece(address) else {
+            // Not the shard's: go on behind the page.
+            return Ok(address | 0xfff);
+        };
+        loop {
+            let Some(node) = self.node(block) else {
+                return Ok(block.last());
+            };
+            if !self.is_used(block) {
+                objects.revoke(block.slot)?;
+                self.drop_nodes(objects, block);
+                return Ok(block.last());
+            }
+            block = node.part(address);
+            if node.parts == Parts::Frames {
+                objects.revoke(block.slot)?;
+                return Ok(block.last());
+            }
+        }
+    }
+
+    /// Does any region reach into a block? Regions do not overlap: of those that begin before its
+    /// end, the last one reaches farthest.
+    fn is_used(&self, block: Block) -> bool {
+        let after = self
+            .regions
+            .partition_point(|region| region.base <= block.last());
+        after
+            .checked_sub(1)
+            .and_then(|at| self.regions.get(at))
+            .is_some_and(|region| region.last() >= block.base)
+    }
+
+    /// Forgets the parts of a block that was revoked, and their parts.
+    fn drop_nodes<O: Objects>(&mut self, objects: &mut O, block: Block) {
+        let (Ok(first) | Err(first)) = self.find_node(block.base, block.bits);
+        let end = self.nodes.partition_point(|node| node.base <= block.last());
+        for node in self.nodes.iter().take(end).skip(first) {
+            objects.forget(node.first, node.count());
+            self.split_bytes = self.split_bytes.saturating_sub(node.frame_bytes());
+        }
+        self.nodes.drain(first..end);
     }
 }
 

@@ -5,31 +5,32 @@
 //! Functions of the platform are left exactly as firmware set them up. What is
 //! wrong with one function is reported and never stops the others.
 
+mod buses;
 mod examine;
 mod isolation;
 pub(crate) mod late;
 mod overlap;
 
 use core::fmt;
-use core::ops::ControlFlow;
 
-use heapless::Vec;
-use hw::enumeration::{Fault, Found, enumerate};
 use hw::header::{Header, Layout};
-use hw::{BusRange, ClassCode, ConfigSpace, Sbdf};
-use ipc_proto::{DeviceState, Rule};
+use hw::{BusRange, ClassCode, ConfigSpace};
+use ipc_proto::DeviceState;
 use system::info::{ClientEntry, PciInfo};
+use system::model::DeviceMatch;
 
-use crate::env::{BarMemory, Host};
-use crate::table::Full;
-use crate::{Device, Malformed, Table, Withheld, groups};
+use crate::bridge::Forwarding;
+use crate::env::Host;
+use crate::space::ShardMemory;
+use crate::{Device, Index, Malformed, Table, Withheld, groups, placement};
+use buses::scan;
 use examine::{examine, glance};
-use overlap::{compare_bars, region};
+use overlap::compare_bars;
 
 pub use overlap::{BarKey, BarOrder};
 
 /// Fills the device table; `order` is scratch space.
-pub fn fill<E: ConfigSpace + BarMemory + Host>(
+pub fn fill<E: ConfigSpace + Host>(
     env: &mut E,
     info: &PciInfo,
     clients: &[ClientEntry],
@@ -38,102 +39,102 @@ pub fn fill<E: ConfigSpace + BarMemory + Host>(
 ) {
     for window in &info.ecam {
         if let Some(buses) = BusRange::new(window.first_bus, window.last_bus) {
-            find(env, window.segment, buses, clients, devices);
+            scan(env, info, clients, devices, window.segment, buses, None);
         }
     }
+    for_each(devices, |devices, index| {
+        examine_one(env, info, devices, index)
+    });
+    groups::form(devices);
+    // Bridges come before what is behind them.
+    for_each(devices, |devices, index| {
+        place_one(env, info, devices, index)
+    });
+    compare_bars(devices, order);
+    let memory = ShardMemory::new(&info.mmio);
+    for_each(devices, |devices, index| serve_one(devices, index, &memory));
+    for_each(devices, |devices, index| {
+        if let Some(device) = devices.get_mut(index) {
+            device.is_new = false;
+            report(env, device);
+        }
+    });
+}
+
+/// Goes over all functions in ascending order of addresses.
+fn for_each<'m>(devices: &mut Table<'m>, mut work: impl FnMut(&mut Table<'m>, Index)) {
+    let mut next = devices.after(None);
+    while let Some(index) = next {
+        let at = devices.get(index).map(|device| device.at);
+        work(devices, index);
+        next = at.and_then(|at| devices.after(Some(at)));
+    }
+}
+
+fn examine_one<E: ConfigSpace + Host>(
+    env: &mut E,
+    info: &PciInfo,
+    devices: &mut Table,
+    index: Index,
+) {
     // Without an IOMMU only a device that cannot issue requests is safe to give away.
     let look_at_mastering = !info.iommu_present && !info.unprotected;
-    let mut last = None;
-    while let Some(index) = devices.after(last) {
-        let Some(device) = devices.get_mut(index) else {
-            break;
-        };
-        last = Some(device.at);
-        // Without a header it is withheld already.
-        let Some(header) = device.header else {
-            continue;
-        };
-        classify(info, device, &header);
-        isolation::look(env, device, &header, info);
-        if device.withheld.is_some() {
-            glance(env, device, &header);
-        } else if let Err(fault) = examine(env, device, &header, look_at_mastering) {
-            device.withhold(Withheld::Malformed(fault));
+    // Without a header it is withheld already.
+    let Some((device, header)) = devices
+        .get_mut(index)
+        .and_then(|device| device.header.map(|header| (device, header)))
+    else {
+        return;
+    };
+    classify(info, device, &header);
+    isolation::look(env, device, &header, info);
+    if let Some(bridge) = device.bridge {
+        device.bridge = Some(Forwarding::read(env, device.at, &header, bridge.buses));
+    }
+    if device.withheld.is_some() {
+        glance(env, device, &header);
+    } else if let Err(fault) = examine(env, device, &header, look_at_mastering) {
+        device.withhold(Withheld::Malformed(fault));
+    } else if matches(&info.large_bars, device) {
+        for region in device.bars.iter_mut().filter(|region| region.is_memory()) {
+            region.alone = !region.fixed;
         }
     }
-    groups::form(devices);
-    compare_bars(devices, order);
-    prepare(env, devices, order);
-    devices.iter().for_each(|(_, device)| report(env, device));
 }
 
-/// Enters the functions of some buses.
-fn find<E: ConfigSpace + Host>(
+fn place_one<E: ConfigSpace + Host>(
     env: &mut E,
-    segment: u16,
-    buses: BusRange,
-    clients: &[ClientEntry],
+    info: &PciInfo,
     devices: &mut Table,
+    index: Index,
 ) {
-    let mut lost: Option<(u32, Full)> = None;
-    let mut enter = |mut device: Device, bridge: Option<Sbdf>| {
-        let granted = granted(clients, &device);
-        device.set_granted(granted);
-        let at = device.at;
-        let entered = devices
-            .insert(device)
-            .map(|_| ())
-            .and_then(|()| bridge.map_or(Ok(()), |bridge| devices.lead(segment, at.bus(), bridge)));
-        if let Err(full) = entered {
-            lost = Some((lost.map_or(1, |(count, _)| count.saturating_add(1)), full));
-        }
-    };
-    // Reports wait until the configuration space is free again.
-    let mut faults: Vec<(Sbdf, Fault), 16> = Vec::new();
-    let _ = enumerate(env, segment, buses, |found| {
-        match found {
-            Found::Function(function) => {
-                enter(
-                    Device::new(function.at, Some(function.header)),
-                    function.parent,
-                );
-            }
-            Found::Fault {
-                at,
-                fault: Fault::Header(error),
-            } => {
-                let mut device = Device::new(at, None);
-                device.withhold(Withheld::Malformed(Malformed::Header(error)));
-                enter(device, None);
-            }
-            Found::Fault { at, fault } => {
-                // Beyond the bound only the report is lost.
-                let _ = faults.push((at, fault));
-            }
-            Found::Host(_) => {}
-        }
-        ControlFlow::Continue(())
-    });
-    for (at, fault) in faults {
-        env.log(format_args!("{at} {fault}"));
+    let is_free = |device: &Device| device.state == DeviceState::Quarantined;
+    if !devices.get(index).is_some_and(is_free) {
+        return;
     }
-    if let Some((lost, full)) = lost {
-        env.log(format_args!("{lost} functions that nobody gets: {full}"));
+    if let Err(fault) = placement::place(env, devices, info, index)
+        && let Some(device) = devices.get_mut(index)
+    {
+        device.withhold(Withheld::Malformed(fault));
     }
 }
 
-/// One bit for each client to which the description grants the device.
-fn granted(clients: &[ClientEntry], device: &Device) -> u32 {
-    let may = |client: &ClientEntry| {
-        client
-            .devices
-            .iter()
-            .any(|rule| rule.matches(device.at, device.ids, device.class))
+/// Withholds a device that somebody may get, and whose memory is not the shard's.
+fn serve_one(devices: &mut Table, index: Index, memory: &ShardMemory<'_>) {
+    let Some(device) = devices.get_mut(index) else {
+        return;
     };
-    (0..32)
-        .zip(clients)
-        .filter(|(_, client)| may(client))
-        .fold(0, |bits, (client, _)| bits | 1 << client)
+    let outside = device.serve(memory);
+    let is_free = device.state == DeviceState::Quarantined && device.granted() != 0;
+    if let Some(bar) = outside.filter(|_| is_free) {
+        device.withhold(Withheld::Malformed(Malformed::OutsideMemory(bar)));
+    }
+}
+
+fn matches(rules: &[DeviceMatch], device: &Device) -> bool {
+    rules
+        .iter()
+        .any(|rule| rule.matches(device.at, device.ids, device.class))
 }
 
 /// The built-in rules, then the description's.
@@ -148,42 +149,9 @@ fn classify(info: &PciInfo, device: &mut Device, header: &Header) {
         (0x08, 0x00..=0x03) | (0x0c, 0x05) => Some(Withheld::Chipset),
         _ => None,
     };
-    let listed = || {
-        info.withheld
-            .iter()
-            .any(|rule| rule.matches(device.at, device.ids, device.class))
-            .then_some(Withheld::Description)
-    };
+    let listed = || matches(&info.withheld, device).then_some(Withheld::Description);
     if let Some(why) = why.or_else(listed) {
         device.withhold(why);
-    }
-}
-
-/// Makes the memory of every BAR ready that some client may get frames of.
-fn prepare<E: BarMemory>(env: &mut E, devices: &mut Table, order: &BarOrder) {
-    for &key in order.iter() {
-        let (device, bar, region) = region(devices, key);
-        let Some(device) = devices.get_mut(device) else {
-            continue;
-        };
-        if device.state != DeviceState::Quarantined || device.granted() == 0 || region.shared_page {
-            continue;
-        }
-        let bits = region.bytes.max(4096).ilog2() as u8;
-        match env.prepare(region.base & !0xfff, bits) {
-            Ok(memory) => {
-                if let Some(region) = device.bars.get_mut(usize::from(bar)) {
-                    region.memory = Some(memory);
-                }
-            }
-            Err(refusal) => {
-                let fault = match refusal.rule {
-                    Rule::PageOutOfRange => Malformed::OutsideMemory(bar),
-                    rule => Malformed::NoFrames { bar, rule },
-                };
-                device.withhold(Withheld::Malformed(fault));
-            }
-        }
     }
 }
 
@@ -194,7 +162,12 @@ fn report<E: Host>(env: &mut E, device: &Device) {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             let Self(device) = self;
             if let Some(why) = device.withheld {
-                return write!(f, "{device} withheld: {why}");
+                write!(f, "{device} withheld: {why}")?;
+                return match device.bridge.map(|bridge| bridge.buses) {
+                    Some(Some(buses)) => write!(f, " to buses {buses}"),
+                    Some(None) => write!(f, " to no bus"),
+                    None => Ok(()),
+                };
             }
             write!(f, "{device} blocked")?;
             if let Some(msi) = device.msi {

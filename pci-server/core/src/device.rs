@@ -14,8 +14,10 @@ use hw::{Bar, ConfigSpace, Sbdf};
 use ipc_proto::{BarKind, DeviceState, Refusal, ResetKind, Rule, WithheldCode};
 use thiserror::Error;
 
+use crate::bridge::Forwarding;
 use crate::env::RegionId;
 use crate::groups::Node;
+use crate::space::{Range, ShardMemory};
 use crate::translation::TranslationCache;
 
 /// Why a function is given to nobody.
@@ -133,14 +135,6 @@ pub enum Malformed {
     /// Bus mastering or decoding cannot be switched off.
     #[error("bus mastering or decoding stays on")]
     ControlStuck,
-    /// The shard could not make a BAR's memory ready (number of the rule).
-    #[error("no frames for BAR {bar} ({rule:?})")]
-    NoFrames {
-        /// Which BAR.
-        bar: u8,
-        /// The environment's reason.
-        rule: Rule,
-    },
 }
 
 impl Malformed {
@@ -151,12 +145,14 @@ impl Malformed {
             Self::BarTooLarge(bar)
             | Self::Unplaced(bar)
             | Self::OutsideMemory(bar)
-            | Self::Overlap { bar, .. }
-            | Self::NoFrames { bar, .. } => Some(bar),
+            | Self::Overlap { bar, .. } => Some(bar),
             _ => None,
         }
     }
 }
+
+/// Bytes of a large page.
+pub const LARGE_PAGE: u64 = 1 << crate::bank::LARGE_BITS;
 
 /// A BAR of a device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -165,12 +161,18 @@ pub struct Region {
     pub kind: BarKind,
     /// First address, as firmware placed it.
     pub base: u64,
-    /// Bytes, a power of two.
+    /// Bytes, a power of two unless it is fixed.
     pub bytes: u64,
-    /// Its memory, once it is ready to be given out.
-    pub memory: Option<RegionId>,
+    /// Reads have no side effects, and writes may be merged.
+    pub prefetchable: bool,
+    /// Its memory is the shard's, to be given out.
+    pub served: bool,
     /// Its only page holds registers of another function too (BARs below 4 KiB).
     pub shared_page: bool,
+    /// It is alone in large pages.
+    pub alone: bool,
+    /// Its address cannot be changed (Enhanced Allocation).
+    pub fixed: bool,
 }
 
 impl Region {
@@ -179,8 +181,11 @@ impl Region {
         kind: BarKind::None,
         base: 0,
         bytes: 0,
-        memory: None,
+        prefetchable: false,
+        served: false,
         shared_page: false,
+        alone: false,
+        fixed: false,
     };
 
     /// Is it memory, of either width?
@@ -195,6 +200,38 @@ impl Region {
         self.base.saturating_add(self.bytes.saturating_sub(1))
     }
 
+    /// Bytes from [`Self::base`] on that nothing else may use.
+    #[must_use]
+    pub const fn hole(&self) -> u64 {
+        if self.alone && self.bytes < LARGE_PAGE {
+            LARGE_PAGE
+        } else {
+            self.bytes
+        }
+    }
+
+    /// Has it an address?
+    #[must_use]
+    pub const fn is_placed(&self) -> bool {
+        self.base != 0
+    }
+
+    /// Its memory, if frames of it may be given out.
+    #[must_use]
+    pub fn memory(&self) -> Option<RegionId> {
+        let base = self.base & !0xfff;
+        let end = self
+            .base
+            .checked_add(self.hole())?
+            .checked_next_multiple_of(4096)?;
+        (self.is_memory() && self.served && !self.shared_page && self.is_placed()).then_some(
+            RegionId {
+                base,
+                bytes: end - base,
+            },
+        )
+    }
+
     /// Pages of 4 KiB that it touches.
     #[must_use]
     pub const fn pages(&self) -> u64 {
@@ -204,13 +241,14 @@ impl Region {
 
 impl From<&Bar> for Region {
     fn from(bar: &Bar) -> Self {
-        let kind = match bar.space {
-            Space::Io => BarKind::Io,
-            Space::Memory32 { .. } => BarKind::Memory32,
-            Space::Memory64 { .. } => BarKind::Memory64,
+        let (kind, prefetchable) = match bar.space {
+            Space::Io => (BarKind::Io, false),
+            Space::Memory32 { prefetchable } => (BarKind::Memory32, prefetchable),
+            Space::Memory64 { prefetchable } => (BarKind::Memory64, prefetchable),
         };
         Self {
             kind,
+            prefetchable,
             base: bar.address,
             bytes: bar.size,
             ..Self::NONE
@@ -299,6 +337,10 @@ pub struct Device {
     pub assignment: Option<u16>,
     /// May it issue memory requests at all? Only looked at where no IOMMU confines it.
     pub can_master: bool,
+    /// What it forwards, if it is a bridge.
+    pub bridge: Option<Forwarding>,
+    /// Addresses of the BARs of its virtual functions, where they were given by the shard.
+    pub virtual_memory: Option<Range>,
     /// Its BARs; a 64-bit one is followed by an empty place.
     pub bars: [Region; 6],
     /// Pages that are never mapped into a client.
@@ -369,6 +411,8 @@ impl Device {
             granted: 0,
             assignment: None,
             can_master: true,
+            bridge: None,
+            virtual_memory: None,
             bars: [Region::NONE; 6],
             secret: [SecretPages { first: 0, count: 0 }; 2],
             capabilities: Vec::new(),
@@ -399,6 +443,43 @@ impl Device {
                 link_control: 0,
                 device_control2: 0,
             },
+        }
+    }
+
+    /// Says of every BAR whether its memory is the shard's; gives the first of which it is not.
+    pub(crate) fn serve(&mut self, memory: &ShardMemory<'_>) -> Option<u8> {
+        let mut outside = None;
+        for (bar, region) in (0..).zip(&mut self.bars) {
+            if !region.is_memory() || !region.is_placed() {
+                continue;
+            }
+            region.served = memory.holds(region.base, region.hole());
+            if !region.served && !region.shared_page {
+                outside = outside.or(Some(bar));
+            }
+        }
+        outside
+    }
+
+    /// Notes which pages hold the MSI-X table and its pending bits, where the BARs are now.
+    pub(crate) fn mark_secret(&mut self) {
+        let Some(msix) = self.msix else {
+            return;
+        };
+        let places = [
+            (msix.table, msix.table_bytes()),
+            (msix.pending, msix.pending_bytes()),
+        ];
+        for (secret, (place, bytes)) in self.secret.iter_mut().zip(places) {
+            // A BAR below 4 KiB does not start at a page.
+            let start = self.bars.get(usize::from(place.bar)).map_or(0, |region| {
+                region.base.saturating_add(u64::from(place.offset))
+            });
+            let end = start.saturating_add(bytes);
+            *secret = SecretPages {
+                first: start / 4096,
+                count: end.div_ceil(4096).saturating_sub(start / 4096),
+            };
         }
     }
 

@@ -10,6 +10,8 @@ use hw::{Clock, ConfigSpace, Sbdf};
 use ipc_proto::iommu::{ReservedAtReply, TroubleNextReply};
 use ipc_proto::{Badge, ClientId, ContextChoice, Message, Properties, Refusal};
 
+use crate::bank::PageSize;
+
 /// The iommu-server shard below.
 pub trait Iommu {
     /// Moves the device from the blocking context to one of the client's, whose number is given.
@@ -135,25 +137,35 @@ pub trait Grants {
     fn revoke_view(&mut self, view: u16) -> Result<(), Refusal>;
 }
 
-/// Memory behind a BAR, as the environment numbers it.
+/// Memory behind a BAR: whole pages. Those of different BARs do not overlap.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct RegionId(pub u16);
+pub struct RegionId {
+    /// First address, a multiple of 4 KiB.
+    pub base: u64,
+    /// Bytes, a multiple of 4 KiB, not 0.
+    pub bytes: u64,
+}
+
+impl RegionId {
+    /// Last address, included.
+    #[must_use]
+    pub const fn last(self) -> u64 {
+        self.base.saturating_add(self.bytes.saturating_sub(1))
+    }
+}
 
 /// Device memory: frames for clients, and MSI-X tables for the shard itself.
 pub trait BarMemory {
-    /// Makes the memory at `base` (2^`bits` bytes, naturally aligned, at least a page) ready to be
-    /// given out. Called at boot only, in ascending order; the same memory may be named twice.
+    /// Places frames of `count` pages of a size from page `first` in the client's window from `slot`
+    /// on: all or none.
     ///
     /// # Errors
-    /// `SlotsExhausted`, `PageOutOfRange` (not the shard's memory), `KernelRefused`.
-    fn prepare(&mut self, base: u64, bits: u8) -> Result<RegionId, Refusal>;
-    /// Places frames of `count` pages from `first` in the client's window from `slot` on: all or none.
-    ///
-    /// # Errors
-    /// `WindowSlotOccupied`, `SlotsExhausted`, `KernelRefused`.
+    /// `WindowSlotOccupied`, `SlotsExhausted`, `KernelRefused`, `PageOutOfRange` (not the shard's
+    /// memory); `PageWithheld` where there are frames of the other size.
     fn place_frames(
         &mut self,
         region: RegionId,
+        size: PageSize,
         first: u32,
         count: u16,
         client: ClientId,

@@ -197,7 +197,7 @@ fn map_table<E: BarMemory>(
 ) -> Result<u32, Refusal> {
     let bar = usize::from(msix.table.bar);
     let region = device.bars.get(bar).ok_or(Rule::NoSuchMechanism)?;
-    let memory = region.memory.ok_or(Rule::NoSuchMechanism)?;
+    let memory = region.memory().ok_or(Rule::NoSuchMechanism)?;
     // A BAR below 4 KiB starts somewhere in its page.
     let offset = u64::from(msix.table.offset) + region.base % 4096;
     let end = offset + msix.table_bytes();

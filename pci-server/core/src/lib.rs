@@ -18,7 +18,10 @@
 //! | [`ports`] | hot-plug slots as state machines; errors that ports collect; their own interrupt |
 //! | [`virtual_functions`] | SR-IOV: what is checked and sized before virtual functions are switched on |
 //! | [`shard`] | [`Shard`]: the service; [`assign`](shard) and [`revoke`](shard) in fixed order |
-//! | [`carve`], [`bank`] | device memory from untypeds to frames, for an environment on seL4 |
+//! | [`bridge`] | what bridges forward: bus numbers and windows |
+//! | [`placement`] | where BARs are put |
+//! | [`space`] | ranges of addresses |
+//! | [`bank`] | device memory from untypeds to frames, for an environment on seL4 |
 //!
 //! A shard owns whole ranges of buses and shares nothing. It never waits: what
 //! takes time is a job of the device, made of steps that the timer starts; the
@@ -35,17 +38,19 @@
 pub mod assignment;
 pub mod bank;
 pub mod boot;
-pub mod carve;
+pub mod bridge;
 pub mod config;
 pub mod device;
 pub mod env;
 pub mod groups;
 pub mod interrupts;
 pub mod pages;
+pub mod placement;
 pub mod ports;
 pub mod registers;
 pub mod reset;
 pub mod shard;
+pub mod space;
 pub mod table;
 pub mod translation;
 pub mod virtual_functions;

@@ -142,7 +142,7 @@ fn check(booted: &Booted) {
         }
         // A client holds no frame of an MSI-X table, nor of a device that another holds.
         for (place, object) in world.kernel.held_by_clients() {
-            let Object::Frame { base } = object else {
+            let Object::Frame { base, .. } = object else {
                 continue;
             };
             assert!(

@@ -212,7 +212,7 @@ fn pages_of_the_msi_x_table_are_never_given_out() {
     device.bar_frames(0, 0, 2, 1).unwrap();
     booted.world(|world| {
         for (_, object) in world.kernel.held_by_clients() {
-            if let common::kernel::Object::Frame { base } = object {
+            if let common::kernel::Object::Frame { base, .. } = object {
                 assert!(base < 0x80_0000_2000, "{base:#x}");
             }
         }

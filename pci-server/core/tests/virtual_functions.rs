@@ -115,7 +115,7 @@ fn each_is_a_device_of_its_own() {
     let mut frames: Vec<u64> = booted.world(|world| {
         let held = world.kernel.held_by_clients();
         let frames = held.into_iter().filter_map(|(_, object)| match object {
-            Object::Frame { base } => Some(base),
+            Object::Frame { base, .. } => Some(base),
             _ => None,
         });
         frames.collect()

@@ -2,14 +2,15 @@
 //! once and for all, [`glance`] looks at one that is left alone.
 
 use hw::ConfigSpace;
-use hw::bar::{ProbeError, Slot, Space};
+use hw::bar::{ProbeError, Slot};
 use hw::capability::{
-    AdvancedFeatures, CapabilityList, Express, Msi, Msix, MsixError, PowerManagement, id,
+    AdvancedFeatures, AllocationProperty, AllocationTarget, CapabilityList, EnhancedAllocation,
+    Express, Msi, Msix, MsixError, PowerManagement, id,
 };
 use hw::header::{Command, Header, register};
 use ipc_proto::{BarKind, ResetKind};
 
-use crate::device::{Baseline, Presence, Region, SecretPages};
+use crate::device::{Baseline, Presence, Region};
 use crate::reset::{DEVICE_CONTROL2, LINK_CONTROL};
 use crate::{Device, MAX_BAR_BYTES, Malformed, interrupts, registers};
 
@@ -76,7 +77,7 @@ pub(crate) fn examine<C: ConfigSpace>(
     device.error_reporting = list.extended_offset_of(1).unwrap_or(0);
     device.virtualization = list.extended_offset_of(id::extended::SR_IOV).unwrap_or(0);
     device.config_bytes = if device.express.is_some() { 4096 } else { 256 };
-    device.capabilities = list.entries;
+    device.capabilities = list.entries.clone();
     device.reset = match device {
         Device {
             express: Some(express),
@@ -91,10 +92,13 @@ pub(crate) fn examine<C: ConfigSpace>(
         } if !power.no_soft_reset => Some(ResetKind::PowerCycle),
         _ => None,
     };
-    match device.physical {
-        None => examine_bars(cfg, device, header)?,
-        Some(_) => check_virtual_bars(device)?,
+    // The BARs of a virtual function are in its physical function, and known.
+    if device.physical.is_none() {
+        examine_bars(cfg, device, header)?;
+        examine_allocations(cfg, device, &list)?;
     }
+    check_table(device)?;
+    device.mark_secret();
     remember(cfg, device);
     match device.presence(cfg) {
         Presence::Same => Ok(()),
@@ -179,37 +183,78 @@ fn examine_bars<C: ConfigSpace>(
         if bar.size > MAX_BAR_BYTES {
             return Err(Malformed::BarTooLarge(bar.index));
         }
-        if bar.space != Space::Io && bar.address == 0 {
-            return Err(Malformed::Unplaced(bar.index));
-        }
         if let Some(region) = device.bars.get_mut(usize::from(bar.index)) {
             *region = Region::from(bar);
         }
     }
-    if let Some(msix) = device.msix {
-        msix.withheld_pages(&bars).map_err(Malformed::Msix)?;
-    }
-    keep_secret(device);
     Ok(())
 }
 
-/// A virtual function's BARs are in its physical function, and known; they hold what it alleges.
-fn check_virtual_bars(device: &mut Device) -> Result<(), Malformed> {
-    let places = device.msix.into_iter().flat_map(|msix| {
-        [
-            ("table", msix.table, msix.table_bytes()),
-            ("pending bits", msix.pending, msix.pending_bytes()),
-        ]
-    });
-    for (what, place, bytes) in places {
+/// Regions at fixed addresses, in place of BARs.
+fn examine_allocations<C: ConfigSpace>(
+    cfg: &C,
+    device: &mut Device,
+    list: &CapabilityList,
+) -> Result<(), Malformed> {
+    let allocation = list
+        .find::<EnhancedAllocation, C>(cfg, device.at)
+        .map_err(Malformed::Capability)?;
+    let Some(allocation) = allocation else {
+        return Ok(());
+    };
+    for entry in allocation.entries(cfg, device.at) {
+        let entry = entry.map_err(Malformed::Capability)?;
+        let AllocationTarget::Bar(bar) = entry.target else {
+            continue;
+        };
+        // What the first does not say to us, the second does.
+        let property = match entry.primary {
+            AllocationProperty::Reserved(_) => entry.secondary,
+            primary => primary,
+        };
+        let AllocationProperty::Memory { prefetchable } = property else {
+            continue;
+        };
+        let place = device.bars.get_mut(usize::from(bar));
+        let Some(region) = place.filter(|_| entry.enabled) else {
+            continue;
+        };
+        let last = entry.last().ok_or(Malformed::BarTooLarge(bar))?;
+        if region.kind != BarKind::None || last - entry.base >= MAX_BAR_BYTES {
+            return Err(Malformed::BarTooLarge(bar));
+        }
+        *region = Region {
+            kind: BarKind::Memory64,
+            base: entry.base,
+            bytes: (last - entry.base).saturating_add(1),
+            prefetchable,
+            fixed: true,
+            ..Region::NONE
+        };
+    }
+    Ok(())
+}
+
+/// Is the MSI-X table, and are its pending bits, inside a memory BAR?
+fn check_table(device: &Device) -> Result<(), Malformed> {
+    let Some(msix) = device.msix else {
+        return Ok(());
+    };
+    for (what, place, bytes) in [
+        ("table", msix.table, msix.table_bytes()),
+        ("pending bits", msix.pending, msix.pending_bytes()),
+    ] {
         let bar = place.bar;
-        let region = device.bars.get(usize::from(bar)).copied();
-        let region = region
-            .filter(Region::is_memory)
+        let region = device
+            .bars
+            .get(usize::from(bar))
+            .filter(|region| region.kind != BarKind::None)
             .ok_or(Malformed::Msix(MsixError::NoSuchBar { what, bar }))?;
-        let end = u64::from(place.offset).saturating_add(bytes);
-        if end > region.bytes {
-            let size = region.bytes;
+        let (end, size) = (u64::from(place.offset) + bytes, region.bytes);
+        if !region.is_memory() {
+            return Err(Malformed::Msix(MsixError::NotMemory { what, bar }));
+        }
+        if end > size {
             let beyond = MsixError::BeyondBar {
                 what,
                 bar,
@@ -219,30 +264,7 @@ fn check_virtual_bars(device: &mut Device) -> Result<(), Malformed> {
             return Err(Malformed::Msix(beyond));
         }
     }
-    keep_secret(device);
     Ok(())
-}
-
-/// Notes the pages of the MSI-X table and its pending bits.
-fn keep_secret(device: &mut Device) {
-    let Some(msix) = device.msix else {
-        return;
-    };
-    let places = [
-        (msix.table, msix.table_bytes()),
-        (msix.pending, msix.pending_bytes()),
-    ];
-    for (secret, (place, bytes)) in device.secret.iter_mut().zip(places) {
-        // Inside the BAR, as just checked. A BAR below 4 KiB does not start at a page.
-        let start = device.bars.get(usize::from(place.bar)).map_or(0, |region| {
-            region.base.saturating_add(u64::from(place.offset))
-        });
-        let end = start.saturating_add(bytes);
-        *secret = SecretPages {
-            first: start / 4096,
-            count: end.div_ceil(4096).saturating_sub(start / 4096),
-        };
-    }
 }
 
 /// Notes the registers that a reset changes; the expansion ROM is off from now on.

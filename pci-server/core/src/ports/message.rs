@@ -9,7 +9,7 @@ use hw::{ConfigSpace, Sbdf};
 use ipc_proto::{Refusal, Rule};
 
 use crate::MAX_ASSIGNMENTS;
-use crate::env::{BarMemory, VectorBlock};
+use crate::env::{BarMemory, RegionId, VectorBlock};
 use crate::interrupts::silence;
 
 /// The number of a port's MSI-X table in [`BarMemory`], for the moment that it takes to fill it.
@@ -86,7 +86,10 @@ fn program_msix<E: ConfigSpace + BarMemory>(
     let control = env.read16(at, msix.control_register());
     let masked = control | Msix::ENABLE | Msix::FUNCTION_MASK;
     switch_on(env, at, msix.control_register(), masked)?;
-    let region = env.prepare(table & !(PAGE - 1), PAGE.trailing_zeros() as u8)?;
+    let region = RegionId {
+        base: table & !(PAGE - 1),
+        bytes: PAGE,
+    };
     env.map_table(region, PORT_TABLE, 0, 1)?;
     let start = table % PAGE;
     let room = (PAGE - start) / entry::BYTES as u64;

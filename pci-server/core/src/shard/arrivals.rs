@@ -11,7 +11,7 @@ use super::ports::before;
 use crate::boot::late;
 use crate::env::Env;
 use crate::virtual_functions::Plan;
-use crate::{Device, Index, groups};
+use crate::{Device, Index, groups, placement};
 
 /// Correctable, non-fatal and fatal error reporting in Device Control (PCIe 5.0, 7.5.3.4).
 const REPORT_ERRORS: u16 = 0b111;
@@ -33,6 +33,7 @@ impl<E: Env> Shard<'_, E> {
     pub(super) fn take_in(&mut self, bridge: Option<Sbdf>, segment: u16, buses: BusRange) -> u16 {
         let count = late::take_in(
             &mut self.env,
+            self.info,
             self.clients,
             &mut self.devices,
             segment,
@@ -165,21 +166,31 @@ impl<E: Env> Shard<'_, E> {
     /// Memory for virtual functions, in the windows of the bridge above.
     pub(super) fn place_virtual(
         &mut self,
-        _physical: Index,
+        physical: Index,
         plan: &mut Plan,
     ) -> Result<(), Refusal> {
-        let unplaced = plan
-            .bars
-            .iter()
-            .any(|region| region.is_memory() && region.base == 0);
-        if unplaced {
-            return Err(Refusal::new(Rule::BadFunctionCount, 0));
+        let placed = placement::place_virtual(
+            &mut self.env,
+            &mut self.devices,
+            self.info,
+            physical,
+            &mut plan.bars,
+            plan.registers.count,
+        );
+        if placed {
+            Ok(())
+        } else {
+            Err(Refusal::new(Rule::BadFunctionCount, 0))
         }
-        Ok(())
     }
 
     /// Gives it back.
-    pub(super) fn give_virtual_memory(&mut self, _physical: Sbdf) {}
+    pub(super) fn give_virtual_memory(&mut self, physical: Sbdf) {
+        let index = self.devices.find(physical);
+        if let Some(device) = index.and_then(|index| self.devices.get_mut(index)) {
+            device.virtual_memory = None;
+        }
+    }
 
     /// The last bus number that reaches functions beside the one at `at`.
     pub(super) fn last_bus_beside(&self, at: Sbdf) -> u8 {

@@ -5,6 +5,7 @@ use ipc_proto::{Call, Refusal, Rule};
 
 use super::views::Need;
 use super::{Parts, Shard};
+use crate::bank::PageSize;
 use crate::env::Env;
 use crate::pages;
 
@@ -41,13 +42,13 @@ impl<E: Env> Shard<'_, E> {
         let region = pages::memory_bar(device, bar)?;
         let placed = pages::check_range(device, region, first, count)?;
         let memory = region
-            .memory
+            .memory()
             .ok_or(Refusal::new(Rule::NoSuchBar, u64::from(bar)))?;
         self.check_window(client, slot, placed)?;
         let Parts { env, hold, .. } = self.held_mut(call.badge, Need::Bar(bar))?;
         // Noted before: frames may exist even where placing them failed.
         hold.regions |= 1 << bar;
-        env.place_frames(memory, first, placed, client, slot)?;
+        env.place_frames(memory, PageSize::Small, first, placed, client, slot)?;
         hold.frames = hold.frames.saturating_add(u32::from(placed));
         Ok(BarFramesReply { placed })
     }

@@ -266,7 +266,7 @@ impl<E: Env> Shard<'_, E> {
             result = result.and(give_back(env, hold, device.at).map_err(from_below));
         }
         for (bar, region) in device.bars.iter().enumerate() {
-            let Some(memory) = region.memory.filter(|_| hold.regions >> bar & 1 != 0) else {
+            let Some(memory) = region.memory().filter(|_| hold.regions >> bar & 1 != 0) else {
                 continue;
             };
             result = result.and(env.revoke_frames(memory, at));

@@ -20,7 +20,7 @@ pub enum Place {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Object {
     Untyped { base: u64, bits: u8 },
-    Frame { base: u64 },
+    Frame { base: u64, bits: u8 },
     Device { badge: u64 },
 }
 
@@ -205,7 +205,7 @@ impl Kernel {
         for n in 0..count {
             let base = base + start + (u64::from(n) << bits);
             let object = if frames {
-                Object::Frame { base }
+                Object::Frame { base, bits }
             } else {
                 Object::Untyped { base, bits }
             };
@@ -231,8 +231,9 @@ impl Objects for Kernel {
     fn split(&mut self, untyped: u32, bits: u8, count: u32) -> Result<u32, Refusal> {
         self.retype(untyped, bits, count, false)
     }
-    fn frames(&mut self, untyped: u32, count: u32) -> Result<u32, Refusal> {
-        self.retype(untyped, 12, count, true)
+    fn frames(&mut self, untyped: u32, bits: u8, count: u32) -> Result<u32, Refusal> {
+        assert!(bits == 12 || bits == 21, "no frame has 2^{bits} bytes");
+        self.retype(untyped, bits, count, true)
     }
     fn revoke(&mut self, slot: u32) -> Result<(), Refusal> {
         self.may_fail()?;

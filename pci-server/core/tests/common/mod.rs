@@ -26,7 +26,7 @@ use ipc_proto::{Badge, BadgeKind, ContextChoice, Message, Transport};
 use kernel::{Object, Place};
 use pci_core::{Shard, Tables};
 use sim::config::Machine;
-use system::info::{ClientEntry, EcamWindow, PciInfo};
+use system::info::{ClientEntry, EcamWindow, PciInfo, UntypedPiece};
 use system::model::DeviceMatch;
 
 /// A client that may have these devices.
@@ -69,6 +69,9 @@ pub fn pci_info() -> PciInfo {
         last_bus: 0x3f,
     };
     info.ecam.push(window).unwrap();
+    for (slot, base, bits) in MEMORY {
+        info.mmio.push(UntypedPiece { slot, base, bits }).unwrap();
+    }
     info
 }
 

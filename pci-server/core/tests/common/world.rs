@@ -6,7 +6,7 @@ use std::fmt;
 use hw::{Clock, ConfigSpace, Sbdf};
 use ipc_proto::iommu::{ReservedAtReply, TroubleNextReply};
 use ipc_proto::{Badge, ClientId, ContextChoice, Message, Properties, Refusal, Rule, Switch};
-use pci_core::bank::Bank;
+use pci_core::bank::{Bank, PageSize};
 use pci_core::env::*;
 use sim::clock::ManualClock;
 use sim::config::Machine;
@@ -82,8 +82,10 @@ pub struct World {
     pub alarm: Option<u64>,
     pub did: Vec<Did>,
     pub log: Vec<String>,
-    bases: Vec<u64>,
 }
+
+/// Device memory of a shard: slot, address, bits.
+pub const MEMORY: [(u32, u64, u8); 2] = [(100, 0xe000_0000, 28), (101, 0x80_0000_0000, 32)];
 
 impl World {
     pub fn new(machine: Machine) -> Self {
@@ -112,10 +114,9 @@ impl World {
             alarm: None,
             did: Vec::new(),
             log: Vec::new(),
-            bases: Vec::new(),
         };
         // Device memory: 0xe000_0000..0xf000_0000, and 4 GiB far up.
-        for (slot, base, bits) in [(100, 0xe000_0000, 28), (101, 0x80_0000_0000, 32)] {
+        for (slot, base, bits) in MEMORY {
             world.kernel.give_untyped(slot, base, bits);
             world.bank.add(slot, base, bits).unwrap();
         }
@@ -393,24 +394,17 @@ impl Grants for World {
 }
 
 impl BarMemory for World {
-    fn prepare(&mut self, base: u64, bits: u8) -> Result<RegionId, Refusal> {
-        let region = self.bank.prepare(&mut self.kernel, base, bits)?;
-        let index = usize::from(region.0);
-        if index == self.bases.len() {
-            self.bases.push(base);
-        }
-        Ok(region)
-    }
     fn place_frames(
         &mut self,
         region: RegionId,
+        size: PageSize,
         first: u32,
         count: u16,
         client: ClientId,
         slot: u16,
     ) -> Result<(), Refusal> {
         self.bank
-            .place(&mut self.kernel, region, first, count, client, slot)?;
+            .place(&mut self.kernel, region, size, first, count, client, slot)?;
         self.did.push(Did::PlacedFrames { first, count });
         Ok(())
     }
@@ -429,10 +423,8 @@ impl BarMemory for World {
         for page in first..first + u32::from(pages) {
             self.bank.frame(&mut self.kernel, region, page)?;
         }
-        self.tables.insert(
-            table,
-            self.bases[usize::from(region.0)] + u64::from(first) * 4096,
-        );
+        self.tables
+            .insert(table, region.base + u64::from(first) * 4096);
         self.did.push(Did::MappedTable);
         Ok(())
     }
