@@ -151,9 +151,8 @@ impl<E: Env> Shard<'_, E> {
                 .buses()
                 .map(|(segment, bus, _)| (segment, bus))
                 .find(|bus| last.is_none_or(|last| *bus > last));
-            let Some((segment, bus)) = next else {
-                return None;
-            };
+            // None left: the scan is over.
+            let (segment, bus) = next?;
             if *left == 0 {
                 return Some(Step::New(last));
             }
