@@ -344,7 +344,8 @@ impl State {
     }
 
     fn run(&mut self) {
-        if !self.on(12) || self.ailment == Ailment::Stuck {
+        // Nothing is fetched while translation is off.
+        if !self.on(0) || !self.on(12) || self.ailment == Ailment::Stuck {
             return;
         }
         let base = self.register(0x08) & ADDRESS;

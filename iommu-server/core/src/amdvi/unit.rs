@@ -4,8 +4,9 @@
 //! 1. command buffer and event log off; translation stays on if it was;
 //! 2. the device table, whose entries all block. With translation already on this
 //!    moves the unit from firmware's table to ours in one step;
-//! 3. command buffer and event log of ours on; everything cached is forgotten;
-//! 4. translation on.
+//! 3. translation on, command buffer and event log of ours on, in one write: commands
+//!    are not carried out while translation is off;
+//! 4. everything cached is forgotten.
 
 use hw::Mmio;
 use thiserror::Error;
@@ -155,11 +156,10 @@ impl<M: Mmio> Unit<M> {
         self.buffers = Some((Commands::new(commands, status), log));
         let logging = control::EVENT_LOG | control::EVENT_INTERRUPT;
         let working = control::COHERENT | control::COMMANDS | logging;
-        self.write(Register::Control, on | working);
+        self.write(Register::Control, control::ENABLED | working);
         if features & INVALIDATE_ALL != 0 {
             self.run(tables, &[Command::Everything])?;
         }
-        self.write(Register::Control, control::ENABLED | working);
         Ok(())
     }
 
