@@ -17,9 +17,12 @@ mod bus;
 
 pub use bus::Bus;
 
+use core::cell::Cell;
+
 use heapless::{Vec, VecView};
 use hw::Sbdf;
 use system::info::MAX_ECAM;
+use system::model::MAX_CLIENTS;
 use thiserror::Error;
 
 use crate::Device;
@@ -91,6 +94,9 @@ pub struct Table<'m> {
     free_slot: u32,
     free_bus: u32,
     functions: u32,
+    /// The last of each client's list that was asked for, and of the whole list: the one after it is
+    /// found from there.
+    hints: [Cell<Option<(u32, Sbdf)>>; MAX_CLIENTS + 1],
 }
 
 impl<'m> Table<'m> {
@@ -105,6 +111,7 @@ impl<'m> Table<'m> {
             free_slot: NOTHING,
             free_bus: NOTHING,
             functions: 0,
+            hints: [const { Cell::new(None) }; MAX_CLIENTS + 1],
         }
     }
 
@@ -206,7 +213,13 @@ impl<'m> Table<'m> {
             bus.count(granted, 1);
         }
         self.functions += 1;
+        self.forget_hints();
         Ok(index)
+    }
+
+    /// Positions in lists are not what they were.
+    fn forget_hints(&self) {
+        self.hints.iter().for_each(|hint| hint.set(None));
     }
 
     /// Makes `index` the one after `before` among the functions with its device number.
@@ -233,6 +246,7 @@ impl<'m> Table<'m> {
         let after = core::mem::replace(&mut slot.next, self.free_slot);
         self.free_slot = index.0;
         self.functions -= 1;
+        self.forget_hints();
         let at = device.at;
         let directory = self.directory(at.segment(), at.bus())?;
         let first = self.buses.get(directory)?.first(at.device());
@@ -263,6 +277,7 @@ impl<'m> Table<'m> {
             return;
         };
         let (at, before) = (device.at, device.set_granted(clients));
+        self.forget_hints();
         let directory = self.directory(at.segment(), at.bus());
         if let Some(bus) = directory.and_then(|at| self.buses.get_mut(at)) {
             bus.count(before, -1);
@@ -336,13 +351,14 @@ impl<'m> Table<'m> {
     /// The `n`-th function in ascending order of addresses.
     #[must_use]
     pub fn nth(&self, n: u32) -> Option<Index> {
-        self.nth_of(n, Bus::functions, |_| true)
+        self.nth_of(MAX_CLIENTS, n, Bus::functions, |_| true)
     }
 
     /// The `n`-th function that is granted to a client, in ascending order of addresses.
     #[must_use]
     pub fn nth_granted(&self, client: u16, n: u32) -> Option<Index> {
         self.nth_of(
+            usize::from(client),
             n,
             |bus| bus.granted(client),
             |device| device.is_granted(client),
@@ -352,6 +368,41 @@ impl<'m> Table<'m> {
     /// The `n`-th function that `is` counts, where `count` says how many a bus has: whole buses are
     /// skipped, so that the steps are bounded by the buses of the shard and the functions of one.
     fn nth_of(
+        &self,
+        list: usize,
+        n: u32,
+        count: impl Fn(&Bus) -> u32,
+        is: impl Fn(&Device) -> bool,
+    ) -> Option<Index> {
+        let hint = self.hints.get(list)?;
+        let index = match hint.get() {
+            Some((last, at)) if last.checked_add(1) == Some(n) => self.next_of(at, &is),
+            _ => None,
+        };
+        let index = match index {
+            Some(index) => index,
+            None => self.search(n, count, is)?,
+        };
+        hint.set(Some((n, self.get(index)?.at)));
+        Some(index)
+    }
+
+    /// The next function that `is` counts, if it is near.
+    fn next_of(&self, at: Sbdf, is: &impl Fn(&Device) -> bool) -> Option<Index> {
+        const NEAR: usize = 64;
+        let mut last = at;
+        for _ in 0..NEAR {
+            let index = self.after(Some(last))?;
+            let device = self.get(index)?;
+            if is(device) {
+                return Some(index);
+            }
+            last = device.at;
+        }
+        None
+    }
+
+    fn search(
         &self,
         n: u32,
         count: impl Fn(&Bus) -> u32,

@@ -121,7 +121,10 @@ fn each_is_a_device_of_its_own() {
         frames.collect()
     });
     frames.sort_unstable();
-    assert_eq!(frames, [APERTURE, APERTURE + BYTES + 4096]);
+    // The port does not forward what firmware chose: they are in its window now, one behind the other.
+    assert_eq!(frames.len(), 2);
+    assert_eq!(frames[0] % BYTES, 0);
+    assert_eq!(frames[1], frames[0] + BYTES + 4096);
     first.msi_enable(Mechanism::MsiX, 0, 2, 4).unwrap();
     first.bus_master(Switch::On).unwrap();
     assert_eq!(first.reset().unwrap().kind, ResetKind::Flr);
