@@ -108,7 +108,7 @@ fn a_million_functions_in_64_segments_fit_in_bounded_memory() {
             let mut table = Table::new(&mut *slots, &mut buses);
             for n in 0..SHARE as u32 {
                 // Spread over all buses, as behind 256 bridges.
-                let routing = (n % 256) << 8 | n / 256;
+                let routing = ((n % 256) << 8) | (n / 256);
                 let at = Sbdf::from_bits(u32::from(segment) << 16 | routing);
                 table.insert(Device::new(at, None)).unwrap();
             }
