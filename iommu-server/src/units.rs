@@ -6,7 +6,7 @@
 //! the processor, every line interrupt would be lost, the timer's first of all.
 //! Whether that is so is tried ([`lines_arrive`]); if it is, the compatibility
 //! format passes, and no device is told that its interrupts are isolated
-//! (`docs/adr/0004-interrupt-isolation.md`).
+//! (`docs/adr/0005-interrupt-isolation.md`).
 
 use hw::{Clock, Mmio};
 use iommu_core::amdvi::{self, AmdVi};
