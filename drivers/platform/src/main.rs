@@ -2,7 +2,7 @@
 //! functions, isolation groups, hot-plug, virtual functions, resets of a bus,
 //! narrowed capabilities.
 //!
-//! Arguments, the first word says what: `list`, `dump`, `plug <cycles>`,
+//! Arguments, the first word says what: `list`, `dump`, `rescan`, `plug <cycles>`,
 //! `virtual <count>`, `groups`, `bus-reset`, `narrow`.
 
 #![no_std]
@@ -48,6 +48,7 @@ fn main(platform: &'static SeL4Platform, info: &'static ClientInfo) -> u32 {
         match what {
             "list" => survey::list(&probe),
             "dump" => survey::dump(&probe),
+            "rescan" => survey::rescan(&probe),
             "plug" => plug::cycles(&probe, number.unwrap_or(1)),
             "virtual" => virtual_functions::enable(&probe, number.unwrap_or(1)),
             "groups" => bus::groups(&probe),

@@ -3,7 +3,8 @@
 
 use core::fmt::Write;
 
-use client::{BarKind, Error, Inspector, Platform, Sbdf};
+use client::report::metric;
+use client::{Administrator, BarKind, Error, Inspector, Platform, Sbdf};
 use ipc_proto::pci;
 
 use crate::Probe;
@@ -91,5 +92,25 @@ pub fn dump(probe: &Probe) -> Result<(), Error> {
     probe.platform.log(format_args!("---"));
     probe.platform.log(format_args!("@mark dumped"));
     probe.check("dumped", count > 0, format_args!("{count} functions"));
+    Ok(())
+}
+
+/// Scans every shard's buses again, with nothing changed; says what a function costs.
+pub fn rescan(probe: &Probe) -> Result<(), Error> {
+    let administrator = Administrator::new(probe.platform, probe.info).ok_or(Error::NotFound)?;
+    for &(shard, ..) in &probe.info.pci {
+        let port = administrator.pci(shard);
+        // The first may be the one that fills caches.
+        port.rescan()?;
+        let row = port.rescan()?;
+        probe.check(
+            "nothing_changed",
+            row.functions > 0 && (row.added, row.removed) == (0, 0),
+            format_args!("{row:?}"),
+        );
+        metric(probe.platform, "functions", row.functions.into());
+        let each = row.ticks.checked_div(row.functions.into());
+        metric(probe.platform, "rescan_per_function", each.unwrap_or(0));
+    }
     Ok(())
 }
