@@ -74,6 +74,10 @@ pub fn arguments(
     add(&["-vga", "none", "-nic", "none", "-display", "none"]);
     add(&["-monitor", "none", "-serial", "stdio", "-no-reboot"]);
     add(&["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]);
+    if machine.kind == MachineType::Q35 {
+        // Else the firmware's hot-plug is on and the ports' own is not: they say that no card is there.
+        add(&["-global", NATIVE_HOT_PLUG]);
+    }
     for global in &machine.globals {
         add(&["-global", &global.value]);
     }
@@ -107,6 +111,9 @@ pub fn arguments(
     }
     arguments
 }
+
+/// Cards are plugged in as PCI Express says, by the port's slot registers.
+const NATIVE_HOT_PLUG: &str = "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off";
 
 /// The interrupt controllers are QEMU's own: only those work with its IOMMU.
 const fn machine_type(kind: MachineType) -> &'static str {

@@ -54,7 +54,7 @@ pub fn narrow(probe: &Probe) -> Result<(), Error> {
     ok &= port.bar(0).is_ok();
     probe.check("one_bar_and_nothing_else", ok, format_args!("BAR 0"));
 
-    let wider = port.narrow(ConfigRight::Write, 0xff, 32, Switch::On, slots.first + 1);
+    let wider = port.narrow(ConfigRight::Write, 0x3f, 32, Switch::On, slots.first + 1);
     let granted = match wider {
         // A server may refuse, or give no more than there is.
         Err(refusal) => refusal.rule == Rule::NotInRights,
