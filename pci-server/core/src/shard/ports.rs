@@ -14,6 +14,7 @@ use super::Shard;
 use super::revoke::Manner;
 use crate::env::{Env, VectorBlock};
 use crate::ports::errors::ErrorSource;
+use crate::ports::slot::Slot;
 use crate::ports::{GRACE_US, Port, State, Task, message};
 use crate::{Device, Index};
 
@@ -91,6 +92,16 @@ impl<E: Env> Shard<'_, E> {
         };
         let mut port = Port::new(at, buses, slot, errors);
         let occupied = self.next_behind(&port, None).is_some();
+        let tells = |slot: &Slot| {
+            slot.present(&self.env, at) || slot.link_active(&self.env, at) == Some(true)
+        };
+        if occupied && !port.slot.as_ref().is_none_or(tells) {
+            // It would be believed to be pulled out: such a slot cannot be one for hot-plug.
+            self.env.log(format_args!(
+                "{at} says that there is no card, but one answers: not a slot for hot-plug"
+            ));
+            port.slot = None;
+        }
         let now = self.env.now_us();
         port.begin(&mut self.env, now, occupied, interrupts);
         if let Some(errors) = port.errors.as_mut().filter(|_| interrupts) {
