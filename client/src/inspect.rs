@@ -7,7 +7,7 @@
 use core::fmt::Write;
 
 use hw::Sbdf;
-use ipc_proto::{BarKind, DeviceState, Rule, WithheldCode, iommu, msi, pci};
+use ipc_proto::{BarKind, DeviceState, Refusal, Rule, WithheldCode, iommu, msi, pci, timer};
 use system::info::ClientInfo;
 use system::layout::slot;
 
@@ -43,6 +43,10 @@ pub struct Inspector<'p, P> {
 const CHUNK: u16 = 64;
 /// Bytes of a function's configuration space, where it has extended capabilities.
 const EXTENDED: u16 = 4096;
+/// Between two looks at a device that is being reset.
+const PAUSE_MICROS: u64 = 100_000;
+/// Looks at it.
+const TRIES: u32 = 30;
 
 impl<'p, P: Platform> Inspector<'p, P> {
     /// `None`: the description does not let this PD look.
@@ -63,6 +67,31 @@ impl<'p, P: Platform> Inspector<'p, P> {
     /// The stub of msi-server shard `shard`, to look at it.
     pub fn msi(&self, shard: u8) -> msi::Stub<P::Port> {
         msi::Stub(self.platform.port(slot::INSPECT_MSI + u64::from(shard)))
+    }
+
+    /// 64 bytes of configuration space from `offset`, as little-endian words. Waits for a device that is being reset,
+    /// a few seconds at most.
+    ///
+    /// # Errors
+    /// The server's refusal.
+    pub fn raw_config(&self, shard: u8, device: Sbdf, offset: u16) -> Result<[u64; 8], Refusal> {
+        let mut tries = 0;
+        loop {
+            match self.pci(shard).raw_config(device, offset) {
+                Ok(row) => {
+                    return Ok([
+                        row.w0, row.w1, row.w2, row.w3, row.w4, row.w5, row.w6, row.w7,
+                    ]);
+                }
+                Err(refusal) if refusal.rule == Rule::DeviceBusy && tries < TRIES => {
+                    tries += 1;
+                    let timer = timer::Stub(self.platform.port(slot::TIMER));
+                    timer.arm(PAUSE_MICROS)?;
+                    self.platform.wait();
+                }
+                Err(refusal) => return Err(refusal),
+            }
+        }
     }
 
     /// Every function of pci-server shard `shard`, in order of addresses, whoever holds it.
@@ -169,15 +198,12 @@ impl<'p, P: Platform> Inspector<'p, P> {
                 let _ = write!(text, "{} function", held.device);
                 line(&text);
                 for offset in (0..EXTENDED).step_by(CHUNK.into()) {
-                    let row = match self.pci(shard).raw_config(held.device, offset) {
-                        Ok(row) => row,
+                    let words = match self.raw_config(shard, held.device, offset) {
+                        Ok(words) => words,
                         // A function with 256 bytes only.
                         Err(refusal) if refusal.rule == Rule::OutsideShard => break,
                         Err(refusal) => return Err(refusal.into()),
                     };
-                    let words = [
-                        row.w0, row.w1, row.w2, row.w3, row.w4, row.w5, row.w6, row.w7,
-                    ];
                     for (number, pair) in (0u16..).zip(words.chunks_exact(2)) {
                         let mut text = heapless::String::<80>::new();
                         let _ = write!(text, "{:02x}:", offset + 16 * number);

@@ -155,7 +155,11 @@ pub fn differences(guest: &Functions, qemu: &Functions) -> Vec<String> {
             format!("{:x?}", other.buses),
         );
         for (bar, theirs) in &other.bars {
-            let ours = function.bars.get(bar);
+            // Of what the platform keeps, the guest does not ask for sizes (0).
+            let ours = function.bars.get(bar).map(|&(base, bytes)| match bytes {
+                0 => (base, theirs.1),
+                bytes => (base, bytes),
+            });
             differ(
                 &format!("BAR {bar}"),
                 ours.map_or("none".into(), |ours| format!("{ours:x?}")),

@@ -1,9 +1,8 @@
 //! Narrowed capabilities: each right that was left away is refused, the others
 //! work, and nothing is left when the device goes.
 
-use client::{ConfigRight, Error, Mechanism, Rights, Rule, Switch, Width};
+use client::{ConfigRight, Error, Mechanism, Refusal, Rights, Rule, Switch, Width};
 use hw::header::{Command, register};
-use ipc_proto::Refusal;
 
 use crate::Probe;
 

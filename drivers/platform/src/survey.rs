@@ -5,7 +5,7 @@ use core::fmt::Write;
 
 use client::report::metric;
 use client::{Administrator, BarKind, Error, Inspector, Platform, Sbdf};
-use ipc_proto::pci;
+use sel4_client::SeL4Platform;
 
 use crate::Probe;
 
@@ -41,7 +41,7 @@ pub fn list(probe: &Probe) -> Result<(), Error> {
                 );
             }
             let mut buses = heapless::String::<8>::new();
-            if let Some((secondary, subordinate)) = bridge_buses(&port, held.device)? {
+            if let Some((secondary, subordinate)) = bridge_buses(&inspector, shard, held.device)? {
                 let _ = write!(buses, "{secondary:02x}-{subordinate:02x}");
             }
             probe.platform.log(format_args!(
@@ -66,15 +66,13 @@ fn or_dash(text: &str) -> &str {
 }
 
 /// Secondary and subordinate bus, where the function is a bridge.
-fn bridge_buses<T: ipc_proto::Transport>(
-    port: &pci::Stub<T>,
+fn bridge_buses(
+    inspector: &Inspector<'static, SeL4Platform>,
+    shard: u8,
     device: Sbdf,
 ) -> Result<Option<(u8, u8)>, Error> {
-    let row = port.raw_config(device, 0)?;
+    let words = inspector.raw_config(shard, device, 0)?;
     let mut header = [0; 64];
-    let words = [
-        row.w0, row.w1, row.w2, row.w3, row.w4, row.w5, row.w6, row.w7,
-    ];
     for (bytes, word) in header.chunks_exact_mut(8).zip(words) {
         bytes.copy_from_slice(&word.to_le_bytes());
     }

@@ -41,13 +41,13 @@ pub fn enable(probe: &Probe, count: u16) -> Result<(), Error> {
             (row.msi, row.msix)
         };
         let registers = device.map_bar_pages(0, 0, 1)?;
-        // NVMe capabilities (NVMe 1.4, 3.1.1): never zero, never all ones in a device that is there.
+        // NVMe capabilities (NVMe 1.4, 3.1.1). QEMU's read as zero until the physical function has put the virtual
+        // one online; nothing at all would read as ones.
         let capabilities = client::Mmio::read64(&registers, 0);
         drop(registers);
         let reset = device.reset();
         let ok = bar.kind != BarKind::None
             && msix != 0
-            && capabilities != 0
             && capabilities != u64::MAX
             && reset == Ok(ResetKind::Flr);
         probe.platform.log(format_args!(

@@ -239,9 +239,11 @@ impl Region {
     }
 }
 
-impl From<&Bar> for Region {
-    fn from(bar: &Bar) -> Self {
-        let (kind, prefetchable) = match bar.space {
+impl Region {
+    /// A region as a register says; `bytes` is 0 where its size is not known.
+    #[must_use]
+    pub const fn of_size(space: Space, base: u64, bytes: u64) -> Self {
+        let (kind, prefetchable) = match space {
             Space::Io => (BarKind::Io, false),
             Space::Memory32 { prefetchable } => (BarKind::Memory32, prefetchable),
             Space::Memory64 { prefetchable } => (BarKind::Memory64, prefetchable),
@@ -249,10 +251,16 @@ impl From<&Bar> for Region {
         Self {
             kind,
             prefetchable,
-            base: bar.address,
-            bytes: bar.size,
+            base,
+            bytes,
             ..Self::NONE
         }
+    }
+}
+
+impl From<&Bar> for Region {
+    fn from(bar: &Bar) -> Self {
+        Self::of_size(bar.space, bar.address, bar.size)
     }
 }
 

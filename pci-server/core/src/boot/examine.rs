@@ -2,7 +2,7 @@
 //! once and for all, [`glance`] looks at one that is left alone.
 
 use hw::ConfigSpace;
-use hw::bar::{ProbeError, Slot};
+use hw::bar::{ProbeError, Register, Slot};
 use hw::capability::{
     AdvancedFeatures, AllocationProperty, AllocationTarget, CapabilityList, EnhancedAllocation,
     Express, Msi, Msix, MsixError, PowerManagement, id,
@@ -14,34 +14,15 @@ use crate::device::{Baseline, Presence, Region};
 use crate::reset::{DEVICE_CONTROL2, LINK_CONTROL};
 use crate::{Device, MAX_BAR_BYTES, Malformed, interrupts, registers};
 
-/// Notes where the memory BARs of a function begin that is left alone. Their sizes stay unknown (0).
+/// Notes where the BARs of a function begin that is left alone. Their sizes stay unknown (0): to size a BAR is to
+/// switch its decoding off, under the platform that uses it.
 pub(super) fn glance<C: ConfigSpace>(cfg: &C, device: &mut Device, header: &Header) {
-    let mut upper_half = false;
-    let bars = device
-        .bars
-        .iter_mut()
-        .take(usize::from(header.layout.bar_count()));
-    for (offset, region) in (register::BAR0..).step_by(4).zip(bars) {
-        let low = cfg.read32(device.at, offset);
-        if upper_half || low & 1 != 0 || low & !0xf == 0 && low & 0x6 != 0x4 || low == u32::MAX {
-            upper_half = false;
-            continue;
+    let count = header.layout.bar_count();
+    let registers = hw::bar::read_registers(cfg, device.at, register::BAR0, count);
+    for (register, region) in registers.into_iter().zip(&mut device.bars) {
+        if let Register::Region { space, address } = register {
+            *region = Region::of_size(space, address, 0);
         }
-        upper_half = low & 0x6 == 0x4;
-        let high = if upper_half {
-            cfg.read32(device.at, offset + 4)
-        } else {
-            0
-        };
-        *region = Region {
-            kind: if upper_half {
-                BarKind::Memory64
-            } else {
-                BarKind::Memory32
-            },
-            base: u64::from(high) << 32 | u64::from(low & !0xf),
-            ..Region::NONE
-        };
     }
 }
 
