@@ -3,7 +3,7 @@
 
 use heapless::Vec;
 use hw::Mmio;
-use ipc_proto::{ClientId, Refusal, Rule};
+use ipc_proto::{ClientId, Refusal, Rule, Width};
 use pci_core::bank::{Bank, LARGE_BITS, Objects, PageSize};
 use pci_core::ports::message::PORT_TABLE;
 use pci_core::shard::MAX_VIEWS;
@@ -94,6 +94,14 @@ struct TablePage {
     frame: u32,
 }
 
+/// One more page of an assignment's device, mapped. A frame is mapped once: where it is a page of the table,
+/// that mapping is used.
+struct ExtraPage {
+    registers: MmioRegion,
+    frame: u32,
+    is_table: bool,
+}
+
 /// Device memory of the shard.
 pub struct Memory {
     bank: &'static mut Bank,
@@ -175,6 +183,8 @@ impl Memory {
         if !self.table(table).is_empty() {
             return Ok(());
         }
+        // It may be one of these.
+        self.unmap_extra(table);
         for page in 0..pages {
             if let Err(refusal) =
                 self.map_page(cspace, region, table, first.saturating_add(page.into()))
@@ -224,6 +234,82 @@ impl Memory {
         }
     }
 
+    /// See `pci_core::env::BarMemory::map_page`.
+    pub fn map_extra(
+        &mut self,
+        cspace: &CSpace,
+        region: RegionId,
+        table: u16,
+        page: u32,
+    ) -> Result<(), Refusal> {
+        let (bank, mut hands) = self.with(cspace);
+        let frame = bank.frame(&mut hands, region, page)?;
+        if self.extra(table).is_some_and(|extra| extra.frame == frame) {
+            return Ok(());
+        }
+        self.unmap_extra(table);
+        let known = self.table(table).iter().find(|page| page.frame == frame);
+        let (registers, is_table) = match known {
+            Some(page) => (page.registers, true),
+            None => {
+                let caching = Caching::Uncacheable;
+                let mapped = self
+                    .addresses
+                    .map(frame.into(), 1, FrameSize::Small, caching)?;
+                (mapped, false)
+            }
+        };
+        if let Some(place) = self.extras.get_mut(usize::from(table)) {
+            *place = Some(ExtraPage {
+                registers,
+                frame,
+                is_table,
+            });
+        }
+        Ok(())
+    }
+
+    fn extra(&self, table: u16) -> Option<&ExtraPage> {
+        self.extras.get(usize::from(table))?.as_ref()
+    }
+
+    fn unmap_extra(&mut self, table: u16) {
+        let extra = self
+            .extras
+            .get_mut(usize::from(table))
+            .and_then(Option::take);
+        if let Some(extra) = extra.filter(|extra| !extra.is_table) {
+            self.addresses
+                .unmap(&extra.registers, extra.frame.into(), 1, FrameSize::Small);
+        }
+    }
+
+    /// Reads a register of the page that is mapped beside a table; all ones where there is none.
+    pub fn read_extra(&self, table: u16, offset: u16, width: Width) -> u32 {
+        let offset = usize::from(offset);
+        self.extra(table).map_or(u32::MAX, |page| match width {
+            Width::Byte => page.registers.read8(offset).into(),
+            Width::Word => page.registers.read16(offset).into(),
+            Width::Dword => page.registers.read32(offset),
+        })
+    }
+
+    /// Writes such a register.
+    pub fn write_extra(&mut self, table: u16, offset: u16, width: Width, value: u32) {
+        let offset = usize::from(offset);
+        let extra = self
+            .extras
+            .get_mut(usize::from(table))
+            .and_then(Option::as_mut);
+        if let Some(ExtraPage { registers, .. }) = extra {
+            match width {
+                Width::Byte => registers.write8(offset, value as u8),
+                Width::Word => registers.write16(offset, value as u16),
+                Width::Dword => registers.write32(offset, value),
+            }
+        }
+    }
+
     fn table(&self, table: u16) -> &[TablePage] {
         self.tables
             .get(usize::from(table))
@@ -252,6 +338,7 @@ impl Memory {
 
     /// See `pci_core::env::BarMemory::revoke_frames`. The shard's own mapping goes first.
     pub fn revoke(&mut self, cspace: &CSpace, region: RegionId, table: u16) -> Result<(), Refusal> {
+        self.unmap_extra(table);
         self.unmap_table(table);
         let (bank, mut hands) = self.with(cspace);
         bank.revoke(&mut hands, region)

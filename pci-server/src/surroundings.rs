@@ -5,7 +5,7 @@ use core::fmt;
 use hw::{Clock, ConfigSpace, Sbdf};
 use ipc_proto::iommu::{ReservedAtReply, TroubleNextReply};
 use ipc_proto::{
-    Badge, ClientId, ContextChoice, Message, Properties, Refusal, Rule, iommu, msi, timer,
+    Badge, ClientId, ContextChoice, Message, Properties, Refusal, Rule, Width, iommu, msi, timer,
 };
 use pci_core::MAX_ASSIGNMENTS;
 use pci_core::bank::{Bank, PageSize};
@@ -300,6 +300,18 @@ impl BarMemory for Surroundings {
 
     fn write_table(&mut self, table: u16, offset: u32, value: u32) {
         self.memory.write(table, offset, value);
+    }
+
+    fn map_page(&mut self, region: RegionId, table: u16, page: u32) -> Result<(), Refusal> {
+        self.memory.map_extra(self.cspace, region, table, page)
+    }
+
+    fn read_page(&self, table: u16, offset: u16, width: Width) -> u32 {
+        self.memory.read_extra(table, offset, width)
+    }
+
+    fn write_page(&mut self, table: u16, offset: u16, width: Width, value: u32) {
+        self.memory.write_extra(table, offset, width, value);
     }
 
     fn revoke_frames(&mut self, region: RegionId, table: u16) -> Result<(), Refusal> {

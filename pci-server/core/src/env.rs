@@ -8,7 +8,7 @@ use core::fmt;
 
 use hw::{Clock, ConfigSpace, Sbdf};
 use ipc_proto::iommu::{ReservedAtReply, TroubleNextReply};
-use ipc_proto::{Badge, ClientId, ContextChoice, Message, Properties, Refusal};
+use ipc_proto::{Badge, ClientId, ContextChoice, Message, Properties, Refusal, Width};
 
 use crate::bank::PageSize;
 
@@ -187,6 +187,16 @@ pub trait BarMemory {
     fn read_table(&self, table: u16, offset: u32) -> u32;
     /// Writes four bytes of a mapped table.
     fn write_table(&mut self, table: u16, offset: u32, value: u32);
+    /// Maps one page for the shard itself, beside table `table` and in place of the page that was mapped so
+    /// before. It may be a page of the table.
+    ///
+    /// # Errors
+    /// `SlotsExhausted`, `KernelRefused`.
+    fn map_page(&mut self, region: RegionId, table: u16, page: u32) -> Result<(), Refusal>;
+    /// Reads a register of the mapped page; all ones where nothing is mapped.
+    fn read_page(&self, table: u16, offset: u16, width: Width) -> u32;
+    /// Writes a register of the mapped page.
+    fn write_page(&mut self, table: u16, offset: u16, width: Width, value: u32);
     /// Takes every frame of the region away, from every holder and from the shard itself
     /// (where it is mapped as `table`).
     ///

@@ -1,4 +1,4 @@
-//! MSI and MSI-X of a held device: [`enable`], [`restore`] after a reset, and
+//! MSI and MSI-X of a held device: [`enable`], [`mask`], [`restore`] after a reset, and
 //! [`silence`], which needs no more than the capability registers.
 //!
 //! Only this module writes message addresses. Sequences: PCIe 5.0, 6.1.4.
@@ -7,7 +7,7 @@ use heapless::Vec;
 use hw::capability::{Msi, Msix};
 use hw::msi::entry;
 use hw::{ConfigSpace, Sbdf};
-use ipc_proto::{Mechanism, Refusal, Rule};
+use ipc_proto::{Mechanism, Refusal, Rule, Switch, Width};
 
 use crate::Device;
 use crate::env::{BarMemory, VectorBlock};
@@ -43,6 +43,187 @@ impl Setup {
             .iter()
             .fold(0, |sum, block| sum.saturating_add(block.count))
     }
+}
+
+/// Messages that the holder has masked: one bit each, by number of the message.
+#[derive(Debug)]
+pub struct Masks {
+    words: [u64; MAX_MESSAGES / 64],
+}
+
+/// Messages that a device can have: 2,048 with MSI-X.
+const MAX_MESSAGES: usize = 2048;
+
+impl Masks {
+    /// Nothing is masked.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            words: [0; MAX_MESSAGES / 64],
+        }
+    }
+
+    fn set(&mut self, message: u16, switch: Switch) {
+        let bit = 1 << (message % 64);
+        if let Some(word) = self.words.get_mut(usize::from(message / 64)) {
+            match switch {
+                Switch::On => *word |= bit,
+                Switch::Off => *word &= !bit,
+            }
+        }
+    }
+
+    fn contains(&self, message: u16) -> bool {
+        self.words
+            .get(usize::from(message / 64))
+            .is_some_and(|word| word >> (message % 64) & 1 != 0)
+    }
+
+    /// Nothing is masked any more.
+    pub const fn clear(&mut self) {
+        *self = Self::new();
+    }
+}
+
+impl Default for Masks {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Masks or unmasks messages of a device whose messages are enabled. One that is raised while it is masked is
+/// pending in the device, and sent when it is unmasked (PCIe 5.0, 6.1.4.5).
+///
+/// # Errors
+/// `MessageNotEnabled` with the first one that is not; `NoSuchMechanism` for MSI without masks; `NoSuchDevice`; the
+/// environment's refusal to map the table.
+pub fn mask<E: ConfigSpace + BarMemory>(
+    env: &mut E,
+    device: &Device,
+    table: u16,
+    setup: &Setup,
+    masks: &mut Masks,
+    (first, count): (u16, u16),
+    switch: Switch,
+) -> Result<(), Refusal> {
+    let enabled = u32::from(setup.first)..u32::from(setup.first) + u32::from(setup.messages());
+    let wanted = u32::from(first)..u32::from(first) + u32::from(count);
+    if let Some(message) = wanted.clone().find(|message| !enabled.contains(message)) {
+        return Err(Refusal::new(Rule::MessageNotEnabled, message.into()));
+    }
+    // Below 2^16, as what is enabled.
+    let wanted = wanted.map(|message| message as u16);
+    match setup.mechanism {
+        Mechanism::Msi => {
+            let register = device
+                .msi
+                .and_then(|msi| msi.mask_register())
+                .ok_or_else(|| device.refusal(Rule::NoSuchMechanism))?;
+            let before = env.read32(device.at, register);
+            let bits = wanted.clone().fold(0u32, |bits, message| {
+                bits | 1u32.checked_shl(message.into()).unwrap_or(0)
+            });
+            let value = match switch {
+                Switch::On => before | bits,
+                Switch::Off => before & !bits,
+            };
+            env.write32(device.at, register, value);
+        }
+        Mechanism::MsiX => {
+            let msix = device.msix.ok_or(Rule::NoSuchMechanism)?;
+            let start = map_table(env, device, table, &msix)?;
+            let value = match switch {
+                Switch::On => entry::MASKED,
+                Switch::Off => 0,
+            };
+            for message in wanted.clone() {
+                let offset = u32::from(message) * entry::BYTES as u32 + entry::CONTROL as u32;
+                env.write_table(table, start.saturating_add(offset), value);
+            }
+        }
+    }
+    wanted.for_each(|message| masks.set(message, switch));
+    Ok(())
+}
+
+/// Enables messages again after a reset, those that the holder has masked as masked.
+///
+/// # Errors
+/// As [`enable`].
+pub fn restore<E: ConfigSpace + BarMemory>(
+    env: &mut E,
+    device: &Device,
+    table: u16,
+    setup: &Setup,
+    masks: &mut Masks,
+) -> Result<(), Refusal> {
+    enable(env, device, table, setup)?;
+    let end = setup.first.saturating_add(setup.messages());
+    for message in setup.first..end {
+        if masks.contains(message) {
+            mask(env, device, table, setup, masks, (message, 1), Switch::On)?;
+        }
+    }
+    Ok(())
+}
+
+/// Pending bits of up to 64 messages of a device.
+///
+/// # Errors
+/// `BadMessageCount` with the number of messages it has; `NoSuchMechanism` where they have no pending bits; the
+/// environment's refusal to map them.
+pub fn pending<E: ConfigSpace + BarMemory>(
+    env: &mut E,
+    device: &Device,
+    table: u16,
+    mechanism: Mechanism,
+    (first, count): (u16, u16),
+) -> Result<u64, Refusal> {
+    let most = match mechanism {
+        Mechanism::Msi => device.msi.map(|msi| u16::from(msi.vectors)),
+        Mechanism::MsiX => device.msix.map(|msix| msix.entries),
+    };
+    let most = most.ok_or_else(|| device.refusal(Rule::NoSuchMechanism))?;
+    if count > 64 || u32::from(first) + u32::from(count) > u32::from(most) {
+        return Err(Refusal::new(Rule::BadMessageCount, most.into()));
+    }
+    let mut bits = 0;
+    match (mechanism, device.msi, device.msix) {
+        (Mechanism::Msi, Some(msi), _) => {
+            let register = msi
+                .pending_register()
+                .ok_or_else(|| device.refusal(Rule::NoSuchMechanism))?;
+            let word = u64::from(env.read32(device.at, register));
+            bits = word.checked_shr(first.into()).unwrap_or(0);
+        }
+        (Mechanism::MsiX, _, Some(msix)) => {
+            let region = device.bars.get(usize::from(msix.pending.bar));
+            let region = region.ok_or(Rule::NoSuchMechanism)?;
+            let memory = region.memory().ok_or(Rule::NoSuchMechanism)?;
+            let start = u64::from(msix.pending.offset) + region.base % 4096;
+            let mut mapped = None;
+            // 64 bits that begin anywhere touch three words.
+            for word in first / 32..=(first + count.max(1) - 1) / 32 {
+                let place = start.saturating_add(u64::from(word) * 4);
+                let page = u32::try_from(place / 4096).map_err(|_| Rule::NoSuchMechanism)?;
+                if mapped != Some(page) {
+                    env.map_page(memory, table, page)?;
+                    mapped = Some(page);
+                }
+                let value = env.read_page(table, (place % 4096) as u16, Width::Dword);
+                let shift = i32::from(word) * 32 - i32::from(first);
+                let value = u128::from(value);
+                bits |= if shift < 0 {
+                    (value >> -shift) as u64
+                } else {
+                    (value << shift) as u64
+                };
+            }
+        }
+        _ => {}
+    }
+    let within = 1u64.checked_shl(count.into()).unwrap_or(0).wrapping_sub(1);
+    Ok(bits & within)
 }
 
 /// The device does not answer any more.

@@ -1,6 +1,6 @@
 //! Pages of a BAR: whether a range may be given out, and what of a BAR is withheld.
 
-use ipc_proto::{Refusal, Rule};
+use ipc_proto::{Refusal, Rule, Width};
 
 use crate::device::Region;
 use crate::{Device, MAX_FRAMES};
@@ -73,4 +73,45 @@ pub fn withheld_range(device: &Device, region: &Region) -> (u32, u32) {
         let word = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
         (word(first - start), word(end - first))
     })
+}
+
+/// A register on a withheld page of a BAR: the page, counted from the start of the BAR's memory, and the offset in
+/// it. The interrupt messages themselves are none.
+///
+/// # Errors
+/// `BadAccess` with the offset when it is not aligned or outside the BAR; `PageNotWithheld` and `PageWithheld` (these are
+/// messages, or bits of them) with the page.
+pub fn register(
+    device: &Device,
+    bar: u8,
+    region: &Region,
+    offset: u64,
+    width: Width,
+) -> Result<(u32, u16), Refusal> {
+    let bytes = width as u64;
+    let end = offset.checked_add(bytes).filter(|end| *end <= region.bytes);
+    let (Some(end), true) = (end, offset.is_multiple_of(bytes)) else {
+        return Err(Refusal::new(Rule::BadAccess, offset));
+    };
+    // A BAR below 4 KiB starts somewhere in its page.
+    let place = region.base % 4096 + offset;
+    let page = place / 4096;
+    if !is_withheld(device, region, page) {
+        return Err(Refusal::new(Rule::PageNotWithheld, page));
+    }
+    let is_message = device.msix.is_some_and(|msix| {
+        let parts = [
+            (msix.table, msix.table_bytes()),
+            (msix.pending, msix.pending_bytes()),
+        ];
+        parts.iter().any(|(part, bytes)| {
+            let start = u64::from(part.offset);
+            part.bar == bar && offset < start.saturating_add(*bytes) && end > start
+        })
+    });
+    // Pages of a BAR of at most 2^40 bytes are below 2^28.
+    match (is_message, u32::try_from(page)) {
+        (false, Ok(page)) => Ok((page, (place % 4096) as u16)),
+        _ => Err(Refusal::new(Rule::PageWithheld, page)),
+    }
 }

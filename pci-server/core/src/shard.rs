@@ -34,6 +34,7 @@ use system::info::{ClientEntry, PciInfo};
 use crate::assignment::{Assignment, Hold};
 use crate::boot::{self, BarKey, BarOrder};
 use crate::env::{Env, Parking};
+use crate::interrupts::Masks;
 use crate::ports::Ports;
 use crate::table::{Bus, Slot};
 use crate::{Device, Index, MAX_ASSIGNMENTS, MAX_BUSES, MAX_FUNCTIONS, Table};
@@ -65,6 +66,8 @@ pub struct Tables<
     assignments: Assignments<T>,
     events: Events,
     views: Views,
+    /// By assignment slot.
+    masks: [Masks; MAX_ASSIGNMENTS],
     ports: Ports,
     /// What goes on besides jobs of devices.
     later: Later<T>,
@@ -83,6 +86,7 @@ impl<T, const FUNCTIONS: usize, const BUSES: usize, const BARS: usize>
             assignments: Vec::new(),
             events: Events::new(),
             views: Views::new(),
+            masks: [const { Masks::new() }; MAX_ASSIGNMENTS],
             ports: Ports::new(),
             later: Later::new(),
         }
@@ -97,6 +101,7 @@ impl<T, const FUNCTIONS: usize, const BUSES: usize, const BARS: usize>
             assignments: &mut self.assignments,
             events: &mut self.events,
             views: &mut self.views,
+            masks: &mut self.masks,
             ports: &mut self.ports,
             later: &mut self.later,
         }
@@ -120,6 +125,7 @@ pub struct Lent<'a, T> {
     assignments: &'a mut Assignments<T>,
     events: &'a mut Events,
     views: &'a mut Views,
+    masks: &'a mut [Masks; MAX_ASSIGNMENTS],
     ports: &'a mut Ports,
     later: &'a mut Later<T>,
 }
@@ -167,6 +173,7 @@ pub struct Shard<'a, E: Env> {
     assignments: &'a mut Assignments<<E as Parking>::Ticket>,
     events: &'a mut Events,
     views: &'a mut Views,
+    masks: &'a mut [Masks; MAX_ASSIGNMENTS],
     ports: &'a mut Ports,
     later: &'a mut Later<<E as Parking>::Ticket>,
     /// Assignments with a job, one bit each.
@@ -205,6 +212,7 @@ impl<'a, E: Env> Shard<'a, E> {
             assignments,
             events,
             views,
+            masks,
             ports,
             later,
         } = memory;
@@ -222,6 +230,7 @@ impl<'a, E: Env> Shard<'a, E> {
             assignments,
             events,
             views,
+            masks,
             ports,
             later,
             jobs: 0,
@@ -374,6 +383,7 @@ impl<'a, E: Env> Shard<'a, E> {
             env: &mut self.env,
             hold,
             device,
+            masks: self.masks.get_mut(usize::from(assignment))?,
         })
     }
 
@@ -413,6 +423,7 @@ struct Parts<'s, E: Env> {
     env: &'s mut E,
     hold: &'s mut Hold<E::Ticket>,
     device: &'s mut Device,
+    masks: &'s mut Masks,
 }
 
 /// What a refusal of a server below means to the caller: rules about the caller's own quota, window or

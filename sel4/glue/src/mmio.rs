@@ -50,6 +50,28 @@ impl MmioRegion {
         Some(self.base.wrapping_add(offset).cast())
     }
 
+    /// Reads a register of one byte at `offset`; all ones outside.
+    #[must_use]
+    pub fn read8(&self, offset: usize) -> u8 {
+        self.read(offset, u8::MAX)
+    }
+
+    /// Reads a register of two bytes at `offset`; all ones outside, or where it is not aligned.
+    #[must_use]
+    pub fn read16(&self, offset: usize) -> u16 {
+        self.read(offset, u16::MAX)
+    }
+
+    /// Writes a register of one byte at `offset`; nothing outside.
+    pub fn write8(&mut self, offset: usize, value: u8) {
+        self.write(offset, value);
+    }
+
+    /// Writes a register of two bytes at `offset`; nothing outside, or where it is not aligned.
+    pub fn write16(&mut self, offset: usize, value: u16) {
+        self.write(offset, value);
+    }
+
     /// Reads the register of `T` (an unsigned integer) at `offset`.
     #[inline(always)]
     pub(crate) fn read<T: Copy>(&self, offset: usize, ones: T) -> T {

@@ -346,7 +346,13 @@ impl<E: Env> Shard<'_, E> {
                 }
             };
         };
-        let Some(Parts { env, hold, device }) = self.parts(at) else {
+        let Some(Parts {
+            env,
+            hold,
+            device,
+            masks,
+        }) = self.parts(at)
+        else {
             return Ok(());
         };
         hold.agreed = false;
@@ -358,7 +364,7 @@ impl<E: Env> Shard<'_, E> {
         cache_again(env, hold, device);
         let back = back.and_then(|()| match &hold.interrupts {
             Some(setup) => {
-                interrupts::enable(env, device, at, setup).map_err(|_| Failure::NotRestored)
+                interrupts::restore(env, device, at, setup, masks).map_err(|_| Failure::NotRestored)
             }
             None => Ok(()),
         });

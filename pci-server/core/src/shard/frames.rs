@@ -1,9 +1,9 @@
 //! Memory of a held device's BARs, for its holder.
 
-use ipc_proto::pci::{BarFramesReply, BarReply};
-use ipc_proto::{Call, Refusal, Rule};
+use ipc_proto::pci::{BarFramesReply, BarReadReply, BarReply, BarWriteReply};
+use ipc_proto::{Badge, Call, Refusal, Rule, Width};
 
-use super::views::Need;
+use super::views::{Need, slot_of};
 use super::{Parts, Shard};
 use crate::bank::PageSize;
 use crate::env::Env;
@@ -51,5 +51,53 @@ impl<E: Env> Shard<'_, E> {
         env.place_frames(memory, PageSize::Small, first, placed, client, slot)?;
         hold.frames = hold.frames.saturating_add(u32::from(placed));
         Ok(BarFramesReply { placed })
+    }
+
+    pub(super) fn read_register(
+        &mut self,
+        badge: Badge,
+        bar: u8,
+        offset: u64,
+        width: Width,
+    ) -> Result<BarReadReply, Refusal> {
+        let (env, place) = self.map_register(badge, bar, offset, width)?;
+        Ok(BarReadReply {
+            value: env.read_page(slot_of(badge), place, width),
+        })
+    }
+
+    pub(super) fn write_register(
+        &mut self,
+        badge: Badge,
+        bar: u8,
+        offset: u64,
+        width: Width,
+        value: u32,
+    ) -> Result<BarWriteReply, Refusal> {
+        let (env, place) = self.map_register(badge, bar, offset, width)?;
+        env.write_page(slot_of(badge), place, width, value);
+        Ok(BarWriteReply {})
+    }
+
+    /// Maps the page of a register that its holder cannot map; gives its offset there.
+    fn map_register(
+        &mut self,
+        badge: Badge,
+        bar: u8,
+        offset: u64,
+        width: Width,
+    ) -> Result<(&mut E, u16), Refusal> {
+        let (_, device) = self.held_for(badge, Need::Bar(bar))?;
+        let region = pages::memory_bar(device, bar)?;
+        let (page, place) = pages::register(device, bar, region, offset, width)?;
+        // None where the page is another function's too.
+        let memory = region
+            .memory()
+            .ok_or(Refusal::new(Rule::PageWithheld, page.into()))?;
+        let Parts { env, hold, .. } = self.held_mut(badge, Need::Bar(bar))?;
+        // Noted before: its frame may exist even where mapping it failed.
+        hold.regions |= 1 << bar;
+        env.map_page(memory, slot_of(badge), page)?;
+        Ok((env, place))
     }
 }

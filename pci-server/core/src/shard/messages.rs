@@ -3,7 +3,8 @@
 
 use heapless::Vec;
 use hw::Sbdf;
-use ipc_proto::{Badge, ClientId, EventKind, Mechanism, Refusal, Rule};
+use ipc_proto::pci::{MsiMaskReply, MsiPendingReply};
+use ipc_proto::{Badge, ClientId, EventKind, Mechanism, Refusal, Rule, Switch};
 
 use super::views::{Need, slot_of};
 use super::{Parts, Shard, from_below};
@@ -30,7 +31,12 @@ impl<E: Env> Shard<'_, E> {
         check_messages(device, mechanism, first, count)?;
         let client = hold.client;
         self.check_window(client, slot, count)?;
-        let Parts { env, hold, device } = self.held_mut(badge, need)?;
+        let Parts {
+            env,
+            hold,
+            device,
+            masks,
+        } = self.held_mut(badge, need)?;
         if let Some(msix) = device.msix {
             // Noted before: the table may be mapped even where enabling fails.
             hold.regions |= 1u8.checked_shl(u32::from(msix.table.bar)).unwrap_or(0);
@@ -55,6 +61,7 @@ impl<E: Env> Shard<'_, E> {
         });
         match enabled {
             Ok(setup) => {
+                masks.clear();
                 hold.interrupts = Some(setup);
                 hold.vectors = true;
                 Ok(())
@@ -72,9 +79,55 @@ impl<E: Env> Shard<'_, E> {
         }
     }
 
+    /// Masks or unmasks messages that are enabled.
+    pub(super) fn mask_messages(
+        &mut self,
+        badge: Badge,
+        first: u16,
+        count: u16,
+        switch: Switch,
+    ) -> Result<MsiMaskReply, Refusal> {
+        let Parts {
+            env,
+            hold,
+            device,
+            masks,
+        } = self.held_mut(badge, Need::Messages(count))?;
+        let setup = (hold.interrupts.as_ref())
+            .ok_or(Refusal::new(Rule::MessageNotEnabled, first.into()))?;
+        let range = (first, count);
+        interrupts::mask(env, device, slot_of(badge), setup, masks, range, switch)?;
+        Ok(MsiMaskReply {})
+    }
+
+    /// Pending bits: of the mechanism that is enabled, else of MSI-X where the device has it.
+    pub(super) fn pending_messages(
+        &mut self,
+        badge: Badge,
+        first: u16,
+        count: u16,
+    ) -> Result<MsiPendingReply, Refusal> {
+        let Parts {
+            env, hold, device, ..
+        } = self.held_mut(badge, Need::Messages(count))?;
+        let mechanism = match (&hold.interrupts, device.msix) {
+            (Some(setup), _) => setup.mechanism,
+            (None, Some(_)) => Mechanism::MsiX,
+            (None, None) => Mechanism::Msi,
+        };
+        if let Some(msix) = device.msix {
+            // Noted before: frames may exist even where mapping them fails.
+            hold.regions |= 1u8.checked_shl(u32::from(msix.pending.bar)).unwrap_or(0);
+        }
+        let pending = interrupts::pending(env, device, slot_of(badge), mechanism, (first, count))?;
+        Ok(MsiPendingReply { pending })
+    }
+
     /// Disables the messages and gives their vectors back.
     pub(super) fn disable_messages(&mut self, badge: Badge) -> Result<(), Refusal> {
-        let Parts { env, hold, device } = self.held_mut(badge, Need::Messages(1))?;
+        let Parts {
+            env, hold, device, ..
+        } = self.held_mut(badge, Need::Messages(1))?;
         if hold.interrupts.is_none() && !hold.vectors {
             return Err(device.refusal(Rule::InterruptsDisabled));
         }

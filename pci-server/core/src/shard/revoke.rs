@@ -74,7 +74,10 @@ impl<E: Env> Shard<'_, E> {
 
     /// Gives a held device a job, whose first step comes next.
     fn begin(&mut self, at: u16, purpose: Purpose, ticket: Option<E::Ticket>) {
-        let Some(Parts { env, hold, device }) = self.parts(at) else {
+        let Some(Parts {
+            env, hold, device, ..
+        }) = self.parts(at)
+        else {
             return;
         };
         let (state, kept) = match purpose {
@@ -221,7 +224,10 @@ impl<E: Env> Shard<'_, E> {
 
     /// Takes a device away that its holder has reset in vain; gives the refusal of the reset.
     pub(super) fn reset_failed(&mut self, at: u16, failure: Failure) -> Refusal {
-        let Some(Parts { env, hold, device }) = self.parts(at) else {
+        let Some(Parts {
+            env, hold, device, ..
+        }) = self.parts(at)
+        else {
             return Rule::ResetTimeout.into();
         };
         let rule = match failure {
@@ -242,7 +248,10 @@ impl<E: Env> Shard<'_, E> {
     /// # Errors
     /// A way to the device may be left. It is broken then, and nobody gets it.
     fn end(&mut self, at: u16, failure: Option<Failure>) -> Result<(), Refusal> {
-        let Some(Parts { env, hold, device }) = self.parts(at) else {
+        let Some(Parts {
+            env, hold, device, ..
+        }) = self.parts(at)
+        else {
             return Ok(());
         };
         let mut result = match failure {
@@ -304,7 +313,12 @@ fn advance<E: Env>(
     parts: Parts<'_, E>,
     at: u16,
 ) -> Option<(Job<E::Ticket>, Result<ResetKind, Failure>)> {
-    let Parts { env, hold, device } = parts;
+    let Parts {
+        env,
+        hold,
+        device,
+        masks,
+    } = parts;
     let views = hold.views;
     let job = hold.job.as_mut()?;
     if job.purpose == Purpose::Revoke && !core::mem::replace(&mut job.revoked, true) {
@@ -342,7 +356,7 @@ fn advance<E: Env>(
     let restored = rested.and_then(|()| match job.purpose {
         Purpose::Reset => match &hold.interrupts {
             Some(setup) => {
-                interrupts::enable(env, device, at, setup).map_err(|_| Failure::NotRestored)
+                interrupts::restore(env, device, at, setup, masks).map_err(|_| Failure::NotRestored)
             }
             None => Ok(()),
         },

@@ -210,23 +210,23 @@ impl<E: Env> pci::Service for Shard<'_, E> {
 
     fn bar_read(
         &mut self,
-        _call: Call,
-        _bar: u8,
-        _offset: u64,
-        _width: Width,
+        call: Call,
+        bar: u8,
+        offset: u64,
+        width: Width,
     ) -> Result<Reply<BarReadReply>, Refusal> {
-        Err(Rule::UnknownOperation.into())
+        now(self.read_register(call.badge, bar, offset, width))
     }
 
     fn bar_write(
         &mut self,
-        _call: Call,
-        _bar: u8,
-        _offset: u64,
-        _width: Width,
-        _value: u32,
+        call: Call,
+        bar: u8,
+        offset: u64,
+        width: Width,
+        value: u32,
     ) -> Result<Reply<BarWriteReply>, Refusal> {
-        Err(Rule::UnknownOperation.into())
+        now(self.write_register(call.badge, bar, offset, width, value))
     }
 
     fn narrow(
@@ -265,21 +265,21 @@ impl<E: Env> pci::Service for Shard<'_, E> {
 
     fn msi_mask(
         &mut self,
-        _call: Call,
-        _first: u16,
-        _count: u16,
-        _switch: Switch,
+        call: Call,
+        first: u16,
+        count: u16,
+        switch: Switch,
     ) -> Result<Reply<MsiMaskReply>, Refusal> {
-        Err(Rule::UnknownOperation.into())
+        now(self.mask_messages(call.badge, first, count, switch))
     }
 
     fn msi_pending(
         &mut self,
-        _call: Call,
-        _first: u16,
-        _count: u16,
+        call: Call,
+        first: u16,
+        count: u16,
     ) -> Result<Reply<MsiPendingReply>, Refusal> {
-        Err(Rule::UnknownOperation.into())
+        now(self.pending_messages(call.badge, first, count))
     }
 
     fn why(&mut self, _: Call, device: Sbdf) -> Result<Reply<WhyReply>, Refusal> {

@@ -45,7 +45,10 @@ impl<E: Env> Shard<'_, E> {
 
     /// Stops a device that is blocked again and again. Its holder keeps it.
     fn calm(&mut self, at: u16, faults: u32) {
-        let Some(Parts { env, hold, device }) = self.parts(at) else {
+        let Some(Parts {
+            env, hold, device, ..
+        }) = self.parts(at)
+        else {
             return;
         };
         let (client, address) = (hold.client, device.at);

@@ -5,7 +5,9 @@ use std::fmt;
 
 use hw::{Clock, ConfigSpace, Sbdf};
 use ipc_proto::iommu::{ReservedAtReply, TroubleNextReply};
-use ipc_proto::{Badge, ClientId, ContextChoice, Message, Properties, Refusal, Rule, Switch};
+use ipc_proto::{
+    Badge, ClientId, ContextChoice, Message, Properties, Refusal, Rule, Switch, Width,
+};
 use pci_core::bank::{Bank, PageSize};
 use pci_core::env::*;
 use sim::clock::ManualClock;
@@ -73,6 +75,8 @@ pub struct World {
     masters: BTreeMap<u16, u32>,
     /// Mapped MSI-X tables: first physical page.
     tables: BTreeMap<u16, u64>,
+    /// Pages mapped beside them.
+    pages: BTreeMap<u16, u64>,
     /// Device memory that was written: by physical address.
     pub memory: BTreeMap<u64, u32>,
     pub parking_limit: usize,
@@ -106,6 +110,7 @@ impl World {
             trouble: VecDeque::new(),
             masters: BTreeMap::new(),
             tables: BTreeMap::new(),
+            pages: BTreeMap::new(),
             memory: BTreeMap::new(),
             parking_limit: 64,
             parked: Vec::new(),
@@ -445,7 +450,35 @@ impl BarMemory for World {
         self.memory.insert(base + u64::from(offset), value);
         self.did.push(Did::WroteTable { offset, value });
     }
+    fn map_page(&mut self, region: RegionId, table: u16, page: u32) -> Result<(), Refusal> {
+        self.kernel.may_fail()?;
+        self.bank.frame(&mut self.kernel, region, page)?;
+        let base = region.base + u64::from(page) * 4096;
+        self.pages.insert(table, base);
+        Ok(())
+    }
+    fn read_page(&self, table: u16, offset: u16, width: Width) -> u32 {
+        assert_eq!(offset % width as u16, 0);
+        let Some(base) = self.pages.get(&table) else {
+            return u32::MAX;
+        };
+        let place = base + u64::from(offset);
+        let word = self.memory.get(&(place & !3)).copied().unwrap_or(0);
+        (u64::from(word >> (place % 4 * 8)) & ((1 << (8 * width as u64)) - 1)) as u32
+    }
+    fn write_page(&mut self, table: u16, offset: u16, width: Width, value: u32) {
+        let base = self
+            .pages
+            .get(&table)
+            .expect("a page that is not mapped is written");
+        let place = base + u64::from(offset);
+        let shift = place % 4 * 8;
+        let mask = ((1u64 << (8 * width as u64)) - 1) << shift;
+        let word = self.memory.entry(place & !3).or_default();
+        *word = (u64::from(*word) & !mask | u64::from(value) << shift & mask) as u32;
+    }
     fn revoke_frames(&mut self, region: RegionId, table: u16) -> Result<(), Refusal> {
+        self.pages.remove(&table);
         self.tables.remove(&table);
         self.bank.revoke(&mut self.kernel, region)?;
         self.did.push(Did::RevokedFrames);
