@@ -109,6 +109,7 @@ pub struct Memory {
     addresses: &'static mut AddressSpace,
     /// By assignment slot; the last is a port's, while it is written.
     tables: [Vec<TablePage, { MAX_TABLE_PAGES as usize }>; PORT_TABLE as usize + 1],
+    extras: [Option<ExtraPage>; MAX_ASSIGNMENTS],
 }
 
 impl Memory {
@@ -139,6 +140,7 @@ impl Memory {
             },
             addresses: pd.address_space(),
             tables: [const { Vec::new() }; PORT_TABLE as usize + 1],
+            extras: [const { None }; MAX_ASSIGNMENTS],
         })
     }
 

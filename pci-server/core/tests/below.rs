@@ -162,8 +162,8 @@ fn enabling_that_fails_at_any_step_leaves_nothing_behind() {
         if booted.world(|world| world.kernel.calls) - start <= n {
             result.unwrap();
             assert_eq!(
-                n, 6,
-                "two blocks of vectors, remapped; frames and their mapping"
+                n, 10,
+                "two blocks of vectors, remapped; what makes the frames, their mapping"
             );
             return;
         }
