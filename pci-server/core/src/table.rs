@@ -14,6 +14,7 @@
 //! Neighbours: [`crate::boot`] fills it, [`crate::shard`] works on it.
 
 mod bus;
+mod groups;
 
 pub use bus::Bus;
 
@@ -26,7 +27,6 @@ use system::model::MAX_CLIENTS;
 use thiserror::Error;
 
 use crate::Device;
-use crate::groups::{Functions, Node};
 use bus::{NOTHING, Segment};
 
 /// A function's place in the table, for as long as it is in it.
@@ -536,23 +536,5 @@ impl<'m> Table<'m> {
             link = *next;
             Some((index, device.as_ref()?))
         })
-    }
-}
-
-impl Functions for Table<'_> {
-    fn node(&self, place: u32) -> Option<&Node> {
-        self.get(Index(place)).map(|device| &device.node)
-    }
-
-    fn node_mut(&mut self, place: u32) -> Option<&mut Node> {
-        self.get_mut(Index(place)).map(|device| &mut device.node)
-    }
-
-    fn beyond(&self, last: Option<Sbdf>) -> Option<u32> {
-        self.after(last).map(Index::number)
-    }
-
-    fn count(&self) -> u32 {
-        self.len()
     }
 }

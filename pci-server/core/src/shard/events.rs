@@ -89,6 +89,13 @@ impl Default for Events {
 }
 
 impl<E: Env> Shard<'_, E> {
+    /// Tells every client of a set.
+    pub(super) fn tell_all(&mut self, clients: u32, kind: EventKind, at: Sbdf, detail: u64) {
+        for client in (0..32u16).filter(|client| clients >> client & 1 != 0) {
+            self.tell(ClientId(client), kind, at, detail);
+        }
+    }
+
     /// Tells a client that something happened to a device. A client that is being taken down is told nothing.
     pub(super) fn tell(&mut self, client: ClientId, kind: EventKind, device: Sbdf, detail: u64) {
         if client.0 < 32 && self.gone >> client.0 & 1 != 0 {

@@ -407,13 +407,6 @@ impl<E: Env> Shard<'_, E> {
         }
     }
 
-    /// Tells every client of a set.
-    pub(super) fn tell_all(&mut self, clients: u32, kind: EventKind, at: Sbdf, detail: u64) {
-        for client in (0..32u16).filter(|client| clients >> client & 1 != 0) {
-            self.tell(ClientId(client), kind, at, detail);
-        }
-    }
-
     /// A card answers: its functions are taken in.
     fn enter_card(&mut self, port: usize) {
         let Some((at, buses)) = self.ports.get(port).map(|port| (port.at, port.buses)) else {
