@@ -11,6 +11,10 @@ use ipc_proto::{
 
 use crate::{Client, Error, Platform, Run};
 
+/// Bits of a page, and of a large one.
+const SMALL_BITS: u8 = 12;
+const LARGE_BITS: u8 = 21;
+
 /// A device that the description grants this PD.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Found {
@@ -156,45 +160,57 @@ impl<'c, 'p, P: Platform> Device<'c, 'p, P> {
         first: u32,
         count: u16,
     ) -> Result<Registers<'_, 'p, P>, Error> {
+        self.map_frames(count, SMALL_BITS, |done, count, slot| {
+            let first = first.saturating_add(done.into());
+            Ok(self.port().bar_frames(bar, first, count, slot)?.placed)
+        })
+    }
+
+    /// Maps a whole memory BAR by frames of 2 MiB, one window slot each. The system description must want it alone in
+    /// large pages (`large_bars`): what is mapped may end behind the BAR, where nothing answers.
+    ///
+    /// # Errors
+    /// The rule that forbids it ([`ipc_proto::Rule::NotLarge`]), no room in the window, or the kernel's error.
+    pub fn map_bar_large(&self, bar: u8) -> Result<Registers<'_, 'p, P>, Error> {
+        let bytes = self.bar(bar)?.bytes;
+        let pages = u16::try_from(bytes.div_ceil(1 << LARGE_BITS));
+        // For a BAR of no bytes the server has the refusal.
+        let pages = pages.map_err(|_| Error::BarSize(bytes))?.max(1);
+        self.map_frames(pages, LARGE_BITS, |done, count, slot| {
+            Ok(self.port().bar_large(bar, done, count, slot)?.placed)
+        })
+    }
+
+    /// Maps frames that `place` puts in a run of window slots: (those that are there already, how many more, slot) to how
+    /// many it placed.
+    fn map_frames(
+        &self,
+        count: u16,
+        page_bits: u8,
+        place: impl Fn(u16, u16, u16) -> Result<u16, Refusal>,
+    ) -> Result<Registers<'_, 'p, P>, Error> {
         let client = self.client;
         let run = client
             .window()
             .take(count)
             .ok_or(Error::WindowFull(u32::from(count)))?;
-        if let Err(refusal) = self.place(bar, first, run) {
-            clear(client, run);
-            return Err(refusal.into());
-        }
-        match client.platform().map_registers(run.first, count) {
+        let mapped = place_all(run, place).map_err(Error::from).and_then(|()| {
+            Ok(client
+                .platform()
+                .map_registers(run.first, count, page_bits)?)
+        });
+        match mapped {
             Ok(registers) => Ok(Registers {
                 client,
                 registers,
                 run,
+                page_bits,
             }),
             Err(error) => {
                 clear(client, run);
-                Err(error.into())
+                Err(error)
             }
         }
-    }
-
-    /// Has frames placed in a whole run of window slots: one request places some of them.
-    fn place(&self, bar: u8, first: u32, run: Run) -> Result<(), Refusal> {
-        let mut done = 0;
-        while done < run.count {
-            let reply = self.port().bar_frames(
-                bar,
-                first.saturating_add(done.into()),
-                run.count - done,
-                run.first + done,
-            )?;
-            // A server that places nothing and says so would keep us here.
-            if reply.placed == 0 || reply.placed > run.count - done {
-                return Err(Refusal::new(Rule::BadReply, reply.placed.into()));
-            }
-            done += reply.placed;
-        }
-        Ok(())
     }
 
     /// Lets the device issue memory requests, or stops it.
@@ -272,6 +288,23 @@ impl<P: Platform> Drop for Device<'_, '_, P> {
     }
 }
 
+/// Has frames placed in a whole run of window slots: one request places some of them.
+fn place_all(
+    run: Run,
+    place: impl Fn(u16, u16, u16) -> Result<u16, Refusal>,
+) -> Result<(), Refusal> {
+    let mut done = 0;
+    while done < run.count {
+        let placed = place(done, run.count - done, run.first + done)?;
+        // A server that places nothing and says so would keep us here.
+        if placed == 0 || placed > run.count - done {
+            return Err(Refusal::new(Rule::BadReply, placed.into()));
+        }
+        done += placed;
+    }
+    Ok(())
+}
+
 pub(crate) fn clear<P: Platform>(client: &Client<'_, P>, run: Run) {
     (run.first..run.first.saturating_add(run.count)).for_each(|slot| client.platform().clear(slot));
     client.window().give_back(run);
@@ -283,6 +316,7 @@ pub struct Registers<'c, 'p, P: Platform> {
     client: &'c Client<'p, P>,
     registers: P::Registers,
     run: Run,
+    page_bits: u8,
 }
 
 impl<P: Platform> Registers<'_, '_, P> {
@@ -323,9 +357,12 @@ impl<P: Platform> hw::Mmio for Registers<'_, '_, P> {
 
 impl<P: Platform> Drop for Registers<'_, '_, P> {
     fn drop(&mut self) {
-        self.client
-            .platform()
-            .unmap_registers(&mut self.registers, self.run.first, self.run.count);
+        self.client.platform().unmap_registers(
+            &mut self.registers,
+            self.run.first,
+            self.run.count,
+            self.page_bits,
+        );
         clear(self.client, self.run);
     }
 }

@@ -54,13 +54,24 @@ pub trait Platform {
     /// CSpace address of a window slot, to hand its capability along.
     fn window_address(&self, slot: u16) -> u64;
 
-    /// Maps `pages` 4 KiB frames from window slots `first`... in a row, uncached.
+    /// Maps `pages` frames of 2^`page_bits` bytes from window slots `first`... in a row, uncached.
     ///
     /// # Errors
     /// The kernel's, or no room; nothing stays mapped then.
-    fn map_registers(&self, first: u16, pages: u16) -> Result<Self::Registers, KernelError>;
+    fn map_registers(
+        &self,
+        first: u16,
+        pages: u16,
+        page_bits: u8,
+    ) -> Result<Self::Registers, KernelError>;
     /// Takes such a mapping away.
-    fn unmap_registers(&self, registers: &mut Self::Registers, first: u16, pages: u16);
+    fn unmap_registers(
+        &self,
+        registers: &mut Self::Registers,
+        first: u16,
+        pages: u16,
+        page_bits: u8,
+    );
     /// Maps `pages` frames of 2^`page_bits` bytes from window slots `first`... in a row, cached.
     ///
     /// # Errors

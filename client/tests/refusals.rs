@@ -76,10 +76,10 @@ impl Platform for Refusing {
     fn window_address(&self, slot: u16) -> u64 {
         slot.into()
     }
-    fn map_registers(&self, _: u16, _: u16) -> Result<Nothing, KernelError> {
+    fn map_registers(&self, _: u16, _: u16, _: u8) -> Result<Nothing, KernelError> {
         Ok(Nothing)
     }
-    fn unmap_registers(&self, _: &mut Nothing, _: u16, _: u16) {}
+    fn unmap_registers(&self, _: &mut Nothing, _: u16, _: u16, _: u8) {}
     fn map_memory(&self, _: u16, _: u16, _: u8) -> Result<Nothing, KernelError> {
         Ok(Nothing)
     }

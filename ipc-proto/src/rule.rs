@@ -132,6 +132,8 @@ rules! {
     NotRemovable = 54,
     /// the page is not withheld: map it and access it directly
     PageNotWithheld = 55,
+    /// the BAR does not lie alone in large pages; the number is the BAR's
+    NotLarge = 56,
     /// the window slot is outside the client's grant window
     WindowSlotOutOfRange = 48,
     /// the window slot is occupied

@@ -85,6 +85,11 @@ interface! {
     /// Pending bits of up to 64 messages from `first`.
     [Device] MsiPending = 34: msi_pending(first: u16, count: u16) -> MsiPendingReply { pending: u64 }
 
+    /// Places frames for `count` pages of 2 MiB of a memory BAR from page `first` in window slots `slot`..., as
+    /// `BarFrames` does with small ones. Only of BARs that the description wants alone in large pages (`NotLarge`
+    /// else), and not where frames of 4 KiB were placed before: those stay until the device is released.
+    [Device] BarLarge = 35: bar_large(bar: u8, first: u16, count: u16, slot: u16) -> BarLargeReply { placed: u16 }
+
     /// The client's PD is gone: take back every device it holds. Answered at once; the shard signals the
     /// supervisor when `Pending` has fallen to zero.
     [Supervisor] ClientGone = 48: client_gone(client: ClientId) -> ClientGoneReply { devices: u16 }

@@ -75,6 +75,7 @@ fn lines() -> Vec<String> {
         BusReset {} => BusResetReply { functions: 2 };
         MsiMask { first: 1, count: 2, switch: Switch::On } => MsiMaskReply {};
         MsiPending { first: 1, count: 2 } => MsiPendingReply { pending: 0b10 };
+        BarLarge { bar: 2, first: 1, count: 4, slot: 6 } => BarLargeReply { placed: 3 };
         ClientGone { client } => ClientGoneReply { devices: 3 };
         Pending {} => PendingReply { count: 1 };
         Figures {} => FiguresReply { devices: 1, assigned: 2, slots_used: 3, untyped_used: 4, operations: 5, refused: 6, parked: 7 };

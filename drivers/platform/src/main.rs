@@ -1,14 +1,16 @@
 //! Shows on a booted image what pci-server does for the platform: the list of
 //! functions, isolation groups, hot-plug, virtual functions, resets of a bus,
-//! narrowed capabilities.
+//! narrowed capabilities, large frames of BARs.
 //!
 //! Arguments, the first word says what: `list`, `dump`, `rescan`, `plug <cycles>`,
-//! `virtual <count>`, `groups`, `bus-reset`, `narrow`.
+//! `virtual <count>`, `groups`, `bus-reset`, `narrow`,
+//! `large-bar`.
 
 #![no_std]
 #![no_main]
 
 mod bus;
+mod large;
 mod plug;
 mod rights;
 mod survey;
@@ -54,6 +56,7 @@ fn main(platform: &'static SeL4Platform, info: &'static ClientInfo) -> u32 {
             "groups" => bus::groups(&probe),
             "bus-reset" => bus::reset(&probe),
             "narrow" => rights::narrow(&probe),
+            "large-bar" => large::bars(&probe),
             _ => Err(Error::NotFound),
         }
     });

@@ -1,7 +1,9 @@
 //! A DMA transfer out of a buffer and back by an edu device, with completion
 //! by MSI: the proof that a device works whole.
 
-use client::{ANY_IOVA, Access, Device, Error, Mechanism, Memory, PagePreference, Switch};
+use client::{
+    ANY_IOVA, Access, Device, Error, Mechanism, Memory, PagePreference, Registers, Switch,
+};
 use edu_driver::{COMPLETED, Completion, Edu, IDENTIFICATION, MOST};
 use sel4_client::SeL4Platform;
 use system::layout::event;
@@ -31,8 +33,17 @@ pub fn round_trip(
     probe: &Probe,
     device: &Device<'_, 'static, SeL4Platform>,
 ) -> Result<Outcome, Error> {
+    round_trip_over(probe, device, device.map_bar(0)?)
+}
+
+/// The same over registers that are mapped already; they are not afterwards.
+pub fn round_trip_over(
+    probe: &Probe,
+    device: &Device<'_, 'static, SeL4Platform>,
+    registers: Registers<'_, 'static, SeL4Platform>,
+) -> Result<Outcome, Error> {
     let client = &probe.client;
-    let mut edu = Edu(device.map_bar(0)?);
+    let mut edu = Edu(registers);
     if edu.identification() != IDENTIFICATION {
         return Err(Error::NotFound);
     }

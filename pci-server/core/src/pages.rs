@@ -2,7 +2,8 @@
 
 use ipc_proto::{Refusal, Rule, Width};
 
-use crate::device::Region;
+use crate::device::{LARGE_PAGE, Region};
+use crate::env::RegionId;
 use crate::{Device, MAX_FRAMES};
 
 /// A memory BAR of the device.
@@ -48,6 +49,53 @@ pub fn check_range(
         Some(page) => Err(Refusal::new(Rule::PageWithheld, page)),
         None => Ok(count.min(MAX_FRAMES)),
     }
+}
+
+/// Small pages of a large one.
+const SMALL_IN_LARGE: u64 = LARGE_PAGE / 4096;
+
+/// Checks a request for `count` large pages from `first`; gives the BAR's memory, which is whole large pages, and how
+/// many of them one request places.
+///
+/// # Errors
+/// `NotLarge` with the BAR when it does not lie alone in large pages; `PageOutOfRange` (with the number of large pages),
+/// also for no pages; `PageWithheld` with the first small page that is inside and withheld.
+pub fn check_large(
+    device: &Device,
+    bar: u8,
+    region: &Region,
+    first: u16,
+    count: u16,
+) -> Result<(RegionId, u16), Refusal> {
+    let memory = region
+        .memory()
+        .filter(|memory| region.alone && (memory.base | memory.bytes).is_multiple_of(LARGE_PAGE))
+        .ok_or(Refusal::new(Rule::NotLarge, u64::from(bar)))?;
+    let pages = memory.bytes / LARGE_PAGE;
+    let (start, end) = (u64::from(first), u64::from(first) + u64::from(count));
+    if count == 0 || end > pages {
+        return Err(Refusal::new(Rule::PageOutOfRange, pages));
+    }
+    let withheld = first_withheld(device, region, start * SMALL_IN_LARGE, end * SMALL_IN_LARGE);
+    match withheld {
+        Some(page) => Err(Refusal::new(Rule::PageWithheld, page)),
+        None => Ok((memory, count.min(MAX_FRAMES))),
+    }
+}
+
+/// The first page of a BAR from `first` up to `end` that is withheld. Pages are not gone through one by one: there
+/// may be 2^25 of them.
+fn first_withheld(device: &Device, region: &Region, first: u64, end: u64) -> Option<u64> {
+    let start = region.base / 4096;
+    device
+        .secret
+        .iter()
+        .filter_map(|pages| {
+            let last = pages.first.saturating_add(pages.count);
+            let from = pages.first.max(start.saturating_add(first));
+            (from < last.min(start.saturating_add(end))).then(|| from - start)
+        })
+        .min()
 }
 
 /// The pages of a BAR from the first to the last that is withheld: (first, how many).

@@ -22,7 +22,7 @@ use core::fmt;
 use client::{KernelError, Memory, Platform};
 use ipc_proto::{Message, Refusal, Rule};
 use sel4::ipc::{self, MessageInfo};
-use sel4::{Caching, Endpoint, Frame, FrameSize, Rights, VSpace};
+use sel4::{Caching, Endpoint, Frame, Rights, VSpace};
 use sel4_glue::driver::frame_size;
 use sel4_glue::{Driver, MmioRegion, Pd, Port, SharedMemory};
 use system::info::ClientInfo;
@@ -196,14 +196,25 @@ impl Platform for SeL4Platform {
         layout::window(slot)
     }
 
-    fn map_registers(&self, first: u16, pages: u16) -> Result<MmioRegion, KernelError> {
+    fn map_registers(
+        &self,
+        first: u16,
+        pages: u16,
+        page_bits: u8,
+    ) -> Result<MmioRegion, KernelError> {
+        let size = frame_size(page_bits).ok_or(KernelError {
+            action: "map registers of this page size",
+            code: page_bits.into(),
+        })?;
         self.driver
-            .map(first, pages, FrameSize::Small, Caching::Uncacheable)
+            .map(first, pages, size, Caching::Uncacheable)
             .map_err(kernel("map registers"))
     }
 
-    fn unmap_registers(&self, registers: &mut MmioRegion, first: u16, pages: u16) {
-        self.driver.unmap(registers, first, pages, FrameSize::Small);
+    fn unmap_registers(&self, registers: &mut MmioRegion, first: u16, pages: u16, page_bits: u8) {
+        if let Some(size) = frame_size(page_bits) {
+            self.driver.unmap(registers, first, pages, size);
+        }
     }
 
     fn map_memory(&self, first: u16, pages: u16, page_bits: u8) -> Result<DmaMemory, KernelError> {

@@ -1,12 +1,12 @@
 //! Memory of a held device's BARs, for its holder.
 
-use ipc_proto::pci::{BarFramesReply, BarReadReply, BarReply, BarWriteReply};
+use ipc_proto::pci::{BarFramesReply, BarLargeReply, BarReadReply, BarReply, BarWriteReply};
 use ipc_proto::{Badge, Call, Refusal, Rule, Width};
 
 use super::views::{Need, slot_of};
 use super::{Parts, Shard};
 use crate::bank::PageSize;
-use crate::env::Env;
+use crate::env::{Env, RegionId};
 use crate::pages;
 
 impl<E: Env> Shard<'_, E> {
@@ -37,20 +37,51 @@ impl<E: Env> Shard<'_, E> {
         count: u16,
         slot: u16,
     ) -> Result<BarFramesReply, Refusal> {
-        let (hold, device) = self.held_for(call.badge, Need::Bar(bar))?;
-        let client = hold.client;
+        let (_, device) = self.held_for(call.badge, Need::Bar(bar))?;
         let region = pages::memory_bar(device, bar)?;
         let placed = pages::check_range(device, region, first, count)?;
         let memory = region
             .memory()
             .ok_or(Refusal::new(Rule::NoSuchBar, u64::from(bar)))?;
-        self.check_window(client, slot, placed)?;
+        self.place(call, bar, (memory, PageSize::Small), first, placed, slot)?;
+        Ok(BarFramesReply { placed })
+    }
+
+    pub(super) fn place_large(
+        &mut self,
+        call: Call,
+        bar: u8,
+        first: u16,
+        count: u16,
+        slot: u16,
+    ) -> Result<BarLargeReply, Refusal> {
+        let (_, device) = self.held_for(call.badge, Need::Bar(bar))?;
+        let region = pages::memory_bar(device, bar)?;
+        let (memory, placed) = pages::check_large(device, bar, region, first, count)?;
+        let first = u32::from(first);
+        self.place(call, bar, (memory, PageSize::Large), first, placed, slot)?;
+        Ok(BarLargeReply { placed })
+    }
+
+    /// Places frames of pages that have been checked.
+    fn place(
+        &mut self,
+        call: Call,
+        bar: u8,
+        (memory, size): (RegionId, PageSize),
+        first: u32,
+        count: u16,
+        slot: u16,
+    ) -> Result<(), Refusal> {
+        let (hold, _) = self.held_for(call.badge, Need::Bar(bar))?;
+        let client = hold.client;
+        self.check_window(client, slot, count)?;
         let Parts { env, hold, .. } = self.held_mut(call.badge, Need::Bar(bar))?;
         // Noted before: frames may exist even where placing them failed.
         hold.regions |= 1 << bar;
-        env.place_frames(memory, PageSize::Small, first, placed, client, slot)?;
-        hold.frames = hold.frames.saturating_add(u32::from(placed));
-        Ok(BarFramesReply { placed })
+        env.place_frames(memory, size, first, count, client, slot)?;
+        hold.frames = hold.frames.saturating_add(u32::from(count));
+        Ok(())
     }
 
     pub(super) fn read_register(

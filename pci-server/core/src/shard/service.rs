@@ -282,6 +282,17 @@ impl<E: Env> pci::Service for Shard<'_, E> {
         now(self.pending_messages(call.badge, first, count))
     }
 
+    fn bar_large(
+        &mut self,
+        call: Call,
+        bar: u8,
+        first: u16,
+        count: u16,
+        slot: u16,
+    ) -> Result<Reply<BarLargeReply>, Refusal> {
+        now(self.place_large(call, bar, first, count, slot))
+    }
+
     fn why(&mut self, _: Call, device: Sbdf) -> Result<Reply<WhyReply>, Refusal> {
         now(self.why_withheld(device))
     }
