@@ -3,8 +3,7 @@
 //! narrowed capabilities, large frames of BARs.
 //!
 //! Arguments, the first word says what: `list`, `dump`, `rescan`, `plug <cycles>`,
-//! `virtual <count>`, `groups`, `bus-reset`, `narrow`,
-//! `large-bar`.
+//! `remove`, `virtual <count>`, `groups`, `bus-reset`, `narrow`, `large-bar`.
 
 #![no_std]
 #![no_main]
@@ -52,6 +51,7 @@ fn main(platform: &'static SeL4Platform, info: &'static ClientInfo) -> u32 {
             "dump" => survey::dump(&probe),
             "rescan" => survey::rescan(&probe),
             "plug" => plug::cycles(&probe, number.unwrap_or(1)),
+            "remove" => plug::remove(&probe),
             "virtual" => virtual_functions::enable(&probe, number.unwrap_or(1)),
             "groups" => bus::groups(&probe),
             "bus-reset" => bus::reset(&probe),

@@ -1,7 +1,7 @@
 //! Hot-plug: a card comes, works whole, and goes; once given back when asked
 //! for, once kept until it is taken.
 
-use client::{Error, Event, EventKind, Platform, Sbdf, Width};
+use client::{Administrator, Error, Event, EventKind, Platform, Sbdf, Width};
 use system::layout::event;
 
 use crate::{Probe, transfer};
@@ -58,6 +58,52 @@ pub fn cycles(probe: &Probe, cycles: u16) -> Result<(), Error> {
         );
     }
     probe.check("all_cycles", true, format_args!("{cycles}"));
+    Ok(())
+}
+
+/// An administrator takes a card from its holder: the slot's power goes off, and with QEMU the card. Another one comes.
+pub fn remove(probe: &Probe) -> Result<(), Error> {
+    let administrator = Administrator::new(probe.platform, probe.info).ok_or(Error::NotFound)?;
+    let found = probe.client.devices().next().ok_or(Error::NotFound)??;
+    let device = probe.client.assign(found.device)?;
+    let registers = device.map_bar(0)?;
+    let port = administrator.pci(probe.client.shard_of(found.device)?);
+    let removed = port.remove(found.device);
+    probe.check(
+        "removed_by_administrator",
+        removed.is_ok(),
+        format_args!("{}: {removed:?}", found.device),
+    );
+    gone(probe, found.device)?;
+    let after = device.config_read(0, Width::Dword);
+    probe.check(
+        "taken_from_holder",
+        after.is_err(),
+        format_args!("{after:?} after it was removed"),
+    );
+    drop(registers);
+    drop(device);
+    let row = port.rescan()?;
+    let left = probe.client.devices().count();
+    probe.check(
+        "a_scan_finds_it_gone",
+        row.functions > 0 && row.added == 0 && left == 0,
+        format_args!("{row:?}, {left} devices left"),
+    );
+    probe.platform.log(format_args!("@mark insert"));
+    let added = wait_for(probe, EventKind::Added)?;
+    let outcome = transfer::round_trip(probe, &probe.client.assign(added.device)?)?;
+    probe.check(
+        "another_works",
+        outcome.is_whole(),
+        format_args!("{} wrong bytes", outcome.wrong),
+    );
+    let bridge = port.remove(Sbdf::from_bits(0)).map(|reply| reply.functions);
+    probe.check(
+        "not_the_platform",
+        bridge.is_err(),
+        format_args!("removing the host bridge: {bridge:?}"),
+    );
     Ok(())
 }
 
