@@ -108,7 +108,11 @@ impl<'d> Host<'d> {
         match &step.action {
             Action::Command(command) => qmp
                 .execute(command)
-                .map(|_| "done".to_owned())
+                .map(|answer| match answer.as_str().map(str::trim) {
+                    // What QEMU's other monitor would have printed.
+                    Some(said) if !said.is_empty() => said.to_owned(),
+                    _ => "done".to_owned(),
+                })
                 .map_err(words),
             Action::CompareDump => {
                 let qemu = functions(qmp)?;

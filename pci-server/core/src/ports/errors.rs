@@ -51,6 +51,19 @@ pub struct ErrorSource {
     silent: Option<u64>,
 }
 
+/// Correctable, non-fatal and fatal error reporting in Device Control (PCIe 5.0, 7.5.3.4).
+pub const REPORT_ERRORS: u16 = 0b111;
+
+/// Lets messages about errors of the functions below pass a bridge, and the bridge's own (PCIe 5.0, 6.2.6).
+pub fn pass<C: ConfigSpace>(cfg: &mut C, at: Sbdf, express: &Express) {
+    let control = cfg.read16(at, register::BRIDGE_CONTROL);
+    let control = BridgeControl::from_bits_retain(control) | BridgeControl::SERR_ENABLE;
+    cfg.write16(at, register::BRIDGE_CONTROL, control.bits());
+    let control = express.device_control_register();
+    let value = cfg.read16(at, control);
+    cfg.write16(at, control, value | REPORT_ERRORS);
+}
+
 impl ErrorSource {
     /// What the port at `at` has; `None` where it is nothing.
     pub fn new<C: ConfigSpace>(
@@ -95,10 +108,6 @@ impl ErrorSource {
                     RootControl::CORRECTABLE | RootControl::NON_FATAL | RootControl::FATAL;
                 cfg.write16(at, control, (value - stopping).bits());
             }
-            // Messages of functions below pass only a bridge that forwards them.
-            let control = cfg.read16(at, register::BRIDGE_CONTROL);
-            let control = BridgeControl::from_bits_retain(control) | BridgeControl::SERR_ENABLE;
-            cfg.write16(at, register::BRIDGE_CONTROL, control.bits());
             self.listen(cfg, at);
         }
         if let Some((control, status)) = self.containment {

@@ -10,11 +10,9 @@ use super::Shard;
 use super::ports::before;
 use crate::boot::late;
 use crate::env::Env;
+use crate::ports::errors::REPORT_ERRORS;
 use crate::virtual_functions::Plan;
 use crate::{Device, Index, groups, placement};
-
-/// Correctable, non-fatal and fatal error reporting in Device Control (PCIe 5.0, 7.5.3.4).
-const REPORT_ERRORS: u16 = 0b111;
 
 impl<E: Env> Shard<'_, E> {
     /// After the boot: ports, resets of buses, virtual functions.

@@ -13,7 +13,7 @@ use ipc_proto::{ClientId, DeviceState, EventKind, Refusal, Rule};
 use super::Shard;
 use super::revoke::Manner;
 use crate::env::{Env, VectorBlock};
-use crate::ports::errors::ErrorSource;
+use crate::ports::errors::{self, ErrorSource};
 use crate::ports::slot::Slot;
 use crate::ports::{GRACE_US, Port, State, Task, message};
 use crate::{Device, Index};
@@ -70,6 +70,9 @@ impl<E: Env> Shard<'_, E> {
         };
         let slot = Port::slot_of(&self.env, at, &express);
         let errors = ErrorSource::new(&self.env, at, &express, &list);
+        if self.info.port_interrupt.is_some() {
+            errors::pass(&mut self.env, at, &express);
+        }
         if !express.port.is_downstream() || slot.is_none() && errors.is_none() {
             return;
         }
