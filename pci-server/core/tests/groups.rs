@@ -1,13 +1,11 @@
-//! Isolation groups of modelled topologies, of topologies drawn at random, and of real machines.
+//! Isolation groups of modelled topologies, and of topologies drawn at random.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
     reason = "a test may stop at the first surprise"
 )]
 
-mod common;
-#[path = "../../../hw/tests/data_folder/mod.rs"]
-mod data_folder;
+mod ring_rules;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +13,7 @@ use hw::{BusRange, Sbdf};
 use ipc_proto::GroupTie;
 use pci_core::groups::{Functions, Kind, Node, aliases, form, ring};
 use proptest::prelude::*;
-use sim::config::Machine;
+use ring_rules::consistent;
 
 #[derive(Clone, Debug)]
 struct Function(Node);
@@ -104,35 +102,6 @@ fn groups(functions: Vec<Function>) -> Vec<Vec<(String, GroupTie)>> {
             (!members.is_empty()).then_some(members)
         })
         .collect()
-}
-
-/// Rings are rings, ascending from their first member; ties say whether one is alone; the number is the
-/// first member's place.
-fn consistent<F: Functions>(functions: &F) {
-    let mut last = None;
-    while let Some(start) = functions.beyond(last) {
-        let node = *functions.node(start).unwrap();
-        last = Some(node.at);
-        let members: Vec<_> = ring(functions, start).collect();
-        assert_eq!(members[0], start);
-        let of = |place: &u32| *functions.node(*place).unwrap();
-        let sorted: BTreeSet<_> = members.iter().map(|place| of(place).at).collect();
-        assert_eq!(sorted.len(), members.len());
-        assert_eq!(
-            node.is_alone(),
-            members.len() == 1,
-            "{} {:?}",
-            node.at,
-            node.tie()
-        );
-        assert_eq!(of(&node.group()).at, *sorted.first().unwrap());
-        if start == node.group() {
-            assert!(members.is_sorted_by_key(|place| of(place).at));
-        }
-        for other in members {
-            assert_eq!(of(&other).group(), node.group());
-        }
-    }
 }
 
 fn alone(address: &str) -> Vec<(String, GroupTie)> {
@@ -478,80 +447,4 @@ proptest! {
             prop_assert!(aliases(&functions, start).count() <= 16);
         }
     }
-}
-
-/// A real machine's groups: whatever it is made of, two functions are together exactly if one of the
-/// rules says so, read anew from the registers.
-fn check_machine(name: &str, text: &str) -> (usize, usize) {
-    let machine = Machine::from_lspci(text).unwrap();
-    let mut info = common::pci_info();
-    info.ecam.clear();
-    let segments: BTreeSet<u16> = machine.addresses().map(Sbdf::segment).collect();
-    for segment in segments {
-        let window = system::info::EcamWindow {
-            vaddr: 0,
-            paddr: 0,
-            segment,
-            first_bus: 0,
-            last_bus: 255,
-        };
-        // A machine with more segments than a shard has windows is looked at in part.
-        let _ = info.ecam.push(window);
-    }
-    let booted = common::Booted::with(common::World::new(machine), info, vec![]);
-    let shard = booted.shard.borrow();
-    let functions = shard.devices();
-    consistent(functions);
-    let mut groups = BTreeSet::new();
-    let of = |place: u32| *functions.node(place).unwrap();
-    for (place, node) in functions
-        .iter()
-        .map(|(index, device)| (index.number(), device.node))
-    {
-        groups.insert(node.group());
-        let member = |other: u32| of(other).group() == node.group();
-        if let Some(parent) = node.parent() {
-            let above = of(parent);
-            assert!(above.behind.unwrap().contains(node.at.bus()), "{name}");
-            let conventional = matches!(
-                above.kind,
-                Kind::Conventional | Kind::ToConventional | Kind::Never
-            );
-            assert!(!conventional || member(parent), "{name}: {}", node.at);
-            let closed = above.kind == Kind::DownstreamPort && !above.isolates;
-            assert!(!closed || member(parent), "{name}: {}", node.at);
-        } else if node.behind.is_none() {
-            // On a root bus only a function of the same device is with it.
-            for other in ring(functions, place).map(of) {
-                let same = (other.at.bus(), other.at.device()) == (node.at.bus(), node.at.device());
-                let below = other.parent().is_some() || other.behind.is_some();
-                assert!(same || below, "{name}: {} with {}", node.at, other.at);
-            }
-        }
-    }
-    (functions.len() as usize, groups.len())
-}
-
-#[test]
-fn groups_of_real_machines_follow_the_rules() {
-    let Some(folder) = data_folder::find("groups_of_real_machines_follow_the_rules") else {
-        return;
-    };
-    let (mut machines, mut functions, mut groups) = (0, 0, 0);
-    for entry in std::fs::read_dir(folder.join("pci")).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_none_or(|extension| extension != "hex") {
-            continue;
-        }
-        let name = path.file_stem().unwrap().to_string_lossy().to_string();
-        let text = std::fs::read_to_string(&path).unwrap();
-        let (here, apart) = check_machine(&name, &text);
-        machines += 1;
-        functions += here;
-        groups += apart;
-    }
-    data_folder::say(&format!(
-        "isolation groups: {machines} machines, {functions} functions, {groups} groups"
-    ));
-    assert!(machines > 0);
 }
