@@ -57,7 +57,8 @@ pub fn run(intruder: &Intruder<'_>) -> Result<(), Error> {
     let msi = find_msi(&device)?;
     let interrupts = device.enable_interrupts(Mechanism::Msi, 0, 1, event::OWN)?;
     let message = device.config_read(msi + 4, Width::Dword)?;
-    let control = device.config_write(msi + 2, Width::Word, 0);
+    // More messages than were set up.
+    let control = device.config_write(msi + 2, Width::Word, 0x0071);
     intruder.refused("write_msi_control", control, Rule::RegisterReadOnly);
     intruder.refused(
         "write_msi_address",

@@ -72,10 +72,23 @@ pub struct Hold<T> {
 /// Why a device is being brought to rest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Purpose {
-    /// Its holder wants it reset.
+    /// Its holder wants it reset, or back in the power state D0.
     Reset,
+    /// Its holder wants it in the power state D3hot.
+    Sleep,
     /// It is being taken back.
     Revoke,
+}
+
+/// Which request waits for a device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Asked {
+    /// Its reset, by the operation.
+    Reset,
+    /// Its reset or a power state, by a write to a register.
+    Write,
+    /// Its release.
+    Release,
 }
 
 /// Work on a device that takes more than one request's time.
@@ -84,7 +97,7 @@ pub struct Job<T> {
     /// Why.
     pub purpose: Purpose,
     /// What the one who waits has asked for.
-    pub asked: Purpose,
+    pub asked: Asked,
     /// The device is out of the machine: nothing of it is touched.
     pub removed: bool,
     /// The next step; `None`: nothing has happened yet.
@@ -108,10 +121,10 @@ pub struct Job<T> {
 impl<T> Job<T> {
     /// A job whose first step is due at once.
     #[must_use]
-    pub const fn new(purpose: Purpose, kept: Kept, ticket: Option<T>) -> Self {
+    pub const fn new(purpose: Purpose, asked: Asked, kept: Kept, ticket: Option<T>) -> Self {
         Self {
             purpose,
-            asked: purpose,
+            asked,
             removed: false,
             step: None,
             due: 0,

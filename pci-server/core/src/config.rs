@@ -1,11 +1,16 @@
 //! A mediated access to configuration space: [`check`] it, look up the
 //! [`Policy`](crate::registers::Policy), then touch the hardware with the register's own width.
+//!
+//! A write is planned as a whole ([`plan`]) before anything is touched. What it means beyond
+//! its register is an [`Action`], which the shard performs.
 
 use hw::ConfigSpace;
-use ipc_proto::{Refusal, Rule, Width};
+use hw::capability::{Msi, Msix, PowerState};
+use hw::header::register;
+use ipc_proto::{BarKind, Mechanism, Refusal, Rule, Switch, Width};
 
 use crate::Device;
-use crate::registers::policy;
+use crate::registers::{Emulation, Policy, Trap, policy};
 
 /// Refuses what is not aligned to its width, or leaves the device's configuration space.
 #[inline]
@@ -29,8 +34,8 @@ pub fn read<C: ConfigSpace>(
     width: Width,
 ) -> Result<u32, Refusal> {
     check(device, offset, width)?;
-    if offset < 0x100 && device.hidden >> (offset / 4) & 1 != 0 {
-        return Err(Refusal::new(Rule::RegisterHidden, u64::from(offset)));
+    if is_hidden(device, offset) {
+        return read_emulated(cfg, device, offset, width);
     }
     Ok(match width {
         Width::Byte => u32::from(cfg.read8(device.at, offset)),
@@ -39,23 +44,142 @@ pub fn read<C: ConfigSpace>(
     })
 }
 
-/// Writes those bits of a register that the policy lets a holder write.
+/// Is this register not to be read from the device?
+#[inline(always)]
+const fn is_hidden(device: &Device, offset: u16) -> bool {
+    offset < 0x100 && device.hidden >> (offset / 4) & 1 != 0
+}
+
+/// A BAR that says its size, or a hidden register.
+#[cold]
+fn read_emulated<C: ConfigSpace>(
+    cfg: &C,
+    device: &Device,
+    offset: u16,
+    width: Width,
+) -> Result<u32, Refusal> {
+    let bar = bar_at(offset).ok_or(Refusal::new(Rule::RegisterHidden, u64::from(offset)))?;
+    let value = size_mask(cfg, device, bar) >> (8 * (offset & 3));
+    Ok(match width {
+        Width::Byte => value & 0xff,
+        Width::Word => value & 0xffff,
+        Width::Dword => value,
+    })
+}
+
+/// The BAR register that an offset lies in.
+const fn bar_at(offset: u16) -> Option<u8> {
+    match offset {
+        register::BAR0..0x28 => Some(((offset - register::BAR0) / 4) as u8),
+        _ => None,
+    }
+}
+
+/// The bit of [`Device::hidden`] that says that a BAR answers with its size.
+#[must_use]
+pub const fn sizing(bar: u8) -> u64 {
+    1 << (register::BAR0 / 4 + (bar % 6) as u16)
+}
+
+/// All of them.
+pub const SIZING: u64 = 0x3f << (register::BAR0 / 4);
+
+/// What a BAR's register reads after all ones were written to it (PCI 3.0, 6.2.5.1).
+fn size_mask<C: ConfigSpace>(cfg: &C, device: &Device, bar: u8) -> u32 {
+    // A virtual function has no BARs of its own, and a fixed region no register.
+    let region = |bar: u8| {
+        let region = device.bars.get(usize::from(bar))?;
+        (device.physical.is_none() && !region.fixed && region.bytes != 0).then_some(region)
+    };
+    let above = bar.checked_sub(1).and_then(region);
+    let mask = |bytes: u64| !bytes.wrapping_sub(1);
+    let kind = |low: u32| cfg.read32(device.at, register::BAR0 + 4 * u16::from(bar)) & low;
+    match (region(bar), above) {
+        (_, Some(low)) if low.kind == BarKind::Memory64 => (mask(low.bytes) >> 32) as u32,
+        (Some(own), _) => match own.kind {
+            BarKind::None => 0,
+            BarKind::Io => mask(own.bytes) as u32 & !0x3 | kind(0x3),
+            BarKind::Memory32 | BarKind::Memory64 => mask(own.bytes) as u32 & !0xf | kind(0xf),
+        },
+        (None, _) => 0,
+    }
+}
+
+/// What a write means beyond the register that is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Action {
+    /// Bus mastering.
+    BusMaster(Switch),
+    /// D0 or D3hot.
+    Power(PowerState),
+    /// A function-level reset. Nothing else of the write is done.
+    Reset,
+    /// Messages are sent or not; with MSI-X, all of them are masked.
+    Messages {
+        /// Which mechanism.
+        mechanism: Mechanism,
+        /// Its enable bit.
+        enable: Switch,
+        /// Its function mask.
+        mask: Switch,
+    },
+    /// Mask bits of MSI.
+    Masks {
+        /// Those that the write changes, by number of the message.
+        changed: u32,
+        /// What they become.
+        value: u32,
+    },
+    /// A BAR answers with its size, or again with its address.
+    Sizing(u8, Switch),
+}
+
+/// A write that may be done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub struct Planned {
+    /// Even offset of the first half.
+    offset: u16,
+    /// What is written to either half.
+    halves: [Option<u16>; 2],
+    /// What it means beyond that.
+    pub action: Option<Action>,
+}
+
+impl Planned {
+    /// Writes what is the register's alone.
+    pub fn carry_out<C: ConfigSpace>(self, cfg: &mut C, device: &Device) {
+        for (offset, half) in [self.offset, self.offset | 2].into_iter().zip(self.halves) {
+            if let Some(value) = half {
+                cfg.write16(device.at, offset, value);
+            }
+        }
+    }
+}
+
+/// What a write means: those bits of a register that the policy lets a holder write, and what the
+/// shard has to do. Nothing is written yet.
 ///
 /// # Errors
 /// `BadAccess`, `RegisterHidden`; `RegisterReadOnly` when no bit may be written, or a bit would
-/// change that has an operation of its own. Nothing has been written then.
-pub fn write<C: ConfigSpace>(
-    cfg: &mut C,
+/// change that may not.
+pub fn plan<C: ConfigSpace>(
+    cfg: &C,
     device: &Device,
     offset: u16,
     width: Width,
     value: u32,
-) -> Result<(), Refusal> {
+) -> Result<Planned, Refusal> {
     check(device, offset, width)?;
-    if offset < 0x100 && device.hidden >> (offset / 4) & 1 != 0 {
+    let refused = Refusal::new(Rule::RegisterReadOnly, u64::from(offset));
+    let even = offset & !1;
+    let whole = policy(device, even);
+    if whole.emulated == Some(Emulation::Bar) {
+        return plan_bar(cfg, device, offset, width, value).ok_or(refused);
+    }
+    if is_hidden(device, offset) {
         return Err(Refusal::new(Rule::RegisterHidden, u64::from(offset)));
     }
-    let even = offset & !1;
     // What of each half is meant, and its new bits.
     let (first, second) = match width {
         Width::Byte if offset & 1 != 0 => (Part::new(0xff00, (value << 8) as u16), None),
@@ -66,24 +190,61 @@ pub fn write<C: ConfigSpace>(
             Some(Part::new(0xffff, (value >> 16) as u16)),
         ),
     };
-    // All is checked before anything is written.
-    let first = first.plan(cfg, device, even);
-    // A dword is aligned: its second half is inside the space.
-    let second = second.map(|part| part.plan(cfg, device, even + 2));
-    match (first, second) {
-        (Plan::Trapped, _)
-        | (_, Some(Plan::Trapped))
-        | (Plan::Nothing, None | Some(Plan::Nothing)) => {
-            Err(Refusal::new(Rule::RegisterReadOnly, u64::from(offset)))
-        }
-        (first, second) => {
-            first.carry_out(cfg, device, even);
-            if let Some(second) = second {
-                second.carry_out(cfg, device, even + 2);
-            }
-            Ok(())
-        }
+    let first = first.plan(cfg, device, even, whole).ok_or(refused)?;
+    let second = match second {
+        // A dword is aligned: its second half is inside the space.
+        Some(part) => part
+            .plan(cfg, device, even | 2, policy(device, even | 2))
+            .ok_or(refused)?,
+        None => Half::NOTHING,
+    };
+    if !first.may && !second.may {
+        return Err(refused);
     }
+    let action = match (first.action, second.action) {
+        (
+            Some(Action::Masks { changed, value }),
+            Some(Action::Masks {
+                changed: more,
+                value: upper,
+            }),
+        ) => Some(Action::Masks {
+            changed: changed | more,
+            value: value | upper,
+        }),
+        // Two registers, as only a malformed device has them in one word.
+        (Some(_), Some(_)) => return Err(refused),
+        (one, other) => one.or(other),
+    };
+    Ok(Planned {
+        offset: even,
+        halves: [first.write, second.write],
+        action,
+    })
+}
+
+/// A BAR: all ones ask for its size, its own value ends that; nothing else can be written.
+fn plan_bar<C: ConfigSpace>(
+    cfg: &C,
+    device: &Device,
+    offset: u16,
+    width: Width,
+    value: u32,
+) -> Option<Planned> {
+    let bar = bar_at(offset).filter(|_| width == Width::Dword)?;
+    // Some leave the bits alone that say what it is.
+    let switch = if value | 0xf == u32::MAX {
+        Switch::On
+    } else if value == cfg.read32(device.at, offset) {
+        Switch::Off
+    } else {
+        return None;
+    };
+    Some(Planned {
+        offset,
+        halves: [None; 2],
+        action: Some(Action::Sizing(bar, switch)),
+    })
 }
 
 /// What a write means for 16 bits.
@@ -93,13 +254,19 @@ struct Part {
 }
 
 /// What becomes of it.
-enum Plan {
-    /// No bit of it may be written.
-    Nothing,
-    /// It would change a bit that has an operation of its own.
-    Trapped,
-    /// This is written.
-    Write(u16),
+struct Half {
+    /// Some bit of it may be written.
+    may: bool,
+    write: Option<u16>,
+    action: Option<Action>,
+}
+
+impl Half {
+    const NOTHING: Self = Self {
+        may: false,
+        write: None,
+        action: None,
+    };
 }
 
 impl Part {
@@ -107,35 +274,90 @@ impl Part {
         Self { lanes, value }
     }
 
-    fn plan<C: ConfigSpace>(&self, cfg: &C, device: &Device, offset: u16) -> Plan {
-        let whole = policy(device, offset);
-        let trapped = whole.trapped;
+    /// `None` when it would change a bit that may not change.
+    fn plan<C: ConfigSpace>(
+        &self,
+        cfg: &C,
+        device: &Device,
+        offset: u16,
+        whole: Policy,
+    ) -> Option<Half> {
+        let trapped = whole.trapped & self.lanes;
         let (write, clear) = (whole.write & self.lanes, whole.clear & self.lanes);
-        if write | clear | trapped & self.lanes == 0 {
-            return Plan::Nothing;
+        if write | clear | trapped == 0 {
+            return Some(Half::NOTHING);
         }
         let now = cfg.read16(device.at, offset);
-        if (now ^ self.value) & trapped & self.lanes != 0 {
-            return Plan::Trapped;
-        }
-        if write | clear == 0 {
-            return Plan::Nothing;
-        }
+        let changed = (now ^ self.value) & trapped;
+        let action = if changed == 0 {
+            None
+        } else {
+            let after = now & !changed | self.value & changed;
+            Some(act(device, offset, whole.trap?, changed, after)?)
+        };
         // A status register gets ones only where the holder clears; elsewhere what is not the
         // holder's to write keeps its value.
-        let kept = if whole.write | trapped == 0 {
+        let kept = if whole.write | whole.trapped == 0 {
             0
         } else {
             now & !(write | whole.clear)
         };
-        Plan::Write(kept | self.value & (write | clear))
+        Some(Half {
+            may: write | clear != 0 || trapped != 0 && whole.trap.is_some(),
+            write: (write | clear != 0).then_some(kept | self.value & (write | clear)),
+            action,
+        })
     }
 }
 
-impl Plan {
-    fn carry_out<C: ConfigSpace>(self, cfg: &mut C, device: &Device, offset: u16) {
-        if let Self::Write(value) = self {
-            cfg.write16(device.at, offset, value);
+/// The operation that a change of trapped bits stands for, if there is one. `after`: the register as
+/// it would be.
+fn act(device: &Device, offset: u16, trap: Trap, changed: u16, after: u16) -> Option<Action> {
+    let switch = |bit: u16| {
+        if after & bit == 0 {
+            Switch::Off
+        } else {
+            Switch::On
+        }
+    };
+    match trap {
+        Trap::Command if changed == 1 << 2 => Some(Action::BusMaster(switch(1 << 2))),
+        Trap::Command => None,
+        Trap::Power => match PowerState::from_bits(after) {
+            state @ (PowerState::D0 | PowerState::D3Hot) => Some(Action::Power(state)),
+            PowerState::D1 | PowerState::D2 => None,
+        },
+        // A device without the bit has no such reset.
+        Trap::Reset => {
+            let express = device.express.is_some_and(|express| {
+                express.function_level_reset && express.device_control_register() == offset
+            });
+            let features = device.features.is_some_and(|features| {
+                features.function_level_reset && features.control_register() == offset
+            });
+            (express || features).then_some(Action::Reset)
+        }
+        Trap::Msi if changed == Msi::ENABLE => Some(Action::Messages {
+            mechanism: Mechanism::Msi,
+            enable: switch(Msi::ENABLE),
+            mask: Switch::Off,
+        }),
+        Trap::Msi => None,
+        Trap::MsiX => Some(Action::Messages {
+            mechanism: Mechanism::MsiX,
+            enable: switch(Msix::ENABLE),
+            mask: switch(Msix::FUNCTION_MASK),
+        }),
+        Trap::MsiMasks => {
+            let start = device.msi?.mask_register()?;
+            let shift = match offset.checked_sub(start)? {
+                0 => 0,
+                _ => 16,
+            };
+            Some(Action::Masks {
+                changed: u32::from(changed) << shift,
+                value: u32::from(after & changed) << shift,
+            })
         }
     }
 }

@@ -99,7 +99,8 @@ pub struct Device {
     pub capabilities: Vec<Entry, MAX_CAPABILITIES>,
     /// Offset of Advanced Error Reporting, 0 for none.
     pub error_reporting: u16,
-    /// Registers that are not shown: one bit for each four bytes of the first 256.
+    /// Registers that are not read from the device, one bit for each four bytes of the first 256:
+    /// what is not shown, and BARs that say their size ([`crate::config::sizing`]).
     pub hidden: u64,
     /// Bytes of configuration space: 256 or 4096.
     pub config_bytes: u16,

@@ -33,6 +33,55 @@ pub struct Setup {
     pub first: u16,
     /// Vectors of the messages from there on; with MSI one block.
     pub blocks: Vec<Block, MAX_BLOCKS>,
+    /// What its holder has written to the bits of message control.
+    pub bits: Bits,
+}
+
+/// Message control of a device whose messages are set up, as far as it is the holder's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Bits {
+    /// Messages are sent.
+    pub enable: Switch,
+    /// All are masked (MSI-X).
+    pub mask: Switch,
+}
+
+impl Bits {
+    /// As messages are set up.
+    pub const SET_UP: Self = Self {
+        enable: Switch::On,
+        mask: Switch::Off,
+    };
+}
+
+/// Sets the bits of message control that are the holder's.
+///
+/// # Errors
+/// `NoSuchMechanism`, `NoSuchDevice`, `MalformedDevice`.
+pub fn switch<C: ConfigSpace>(
+    cfg: &mut C,
+    device: &Device,
+    mechanism: Mechanism,
+    bits: Bits,
+) -> Result<(), Refusal> {
+    let none = || device.refusal(Rule::NoSuchMechanism);
+    let (register, enable, mask) = match mechanism {
+        Mechanism::Msi => {
+            let msi = device.msi.ok_or_else(none)?;
+            (msi.control_register(), Msi::ENABLE, 0)
+        }
+        Mechanism::MsiX => {
+            let msix = device.msix.ok_or_else(none)?;
+            (msix.control_register(), Msix::ENABLE, Msix::FUNCTION_MASK)
+        }
+    };
+    let now = cfg.read16(device.at, register);
+    if now == u16::MAX {
+        return Err(gone(device));
+    }
+    let chosen = |bit: u16, switch: Switch| if switch == Switch::On { bit } else { 0 };
+    let value = now & !(enable | mask) | chosen(enable, bits.enable) | chosen(mask, bits.mask);
+    confirm(cfg, device, register, value)
 }
 
 impl Setup {
@@ -163,6 +212,9 @@ pub fn restore<E: ConfigSpace + BarMemory>(
         if masks.contains(message) {
             mask(env, device, table, setup, masks, (message, 1), Switch::On)?;
         }
+    }
+    if setup.bits != Bits::SET_UP {
+        switch(env, device, setup.mechanism, setup.bits)?;
     }
     Ok(())
 }

@@ -1,24 +1,96 @@
-//! Which registers of configuration space a holder may write: one table for
-//! the header and one for each capability. Whatever no table names is read-only.
+//! Which registers of configuration space a holder may touch, and how: tables of
+//! [`Field`]s, one for the header and one for each capability ([`standard`],
+//! [`extended`]). Whatever no table names is read-only.
 //!
-//! A row is 16 bits wide, the unit in which a register can be written without
+//! A field is 16 bits wide, the unit in which a register can be written without
 //! touching its neighbour (Command and Status, for one). Where capabilities
 //! overlap, as only a malformed device has them, what each of them forbids is
 //! forbidden.
+
+pub mod extended;
+pub mod standard;
 
 use hw::capability::{Entry, id};
 
 use crate::Device;
 
-/// What may be done to 16 bits of configuration space.
+/// What may be done to bits of a register.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// It is not shown: reading it acts on the device.
+    Hidden,
+    /// These bits may be written.
+    Writable(u16),
+    /// These bits are cleared by writing ones, and may be; zeros are written to the others.
+    WriteOneToClear(u16),
+    /// The device is not touched: the shard answers.
+    Emulated(Emulation),
+    /// A write that changes one of these bits is an operation of the shard, or refused.
+    Trapped(u16, Trap),
+}
+
+/// What the shard answers in a device's place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Emulation {
+    /// A BAR: its size can be asked for, its address cannot be changed.
+    Bar,
+}
+
+/// Which operation a register stands for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Trap {
+    /// Decoding and bus mastering.
+    Command,
+    /// The power state.
+    Power,
+    /// The bit that starts a function-level reset.
+    Reset,
+    /// Message control of MSI.
+    Msi,
+    /// Mask bits of MSI.
+    MsiMasks,
+    /// Message control of MSI-X.
+    MsiX,
+}
+
+/// Some 16-bit registers from an offset of the structure's start on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Field {
+    /// Offset of the first, even.
+    pub offset: u16,
+    /// How many.
+    pub words: u16,
+    /// What may be done to each.
+    pub kind: Kind,
+}
+
+impl Field {
+    const fn new(offset: u16, kind: Kind) -> Self {
+        Self::many(offset, 1, kind)
+    }
+
+    const fn many(offset: u16, words: u16, kind: Kind) -> Self {
+        Self {
+            offset,
+            words,
+            kind,
+        }
+    }
+}
+
+/// What may be done to 16 bits of configuration space: what all their fields say.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Policy {
     /// Bits that may be written.
     pub write: u16,
     /// Bits that are cleared by writing ones, and may be.
     pub clear: u16,
-    /// Bits with an operation of their own: a write that would change one is refused.
+    /// Bits whose change is an operation; refused where [`Self::trap`] is none.
     pub trapped: u16,
+    /// Which one.
+    pub trap: Option<Trap>,
+    /// The shard answers.
+    pub emulated: Option<Emulation>,
 }
 
 impl Policy {
@@ -27,80 +99,53 @@ impl Policy {
         write: 0,
         clear: 0,
         trapped: 0,
+        trap: None,
+        emulated: None,
     };
 
     /// Can a write have any effect?
     #[must_use]
     pub const fn is_read_only(self) -> bool {
-        self.write | self.clear == 0
+        self.write | self.clear | self.trapped == 0 && self.emulated.is_none()
+    }
+
+    /// With one more field of the same register.
+    const fn with(mut self, kind: Kind) -> Self {
+        match kind {
+            Kind::Hidden => {}
+            Kind::Writable(bits) => self.write |= bits,
+            Kind::WriteOneToClear(bits) => self.clear |= bits,
+            Kind::Emulated(what) => self.emulated = Some(what),
+            Kind::Trapped(bits, trap) => {
+                self.trapped |= bits;
+                self.trap = Some(trap);
+            }
+        }
+        self
     }
 
     /// Only what both allow.
     #[must_use]
-    const fn and(self, other: Self) -> Self {
+    fn and(self, other: Self) -> Self {
         Self {
             write: self.write & other.write,
             clear: self.clear & other.clear,
             trapped: self.trapped | other.trapped,
+            trap: self.trap.filter(|_| self.trap == other.trap),
+            emulated: self.emulated.filter(|_| self.emulated == other.emulated),
         }
     }
 }
 
-/// A row: the policy of the 16 bits at an offset from the structure's start.
-struct Row {
-    offset: u16,
-    policy: Policy,
-}
-
-const fn row(offset: u16, write: u16, clear: u16, trapped: u16) -> Row {
-    Row {
-        offset,
-        policy: Policy {
-            write,
-            clear,
-            trapped,
-        },
-    }
-}
-
-/// The header (PCIe 5.0, 7.5.1.1).
-const HEADER: &[Row] = &[
-    // Command: parity error response. Not SERR# enable, with which an untrusted driver could
-    // raise a system error; not INTx disable, since nobody serves the line. The decoding bits
-    // and bus mastering have operations of their own.
-    row(0x04, 1 << 6, 0, 0b111),
-    // Status: the error bits.
-    row(0x06, 0, 0xf900, 0),
-];
-
-/// PMCSR (PCIe 5.0, 7.5.2.2): PME status. The power state is trapped: D3hot to D0 is a reset.
-const POWER_MANAGEMENT: &[Row] = &[row(0x04, 0, 1 << 15, 0b11)];
-
-/// PCI Express (PCIe 5.0, 7.5.3).
-const EXPRESS: &[Row] = &[
-    // Device Control: relaxed ordering, no snoop. Not the payload sizes, which must fit the
-    // path, nor error reporting, which could raise a system error. Bit 15 starts a reset.
-    row(0x08, 1 << 4 | 1 << 11, 0, 1 << 15),
-    // Device Status: errors detected.
-    row(0x0a, 0, 0x000f, 0),
-];
-
-/// Advanced Error Reporting (PCIe 5.0, 7.8.4): both status registers.
-const ERROR_REPORTING: &[Row] = &[
-    row(0x04, 0, 0xffff, 0),
-    row(0x06, 0, 0xffff, 0),
-    row(0x10, 0, 0xffff, 0),
-    row(0x12, 0, 0xffff, 0),
-];
-
-/// The rows of a conventional capability. MSI and MSI-X have none: interrupts are set up by
-/// operations. Vendor specific ones have none: virtio's reaches into BARs, among them the
-/// MSI-X table (Virtio 1.2, 4.1.4.9). Vital product data has none: it can be written for good.
-const fn rows(capability: u8) -> &'static [Row] {
-    match capability {
-        id::POWER_MANAGEMENT => POWER_MANAGEMENT,
-        id::EXPRESS => EXPRESS,
-        _ => &[],
+/// The fields of a conventional capability as this device has it.
+fn fields(device: &Device, entry: Entry) -> &'static [Field] {
+    match entry.id {
+        // Where its masks are depends on its addresses.
+        id::MSI => device
+            .msi
+            .filter(|msi| msi.offset == entry.offset)
+            .map_or(&[], |msi| standard::msi(msi.address64, msi.maskable)),
+        other => standard::fields(other).unwrap_or(&[]),
     }
 }
 
@@ -124,14 +169,16 @@ fn extent(device: &Device, entry: Entry) -> u16 {
 #[must_use]
 pub fn policy(device: &Device, offset: u16) -> Policy {
     if offset < 0x40 {
-        return find(HEADER, offset);
+        return find(standard::HEADER, offset);
     }
     if offset >= 0x100 {
         return match device.error_reporting {
             0 => Policy::READ_ONLY,
             start => offset
                 .checked_sub(start)
-                .map_or(Policy::READ_ONLY, |offset| find(ERROR_REPORTING, offset)),
+                .map_or(Policy::READ_ONLY, |within| {
+                    find(extended::ERROR_REPORTING, within)
+                }),
         };
     }
     device
@@ -139,27 +186,30 @@ pub fn policy(device: &Device, offset: u16) -> Policy {
         .iter()
         .filter_map(|&entry| {
             let within = offset.checked_sub(u16::from(entry.offset))?;
-            (within < extent(device, entry)).then(|| find(rows(entry.id), within))
+            (within < extent(device, entry)).then(|| find(fields(device, entry), within))
         })
         .reduce(Policy::and)
         .unwrap_or(Policy::READ_ONLY)
 }
 
-fn find(rows: &[Row], offset: u16) -> Policy {
-    rows.iter()
-        .find(|row| row.offset == offset)
-        .map_or(Policy::READ_ONLY, |row| row.policy)
+fn find(fields: &[Field], offset: u16) -> Policy {
+    fields
+        .iter()
+        .filter(|field| {
+            offset
+                .checked_sub(field.offset)
+                .is_some_and(|within| within / 2 < field.words)
+        })
+        .fold(Policy::READ_ONLY, |policy, field| policy.with(field.kind))
 }
 
-/// Bytes from the start of virtio's configuration access capability to its data window, where
-/// a read acts on a BAR (Virtio 1.2, 4.1.4.9).
-const VIRTIO_WINDOW: u8 = 16;
-
-/// The bit of [`Device::hidden`] for a virtio configuration access capability at `offset`.
+/// The bits of [`Device::hidden`] for a virtio configuration access capability at `offset`.
 #[must_use]
-pub const fn virtio_window(offset: u8) -> u64 {
-    match offset.checked_add(VIRTIO_WINDOW) {
-        Some(window) => 1 << (window / 4),
-        None => 0,
-    }
+pub fn virtio_window(offset: u8) -> u64 {
+    standard::VIRTIO_ACCESS
+        .iter()
+        .filter(|field| field.kind == Kind::Hidden)
+        .filter_map(|field| u16::from(offset).checked_add(field.offset))
+        .filter(|window| *window < 0x100)
+        .fold(0, |bits, window| bits | 1 << (window / 4))
 }

@@ -35,6 +35,12 @@ pub const RETURN_POLLS: u8 = 45;
 pub enum Step {
     /// Wait until no transaction is pending (this many more looks), then start the reset.
     Drain(u8),
+    /// Back to the power state D0, before anything else.
+    Wake,
+    /// To the power state D3hot, and no further.
+    Sleep,
+    /// It is there.
+    Asleep,
     /// Back to the power state D0.
     PowerUp,
     /// Let go of the bus that is held in reset.
@@ -46,6 +52,25 @@ pub enum Step {
 impl Step {
     /// The first one.
     pub const FIRST: Self = Self::Drain(PENDING_POLLS);
+
+    /// The first one for a device as it is now: its holder may have put it to sleep.
+    pub fn first<C: ConfigSpace>(cfg: &C, device: &Device) -> Self {
+        match power_state(cfg, device) {
+            PowerState::D0 => Self::FIRST,
+            _ => Self::Wake,
+        }
+    }
+}
+
+/// The power state of a device; D0 for one without power management, or that is gone.
+pub fn power_state<C: ConfigSpace>(cfg: &C, device: &Device) -> PowerState {
+    let control = device
+        .power
+        .map(|power| cfg.read16(device.at, power.control_register()));
+    match control {
+        None | Some(u16::MAX) => PowerState::D0,
+        Some(control) => PowerState::from_bits(control),
+    }
 }
 
 /// How a step ended.
@@ -107,6 +132,18 @@ pub fn advance<C: ConfigSpace>(cfg: &mut C, device: &Device, step: Step) -> Prog
                 (false, _, None) => Progress::Done,
             }
         }
+        Step::Wake => {
+            set_power(cfg, device, PowerState::D0);
+            Progress::Wait(POWER_US, Step::FIRST)
+        }
+        Step::Sleep => {
+            set_power(cfg, device, PowerState::D3Hot);
+            Progress::Wait(POWER_US, Step::Asleep)
+        }
+        Step::Asleep => match device.presence(cfg) {
+            Presence::Gone => Progress::Failed(Failure::Vanished),
+            Presence::Same | Presence::Other => Progress::Done,
+        },
         Step::PowerUp => {
             set_power(cfg, device, PowerState::D0);
             Progress::Wait(POWER_US, Step::Return(RETURN_POLLS))

@@ -8,6 +8,7 @@
 mod arrivals;
 mod assign;
 mod bus_reset;
+mod configuration;
 mod errors;
 mod events;
 mod frames;

@@ -8,6 +8,7 @@ use super::Shard;
 use super::queries::readable;
 use crate::Withheld;
 use crate::assignment::Hold;
+use crate::config;
 use crate::env::Env;
 use crate::groups::Kind;
 use crate::interrupts::Setup;
@@ -99,7 +100,7 @@ impl<E: Env> Shard<'_, E> {
             return Err(Refusal::new(Rule::OutsideShard, offset.into()));
         }
         let half = |offset: u16| {
-            let hidden = offset < 256 && device.hidden >> (offset / 4) & 1 != 0;
+            let hidden = offset < 256 && (device.hidden & !config::SIZING) >> (offset / 4) & 1 != 0;
             if hidden {
                 0
             } else {

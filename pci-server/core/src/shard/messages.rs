@@ -11,7 +11,7 @@ use super::{Parts, Shard, from_below};
 use crate::Device;
 use crate::assignment::Hold;
 use crate::env::Env;
-use crate::interrupts::{self, Block, MAX_BLOCKS, Setup};
+use crate::interrupts::{self, Bits, Block, MAX_BLOCKS, Setup};
 
 impl<E: Env> Shard<'_, E> {
     /// Takes vectors, places their handlers and enables the messages; or nothing of it.
@@ -55,6 +55,7 @@ impl<E: Env> Shard<'_, E> {
                 mechanism,
                 first,
                 blocks,
+                bits: Bits::SET_UP,
             };
             interrupts::enable(env, device, slot_of(badge), &setup)?;
             Ok(setup)
@@ -98,6 +99,50 @@ impl<E: Env> Shard<'_, E> {
         let range = (first, count);
         interrupts::mask(env, device, slot_of(badge), setup, masks, range, switch)?;
         Ok(MsiMaskReply {})
+    }
+
+    /// Sends messages that are set up, or does not: what message control of a mechanism says.
+    pub(super) fn switch_messages(
+        &mut self,
+        badge: Badge,
+        mechanism: Mechanism,
+        bits: Bits,
+    ) -> Result<(), Refusal> {
+        let Parts {
+            env, hold, device, ..
+        } = self.held_mut(badge, Need::Messages(1))?;
+        let setup = hold
+            .interrupts
+            .as_mut()
+            .filter(|setup| setup.mechanism == mechanism)
+            .ok_or_else(|| device.refusal(Rule::InterruptsDisabled))?;
+        interrupts::switch(env, device, mechanism, bits)?;
+        setup.bits = bits;
+        Ok(())
+    }
+
+    /// Sets mask bits of MSI. Those of messages that are not set up stay masked.
+    pub(super) fn write_masks(
+        &mut self,
+        badge: Badge,
+        changed: u32,
+        value: u32,
+    ) -> Result<(), Refusal> {
+        let (hold, device) = self.held_for(badge, Need::Messages(1))?;
+        let count = hold
+            .interrupts
+            .as_ref()
+            .filter(|setup| setup.mechanism == Mechanism::Msi)
+            .map(Setup::messages)
+            .ok_or_else(|| device.refusal(Rule::InterruptsDisabled))?;
+        for message in (0..count.min(32)).filter(|message| changed >> message & 1 != 0) {
+            let switch = match value >> message & 1 {
+                0 => Switch::Off,
+                _ => Switch::On,
+            };
+            self.mask_messages(badge, message, 1, switch)?;
+        }
+        Ok(())
     }
 
     /// Pending bits: of the mechanism that is enabled, else of MSI-X where the device has it.

@@ -9,13 +9,14 @@
 //! that. One step is done for each signal of the timer, so that requests for other
 //! devices come in between.
 
-use ipc_proto::pci::{ReleaseReply, ResetReply};
+use hw::capability::PowerState;
+use ipc_proto::pci::{ConfigWriteReply, ReleaseReply, ResetReply};
 use ipc_proto::{Badge, ClientId, DeviceState, EventKind, Refusal, Reply, ResetKind, Rule, Switch};
 
 use super::messages::give_back;
 use super::views::{Need, revoke_all, slot_of};
 use super::{Parts, Shard, from_below};
-use crate::assignment::{Hold, Job, Purpose};
+use crate::assignment::{Asked, Hold, Job, Purpose};
 use crate::env::Env;
 use crate::interrupts;
 use crate::reset::{self, Failure, Kept, Progress, Step};
@@ -35,14 +36,16 @@ impl<E: Env> Shard<'_, E> {
         let (_, device) = self.held_for(badge, Need::Control)?;
         // Whether it may take time is known beforehand: where the request cannot be parked,
         // nothing has begun.
-        let takes_time =
-            device.reset.is_some() || device.tells_pending() || device.virtual_held > 0;
+        let takes_time = device.reset.is_some()
+            || device.tells_pending()
+            || device.virtual_held > 0
+            || Step::first(&self.env, device) != Step::FIRST;
         let ticket = if takes_time {
             Some(self.env.park()?)
         } else {
             None
         };
-        self.begin(slot_of(badge), Purpose::Revoke, ticket);
+        self.begin(slot_of(badge), Purpose::Revoke, Asked::Release, ticket);
         match (takes_time, self.step(slot_of(badge))) {
             (true, _) => Ok(Reply::Later),
             (false, Some(result)) => result.map(|()| Reply::Now(ReleaseReply {})),
@@ -51,13 +54,34 @@ impl<E: Env> Shard<'_, E> {
         }
     }
 
-    /// A client wants its device reset.
-    pub(super) fn reset_device(&mut self, badge: Badge) -> Result<Reply<ResetReply>, Refusal> {
-        let (hold, device) = self.held_for(badge, Need::Control)?;
+    /// A client wants its device reset. The one who asked is answered when the device is back.
+    pub(super) fn reset_device(&mut self, badge: Badge, asked: Asked) -> Result<(), Refusal> {
+        let (_, device) = self.held_for(badge, Need::Control)?;
         if device.reset.is_none() {
             return Err(device.refusal(Rule::NoReset));
         }
-        // Its reset takes the virtual functions away.
+        self.disrupt(badge, Purpose::Reset, asked, None)
+    }
+
+    /// A client wants its device in another power state, D0 or D3hot. What the device forgets on its
+    /// way to D0 is restored.
+    pub(super) fn change_power(&mut self, badge: Badge, state: PowerState) -> Result<(), Refusal> {
+        let (purpose, step) = match state {
+            PowerState::D0 => (Purpose::Reset, Step::PowerUp),
+            _ => (Purpose::Sleep, Step::Sleep),
+        };
+        self.disrupt(badge, purpose, Asked::Write, Some(step))
+    }
+
+    /// Begins what takes a device from its holder's hands for a while, with its virtual functions.
+    fn disrupt(
+        &mut self,
+        badge: Badge,
+        purpose: Purpose,
+        asked: Asked,
+        first: Option<Step>,
+    ) -> Result<(), Refusal> {
+        let (hold, device) = self.held_for(badge, Need::Control)?;
         if device.virtual_held > 0 {
             return Err(device.refusal(Rule::VirtualFunctionHeld));
         }
@@ -67,13 +91,17 @@ impl<E: Env> Shard<'_, E> {
         }
         let ticket = self.env.park()?;
         self.drop_virtual(index);
-        self.begin(slot_of(badge), Purpose::Reset, Some(ticket));
-        self.step(slot_of(badge));
-        Ok(Reply::Later)
+        let at = slot_of(badge);
+        self.begin(at, purpose, asked, Some(ticket));
+        if let Some(job) = self.parts(at).and_then(|parts| parts.hold.job.as_mut()) {
+            job.step = first;
+        }
+        self.step(at);
+        Ok(())
     }
 
     /// Gives a held device a job, whose first step comes next.
-    fn begin(&mut self, at: u16, purpose: Purpose, ticket: Option<E::Ticket>) {
+    fn begin(&mut self, at: u16, purpose: Purpose, asked: Asked, ticket: Option<E::Ticket>) {
         let Some(Parts {
             env, hold, device, ..
         }) = self.parts(at)
@@ -81,11 +109,11 @@ impl<E: Env> Shard<'_, E> {
             return;
         };
         let (state, kept) = match purpose {
-            Purpose::Reset => (DeviceState::Resetting, Kept::read(env, device)),
+            Purpose::Reset | Purpose::Sleep => (DeviceState::Resetting, Kept::read(env, device)),
             Purpose::Revoke => (DeviceState::Draining, Kept::baseline(device)),
         };
         device.state = state;
-        hold.job = Some(Job::new(purpose, kept, ticket));
+        hold.job = Some(Job::new(purpose, asked, kept, ticket));
         let (index, address, bridge) = (hold.device, device.at, device.reset_bridge);
         self.jobs |= 1 << at;
         if purpose == Purpose::Revoke {
@@ -134,8 +162,12 @@ impl<E: Env> Shard<'_, E> {
         let kept = Kept::baseline(device);
         let job = hold
             .job
-            .get_or_insert_with(|| Job::new(Purpose::Revoke, kept, None));
-        // A reset that is under way goes on, and ends as a revocation.
+            .get_or_insert_with(|| Job::new(Purpose::Revoke, Asked::Release, kept, None));
+        // A reset that is under way goes on, and ends as a revocation. A change of the power state
+        // is no reset: when it is over, everything begins.
+        if job.purpose != Purpose::Revoke && job.asked == Asked::Write {
+            job.step = None;
+        }
         job.purpose = Purpose::Revoke;
         job.kept = kept;
         if manner == Manner::Removed {
@@ -179,21 +211,25 @@ impl<E: Env> Shard<'_, E> {
             ..
         } = job;
         let (message, result) = match (purpose, outcome) {
-            (Purpose::Reset, Ok(kind)) => {
+            (Purpose::Reset | Purpose::Sleep, Ok(kind)) => {
                 if let Some(parts) = self.parts(at) {
                     parts.device.state = DeviceState::Assigned;
                 }
-                (ResetReply { kind }.encode(), Ok(()))
+                let message = match asked {
+                    Asked::Write => ConfigWriteReply {}.encode(),
+                    Asked::Reset | Asked::Release => ResetReply { kind }.encode(),
+                };
+                (message, Ok(()))
             }
-            (Purpose::Reset, Err(failure)) => {
+            (Purpose::Reset | Purpose::Sleep, Err(failure)) => {
                 // It did not come back: it is taken from its holder, who is told.
                 let refusal = self.reset_failed(at, failure);
                 (refusal.to_message(), Err(refusal))
             }
             (Purpose::Revoke, outcome) => match (self.end(at, outcome.err()), asked) {
-                (Ok(()), Purpose::Revoke) => (ReleaseReply {}.encode(), Ok(())),
+                (Ok(()), Asked::Release) => (ReleaseReply {}.encode(), Ok(())),
                 // It was taken away in the middle of its reset.
-                (Ok(()), Purpose::Reset) => {
+                (Ok(()), Asked::Reset | Asked::Write) => {
                     let about = u64::from(address.to_bits());
                     let refusal = Refusal::new(Rule::NoSuchDevice, about);
                     (refusal.to_message(), Ok(()))
@@ -286,6 +322,7 @@ impl<E: Env> Shard<'_, E> {
             _ => DeviceState::Broken,
         };
         device.assignment = None;
+        device.hidden &= !crate::config::SIZING;
         let physical = device.physical;
         if let Some(failure) = failure {
             env.log(format_args!("{} {failure}: {:?}", device.at, device.state));
@@ -336,7 +373,7 @@ fn advance<E: Env>(
             // Decoding goes off with bus mastering: nothing that the holder still has mapped
             // reaches the device between its reset and the end.
             job.at_rest = reset::set_control(env, device, Kept::baseline(device));
-            Step::FIRST
+            Step::first(env, device)
         }
     };
     let rested = match reset::advance(env, device, step) {
@@ -346,6 +383,7 @@ fn advance<E: Env>(
             return None;
         }
         Progress::Failed(failure) => Err(failure),
+        Progress::Done if job.purpose == Purpose::Sleep => Ok(()),
         Progress::Done if device.reset.is_some() => reset::restore(env, device, job.kept),
         Progress::Done => job.at_rest,
     };
@@ -360,6 +398,7 @@ fn advance<E: Env>(
             }
             None => Ok(()),
         },
+        Purpose::Sleep => Ok(()),
         Purpose::Revoke => job.trouble.map_or(Ok(()), Err),
     });
     let outcome = restored.map(|()| device.reset.unwrap_or(ResetKind::None));

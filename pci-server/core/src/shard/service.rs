@@ -1,14 +1,14 @@
 //! The operations of the interface, each to its place.
 
-use hw::header::{Command, register};
-use hw::{ConfigSpace, Sbdf};
+use hw::Sbdf;
 use ipc_proto::pci::{self, *};
 use ipc_proto::{
     Call, ClientId, ConfigRight, ContextChoice, Mechanism, Refusal, Reply, Rule, Switch, Width,
 };
 
+use super::Shard;
 use super::views::{Need, Rights};
-use super::{Parts, Shard};
+use crate::assignment::Asked;
 use crate::config;
 use crate::env::Env;
 
@@ -72,9 +72,7 @@ impl<E: Env> pci::Service for Shard<'_, E> {
         width: Width,
         value: u32,
     ) -> Result<Reply<ConfigWriteReply>, Refusal> {
-        let Parts { env, device, .. } = self.held_mut(call.badge, Need::WriteConfig)?;
-        config::write(env, device, offset, width, value)?;
-        Ok(Reply::Now(ConfigWriteReply {}))
+        self.write_config(call.badge, offset, width, value)
     }
 
     fn bar(&mut self, call: Call, bar: u8) -> Result<Reply<BarReply>, Refusal> {
@@ -94,19 +92,13 @@ impl<E: Env> pci::Service for Shard<'_, E> {
 
     #[inline]
     fn bus_master(&mut self, call: Call, switch: Switch) -> Result<Reply<BusMasterReply>, Refusal> {
-        let Parts { env, device, .. } = self.held_mut(call.badge, Need::Control)?;
-        let command = env.read16(device.at, register::COMMAND);
-        if command == u16::MAX {
-            return Err(device.refusal(Rule::NoSuchDevice));
-        }
-        let mut command = Command::from_bits_retain(command);
-        command.set(Command::BUS_MASTER, switch == Switch::On);
-        env.write16(device.at, register::COMMAND, command.bits());
+        self.set_master(call.badge, switch)?;
         Ok(Reply::Now(BusMasterReply {}))
     }
 
     fn reset(&mut self, call: Call) -> Result<Reply<ResetReply>, Refusal> {
-        self.reset_device(call.badge)
+        self.reset_device(call.badge, Asked::Reset)?;
+        Ok(Reply::Later)
     }
 
     fn msi_enable(

@@ -1,0 +1,88 @@
+//! Writes to configuration space that mean more than their register: each [`Action`] is the
+//! operation that it stands for, with that operation's rights.
+
+use hw::ConfigSpace;
+use hw::header::{Command, register};
+use ipc_proto::pci::ConfigWriteReply;
+use ipc_proto::{Badge, Refusal, Reply, Rule, Switch, Width};
+
+use super::views::Need;
+use super::{Parts, Shard};
+use crate::assignment::Asked;
+use crate::config::{self, Action};
+use crate::env::Env;
+use crate::interrupts::Bits;
+
+impl<E: Env> Shard<'_, E> {
+    /// Writes a register of a held device. When the action is refused nothing is written. Beside a reset
+    /// or a new power state nothing else of the write is done.
+    pub(super) fn write_config(
+        &mut self,
+        badge: Badge,
+        offset: u16,
+        width: Width,
+        value: u32,
+    ) -> Result<Reply<ConfigWriteReply>, Refusal> {
+        let Parts { env, device, .. } = self.held_mut(badge, Need::WriteConfig)?;
+        let planned = config::plan(env, device, offset, width, value)?;
+        match planned.action {
+            None => planned.carry_out(env, device),
+            Some(Action::Sizing(bar, switch)) => {
+                let bit = config::sizing(bar);
+                match switch {
+                    Switch::On => device.hidden |= bit,
+                    Switch::Off => device.hidden &= !bit,
+                }
+            }
+            Some(Action::Reset) => {
+                self.reset_device(badge, Asked::Write)?;
+                return Ok(Reply::Later);
+            }
+            Some(Action::Power(state)) => {
+                self.change_power(badge, state)?;
+                return Ok(Reply::Later);
+            }
+            Some(Action::BusMaster(switch)) => {
+                self.set_master(badge, switch)?;
+                self.write_rest(badge, offset, width, value)?;
+            }
+            Some(Action::Messages {
+                mechanism,
+                enable,
+                mask,
+            }) => {
+                self.switch_messages(badge, mechanism, Bits { enable, mask })?;
+                self.write_rest(badge, offset, width, value)?;
+            }
+            Some(Action::Masks { changed, value }) => self.write_masks(badge, changed, value)?,
+        }
+        Ok(Reply::Now(ConfigWriteReply {}))
+    }
+
+    /// Writes what no action has done: the register is another one now.
+    fn write_rest(
+        &mut self,
+        badge: Badge,
+        offset: u16,
+        width: Width,
+        value: u32,
+    ) -> Result<(), Refusal> {
+        let Parts { env, device, .. } = self.held_mut(badge, Need::WriteConfig)?;
+        config::plan(env, device, offset, width, value)?.carry_out(env, device);
+        Ok(())
+    }
+
+    /// Lets the device issue memory requests, or stops it.
+    #[inline]
+    pub(super) fn set_master(&mut self, badge: Badge, switch: Switch) -> Result<(), Refusal> {
+        let Parts { env, device, .. } = self.held_mut(badge, Need::Control)?;
+        let command = env.read16(device.at, register::COMMAND);
+        if command == u16::MAX {
+            return Err(device.refusal(Rule::NoSuchDevice));
+        }
+        let mut command = Command::from_bits_retain(command);
+        command.set(Command::BUS_MASTER, switch == Switch::On);
+        env.write16(device.at, register::COMMAND, command.bits());
+        Ok(())
+    }
+}
