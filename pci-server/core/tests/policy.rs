@@ -219,7 +219,7 @@ fn power_states_come_and_go_and_what_was_set_up_stays() {
         if !no_soft_reset {
             booted.world(|world| {
                 world.machine.poke(at, 0x10, &[0; 4]);
-                world.machine.poke(at, 0x4a, &[0]);
+                world.machine.poke(at, 0x4a, &[0x84]);
                 world.machine.poke(at, 0x4c, &[0; 10]);
                 world.machine.poke(at, 0x68, &[0, 0]);
             });
@@ -230,7 +230,8 @@ fn power_states_come_and_go_and_what_was_set_up_stays() {
             // Read when it was still set: here it was forgotten too early.
             after[0x68..0x6a].copy_from_slice(&before[0x68..0x6a]);
         }
-        assert_eq!(after, before, "{no_soft_reset}");
+        let differs = (0..before.len()).find(|place| after[*place] != before[*place]);
+        assert_eq!(differs, None, "{no_soft_reset}");
     }
 }
 
