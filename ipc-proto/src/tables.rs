@@ -101,7 +101,8 @@ interface! {
     /// The `index`-th device of the shard with its holder (`holder` = client id + 1, 0 for none) and what it holds:
     /// frames of BARs and messages enabled. `EndOfList` past the last.
     [Supervisor | Inspect] Holder = 51: holder(index: u32) -> HolderReply { device: Sbdf, ids: u32, class: u32, state: DeviceState, holder: u16, frames: u32, messages: u16 }
-    /// Address, size and kind of a BAR of the `index`-th device.
+    /// Address, size and kind of a BAR of the `index`-th device; `bar` 6 is its expansion ROM, which is off and stays so.
+    /// Sizes of what the platform keeps are not asked for: 0.
     [Supervisor | Inspect] HolderBar = 52: holder_bar(index: u32, bar: u8) -> HolderBarReply { kind: BarKind, base: u64, bytes: u64 }
 
     /// Why nobody gets a device (0 where somebody may): for a dump. The text of each code is [`WithheldCode`]'s.

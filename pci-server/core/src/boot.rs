@@ -10,6 +10,7 @@ mod examine;
 mod isolation;
 pub(crate) mod late;
 mod overlap;
+mod windows;
 
 use core::fmt;
 
@@ -46,6 +47,9 @@ pub fn fill<E: ConfigSpace + Host>(
         examine_one(env, info, devices, index)
     });
     groups::form(devices);
+    for_each(devices, |devices, index| {
+        windows::report(env, devices, index)
+    });
     // Bridges come before what is behind them.
     for_each(devices, |devices, index| {
         place_one(env, info, devices, index)

@@ -5,7 +5,7 @@
 mod region;
 mod withheld;
 
-pub use region::{LARGE_PAGE, Region, SecretPages};
+pub use region::{ExpansionRom, LARGE_PAGE, Region, SecretPages};
 pub use withheld::{Malformed, Presence, Withheld};
 
 use core::fmt;
@@ -93,6 +93,8 @@ pub struct Device {
     pub virtual_memory: Option<Range>,
     /// Its BARs; a 64-bit one is followed by an empty place.
     pub bars: [Region; 6],
+    /// The expansion ROM, if it has one.
+    pub rom: Option<ExpansionRom>,
     /// Pages that are never mapped into a client.
     pub secret: [SecretPages; 2],
     /// Its conventional capabilities, for the register policy.
@@ -165,6 +167,7 @@ impl Device {
             bridge: None,
             virtual_memory: None,
             bars: [Region::NONE; 6],
+            rom: None,
             secret: [SecretPages { first: 0, count: 0 }; 2],
             capabilities: Vec::new(),
             error_reporting: 0,

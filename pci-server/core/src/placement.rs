@@ -289,7 +289,10 @@ fn is_crowded(table: &Table, index: Index, region: &Region) -> bool {
 }
 
 /// What lies side by side with a function: on its bus, or on every root bus of the shard.
-fn neighbours<'t>(table: &'t Table<'_>, at: Sbdf) -> impl Iterator<Item = (Index, &'t Device)> {
+pub(crate) fn neighbours<'t>(
+    table: &'t Table<'_>,
+    at: Sbdf,
+) -> impl Iterator<Item = (Index, &'t Device)> {
     let above = table.bridge_to(at.segment(), at.bus());
     // Virtual functions may be on buses of their own, to which no bridge leads.
     let behind = above.and_then(|bridge| table.at(bridge)?.bridge?.buses);

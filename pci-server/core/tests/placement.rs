@@ -339,3 +339,69 @@ proptest! {
         check(&booted);
     }
 }
+
+#[test]
+fn windows_that_cannot_work_are_told_with_both_names() {
+    let mut machine = Machine::new();
+    let bridge =
+        |bus, secondary, last, base, limit| Bridge::new(bus, secondary, last).memory(base, limit);
+    machine.add("00:01.0", bridge(0, 1, 3, 0xe000_0000, 0xe01f_ffff));
+    // Inside, and beyond.
+    machine.add("01:00.0", bridge(1, 2, 2, 0xe010_0000, 0xe01f_ffff));
+    machine.add("01:01.0", bridge(1, 3, 3, 0xe080_0000, 0xe08f_ffff));
+    // Over the first one; beside it.
+    machine.add("00:02.0", bridge(0, 4, 4, 0xe010_0000, 0xe02f_ffff));
+    machine.add("00:03.0", bridge(0, 5, 5, 0xe030_0000, 0xe03f_ffff));
+    machine.add("02:00.0", edu(0xe010_0000));
+    machine.add("05:00.0", edu(0xe030_0000));
+    let booted = boot(machine);
+    let log = booted.world(|world| world.log.clone());
+    let told: Vec<_> = log.iter().filter(|line| line.contains("window")).collect();
+    assert_eq!(
+        told,
+        [
+            "0000:00:02.0 window 0xe0100000 to 0xe02fffff overlaps one of 0000:00:01.0",
+            "0000:01:01.0 window 0xe0800000 to 0xe08fffff leaves what 0000:00:01.0 forwards",
+        ]
+    );
+    // The rest goes on.
+    base(&booted, "02:00.0", 0);
+    base(&booted, "05:00.0", 0);
+}
+
+#[test]
+fn an_expansion_rom_is_listed_and_stays_off() {
+    let mut machine = Machine::new();
+    // Where firmware left it, and on; nowhere; under one that the platform keeps.
+    machine.add(
+        "00:02.0",
+        edu(0xe000_0000).rom(64 << 10, 0xe010_0000).raw(0x30, &[1]),
+    );
+    machine.add("00:03.0", edu(0xe020_0000).rom(1 << 20, 0));
+    machine.add("00:04.0", edu(0xe030_0000));
+    machine.add("00:1f.0", isa_bridge().rom(2048, 0xe040_0000));
+    let booted = boot(machine);
+    let rom = |index| {
+        let reply = booted.supervisor().holder_bar(index, 6).unwrap();
+        (reply.kind, reply.base, reply.bytes)
+    };
+    assert_eq!(rom(0), (BarKind::Memory32, 0xe010_0000, 64 << 10));
+    assert_eq!(rom(1), (BarKind::Memory32, 0, 1 << 20));
+    assert_eq!(rom(2), (BarKind::None, 0, 0));
+    assert_eq!(rom(3), (BarKind::Memory32, 0xe040_0000, 0));
+    assert_eq!(
+        booted.supervisor().holder_bar(0, 7).unwrap_err().rule,
+        ipc_proto::Rule::NoSuchBar
+    );
+    let register = |text: &str| booted.world(|world| world.machine.read32(at(text), 0x30));
+    assert_eq!(register("00:02.0"), 0xe010_0000);
+    assert_eq!(register("00:03.0"), 0);
+    // Nor does a holder have it.
+    let held = booted.assigned(0, at("00:03.0"), 0);
+    assert_eq!(register("00:03.0"), 0);
+    assert_eq!(held.bar(6).unwrap_err().rule, ipc_proto::Rule::NoSuchBar);
+    assert_eq!(
+        held.bar_frames(6, 0, 1, 1).unwrap_err().rule,
+        ipc_proto::Rule::NoSuchBar
+    );
+}

@@ -5,7 +5,7 @@ use hw::{BusRange, ConfigSpace, Sbdf};
 use system::info::{ClientEntry, PciInfo};
 
 use super::buses::{granted, scan};
-use super::{examine_one, place_one, report, serve_one};
+use super::{examine_one, place_one, report, serve_one, windows};
 use crate::env::Host;
 use crate::space::ShardMemory;
 use crate::table::Full;
@@ -48,6 +48,7 @@ pub(crate) fn settle<E: ConfigSpace + Host>(
     index: Index,
 ) {
     examine_one(env, info, devices, index);
+    windows::report(env, devices, index);
     // A virtual function has no registers of its own for its places.
     let is_own = |device: &Device| device.withheld.is_none() && device.physical.is_none();
     if devices.get(index).is_some_and(is_own) {

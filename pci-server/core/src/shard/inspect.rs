@@ -2,7 +2,7 @@
 
 use hw::Sbdf;
 use ipc_proto::pci::{FiguresReply, HolderBarReply, HolderReply, RawConfigReply, WhyReply};
-use ipc_proto::{DeviceState, Refusal, Rule, WithheldCode};
+use ipc_proto::{BarKind, DeviceState, Refusal, Rule, WithheldCode};
 
 use super::Shard;
 use super::queries::readable;
@@ -54,7 +54,16 @@ impl<E: Env> Shard<'_, E> {
     }
 
     pub(super) fn bar_of(&self, index: u32, bar: u8) -> Result<HolderBarReply, Refusal> {
+        const ROM: u8 = 6;
         let device = self.nth(index)?;
+        if bar == ROM {
+            let rom = device.rom;
+            return Ok(HolderBarReply {
+                kind: rom.map_or(BarKind::None, |_| BarKind::Memory32),
+                base: rom.map_or(0, |rom| rom.base.into()),
+                bytes: rom.map_or(0, |rom| rom.bytes.into()),
+            });
+        }
         let region = device
             .bars
             .get(usize::from(bar))
