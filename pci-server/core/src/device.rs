@@ -5,7 +5,7 @@
 mod region;
 mod withheld;
 
-pub use region::{ExpansionRom, LARGE_PAGE, Region, SecretPages};
+pub use region::{LARGE_PAGE, Region, SecretPages};
 pub use withheld::{Malformed, Presence, Withheld};
 
 use core::fmt;
@@ -93,8 +93,9 @@ pub struct Device {
     pub virtual_memory: Option<Range>,
     /// Its BARs; a 64-bit one is followed by an empty place.
     pub bars: [Region; 6],
-    /// The expansion ROM, if it has one.
-    pub rom: Option<ExpansionRom>,
+    /// Size of the expansion ROM: 2^bits bytes; 0 where there is none, or where it was not asked for. The ROM is kept
+    /// off, never placed and never given out.
+    pub rom_bits: u8,
     /// Pages that are never mapped into a client.
     pub secret: [SecretPages; 2],
     /// Its conventional capabilities, for the register policy.
@@ -167,7 +168,7 @@ impl Device {
             bridge: None,
             virtual_memory: None,
             bars: [Region::NONE; 6],
-            rom: None,
+            rom_bits: 0,
             secret: [SecretPages { first: 0, count: 0 }; 2],
             capabilities: Vec::new(),
             error_reporting: 0,

@@ -10,7 +10,7 @@ use hw::capability::{
 use hw::header::{Command, Header, register};
 use ipc_proto::{BarKind, ResetKind};
 
-use crate::device::{Baseline, ExpansionRom, Presence, Region};
+use crate::device::{Baseline, Presence, Region};
 use crate::reset::{DEVICE_CONTROL2, LINK_CONTROL};
 use crate::{Device, MAX_BAR_BYTES, Malformed, interrupts, registers};
 
@@ -24,10 +24,6 @@ pub(super) fn glance<C: ConfigSpace>(cfg: &C, device: &mut Device, header: &Head
             *region = Region::of_size(space, address, 0);
         }
     }
-    device.rom = hw::bar::read_rom(cfg, device.at, header.layout)
-        .and_then(|rom| u32::try_from(rom.address).ok())
-        .filter(|base| *base != 0)
-        .map(|base| ExpansionRom { base, bytes: 0 });
 }
 
 /// Brings a function to rest and decodes it.
@@ -164,12 +160,7 @@ fn examine_bars<C: ConfigSpace>(
     if let Some(fault) = faulty {
         return Err(Malformed::Bar(fault));
     }
-    device.rom = bars.rom().and_then(|rom| {
-        Some(ExpansionRom {
-            base: u32::try_from(rom.address).ok()?,
-            bytes: u32::try_from(rom.size).ok()?,
-        })
-    });
+    device.rom_bits = bars.rom().map_or(0, |rom| rom.size.trailing_zeros() as u8);
     for bar in bars.iter() {
         if bar.size > MAX_BAR_BYTES {
             return Err(Malformed::BarTooLarge(bar.index));

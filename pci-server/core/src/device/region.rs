@@ -7,15 +7,6 @@ use ipc_proto::BarKind;
 
 use crate::env::RegionId;
 
-/// The expansion ROM of a function: listed, kept off, never placed and never given out.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct ExpansionRom {
-    /// First address in its register, 0 where firmware did not place it.
-    pub base: u32,
-    /// Bytes as sized; 0 where there is none, or where the function is left alone and was not asked.
-    pub bytes: u32,
-}
-
 /// Bytes of a large page.
 pub const LARGE_PAGE: u64 = 1 << crate::bank::LARGE_BITS;
 

@@ -6,12 +6,12 @@ use ipc_proto::{BarKind, DeviceState, Refusal, Rule, WithheldCode};
 
 use super::Shard;
 use super::queries::readable;
-use crate::Withheld;
 use crate::assignment::Hold;
 use crate::config;
 use crate::env::Env;
 use crate::groups::Kind;
 use crate::interrupts::Setup;
+use crate::{Device, Withheld};
 
 impl<E: Env> Shard<'_, E> {
     pub(super) fn count(&self) -> Result<FiguresReply, Refusal> {
@@ -57,12 +57,7 @@ impl<E: Env> Shard<'_, E> {
         const ROM: u8 = 6;
         let device = self.nth(index)?;
         if bar == ROM {
-            let rom = device.rom;
-            return Ok(HolderBarReply {
-                kind: rom.map_or(BarKind::None, |_| BarKind::Memory32),
-                base: rom.map_or(0, |rom| rom.base.into()),
-                bytes: rom.map_or(0, |rom| rom.bytes.into()),
-            });
+            return Ok(self.rom_of(device));
         }
         let region = device
             .bars
@@ -73,6 +68,25 @@ impl<E: Env> Shard<'_, E> {
             base: region.base,
             bytes: region.bytes,
         })
+    }
+
+    fn rom_of(&self, device: &Device) -> HolderBarReply {
+        let layout = device.header.map(|header| header.layout);
+        // The register of a virtual function is its physical function's; one that is in a reset is not touched.
+        let is_asked = device.physical.is_none() && readable(device).is_ok();
+        let register = layout
+            .filter(|_| is_asked)
+            .and_then(|layout| hw::bar::read_rom(&self.env, device.at, layout));
+        let base = register.map_or(0, |rom| rom.address);
+        let bytes = match device.rom_bits {
+            0 => 0,
+            bits => 1u64.checked_shl(bits.into()).unwrap_or(0),
+        };
+        let kind = match (base, bytes) {
+            (0, 0) => BarKind::None,
+            _ => BarKind::Memory32,
+        };
+        HolderBarReply { kind, base, bytes }
     }
 
     pub(super) fn why_withheld(&self, at: Sbdf) -> Result<WhyReply, Refusal> {
