@@ -11,9 +11,12 @@ mod common;
 use common::devices::*;
 use common::*;
 use hw::Sbdf;
-use hw::capability::id;
+use hw::capability::{Entry, id};
 use ipc_proto::{ConfigRight, Mechanism, Refusal, ResetKind, Rule, Switch, Width};
-use pci_core::registers::{Kind, extended, standard};
+use pci_core::Device;
+use pci_core::config::plan;
+use pci_core::registers::{Kind, extended, policy, standard};
+use proptest::prelude::*;
 use sim::config::{BarShape, Endpoint, ExpressShape, Machine, MsiShape, PortKind, Space};
 use system::model::DeviceMatch;
 
@@ -362,4 +365,98 @@ fn a_register_needs_the_rights_of_its_operation() {
     let reader = booted.device(booted.badge_in(0, 21));
     let refusal: Refusal = reader.config_write(0x68, Width::Word, 0).unwrap_err();
     assert_eq!(refusal.rule, Rule::NotInRights);
+}
+
+/// A device every bit of which can be written, but those that the policy says are cleared by ones; in a
+/// register of nothing but status all are.
+struct Open<'d> {
+    bytes: Vec<u8>,
+    device: &'d Device,
+}
+
+impl Open<'_> {
+    fn write(&mut self, offset: u16, value: &[u8]) {
+        for (offset, value) in (offset..).zip(value) {
+            let whole = policy(self.device, offset & !1);
+            let status = whole.clear != 0 && whole.write | whole.trapped == 0;
+            let clear = if status { 0xffff } else { whole.clear };
+            let clear = clear.to_le_bytes()[usize::from(offset & 1)];
+            let byte = &mut self.bytes[usize::from(offset)];
+            *byte = *byte & clear & !value | value & !clear;
+        }
+    }
+
+    fn word(&self, offset: u16) -> u16 {
+        u16::from_le_bytes(self.read(offset))
+    }
+
+    fn read<const N: usize>(&self, offset: u16) -> [u8; N] {
+        self.bytes[usize::from(offset)..][..N].try_into().unwrap()
+    }
+}
+
+impl hw::ConfigSpace for Open<'_> {
+    fn read8(&self, _: Sbdf, offset: u16) -> u8 {
+        u8::from_le_bytes(self.read(offset))
+    }
+    fn read16(&self, _: Sbdf, offset: u16) -> u16 {
+        self.word(offset)
+    }
+    fn read32(&self, _: Sbdf, offset: u16) -> u32 {
+        u32::from_le_bytes(self.read(offset))
+    }
+    fn write8(&mut self, _: Sbdf, offset: u16, value: u8) {
+        self.write(offset, &value.to_le_bytes());
+    }
+    fn write16(&mut self, _: Sbdf, offset: u16, value: u16) {
+        self.write(offset, &value.to_le_bytes());
+    }
+    fn write32(&mut self, _: Sbdf, offset: u16, value: u32) {
+        self.write(offset, &value.to_le_bytes());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+    #[test]
+    fn whatever_the_device_holds_a_write_changes_no_bit_but_the_holder_s(
+        content in prop::collection::vec(any::<u8>(), 4096),
+        capabilities in prop::collection::vec((0u8..0x16, 0x10u8..0x3f), 0..10),
+        errors in prop_oneof![Just(0), (0x40u16..0x3f0).prop_map(|place| place * 4)],
+        place in prop_oneof![0u16..0x110, any::<u16>()],
+        near in any::<bool>(),
+        width in prop_oneof![Just(Width::Byte), Just(Width::Word), Just(Width::Dword)],
+        value in prop_oneof![any::<u32>(), Just(0), Just(u32::MAX)],
+        same in any::<u32>(),
+    ) {
+        let at: Sbdf = AT.parse().unwrap();
+        let mut device = Device::new(at, None);
+        device.config_bytes = 4096;
+        device.error_reporting = errors;
+        for (id, offset) in capabilities {
+            device.capabilities.push(Entry { id, offset: offset * 4 }).unwrap();
+        }
+        let place = if near && errors != 0 { errors + place % 0x20 } else { place % 4096 };
+        let offset = place & !(width as u16 - 1);
+        let mut open = Open { bytes: content, device: &device };
+        // Some bits as they are: otherwise most writes change what is trapped.
+        let now = u32::from_le_bytes(open.read(offset & !3)) >> (8 * (offset & 3));
+        let value = value & !same | now & same;
+        let before = open.bytes.clone();
+        if let Ok(planned) = plan(&open, &device, offset, width, value) {
+            planned.carry_out(&mut open, &device);
+        }
+        let mut written = [0u8; 4096];
+        let mut ones = [0u8; 4096];
+        for (n, byte) in value.to_le_bytes().into_iter().take(width as usize).enumerate() {
+            written[usize::from(offset) + n] = 0xff;
+            ones[usize::from(offset) + n] = byte;
+        }
+        for (n, (old, new)) in before.iter().zip(&open.bytes).enumerate() {
+            let policy = policy(&device, n as u16 & !1);
+            let half = |bits: u16| bits.to_le_bytes()[n & 1];
+            let may = half(policy.write) & written[n] | half(policy.clear) & ones[n];
+            prop_assert_eq!((old ^ new) & !may, 0, "{:#x}: {:#x} -> {:#x}", n, old, new);
+        }
+    }
 }
