@@ -455,6 +455,10 @@ fn size_register<C: ConfigSpace + ?Sized>(
     let before = cfg.read32(at, offset);
     cfg.write32(at, offset, ones);
     let between = cfg.read32(at, offset);
+    if between == before {
+        // Nothing to put back: most registers have no bit that can be written.
+        return (before, between, before);
+    }
     cfg.write32(at, offset, before);
     (before, between, cfg.read32(at, offset))
 }

@@ -17,7 +17,7 @@ use core::ops::ControlFlow;
 use heapless::Vec;
 use thiserror::Error;
 
-use crate::header::{BusNumbers, ClassCode, Header, HeaderError, Ids, Layout};
+use crate::header::{BusNumbers, ClassCode, Header, HeaderError, Ids, Layout, register};
 use crate::{BusRange, ConfigSpace, Sbdf};
 
 /// A function that answers.
@@ -251,33 +251,40 @@ impl<C: ConfigSpace + ?Sized> Scan<'_, C> {
             },
         };
         for device in 0..=Sbdf::MAX_DEVICE {
-            let Ok(first) = Sbdf::from_parts(self.segment, number, device, 0) else {
+            let routing = u16::from(number) << 8 | u16::from(device) << 3;
+            let first = Sbdf::from_requester_id(self.segment, routing);
+            // Most places are empty: what they cost is what a scan costs.
+            let ids = self.cfg.read32(first, register::VENDOR_ID);
+            if Header::is_absent(ids) {
                 continue;
-            };
-            let Some(header) = self.function(first, &mut bus, visit)? else {
+            }
+            let Some(header) = self.function(first, ids, &mut bus, visit)? else {
                 continue;
             };
             if !header.multi_function {
                 continue;
             }
             for function in 1..=Sbdf::MAX_FUNCTION {
-                self.function(first.with_function(function), &mut bus, visit)?;
+                let at = first.with_function(function);
+                let ids = self.cfg.read32(at, register::VENDOR_ID);
+                self.function(at, ids, &mut bus, visit)?;
             }
         }
         ControlFlow::Continue(())
     }
 
-    /// Looks at one function; `Some` if it answers.
+    /// Looks at one function whose first four bytes are `ids`; `Some` if it answers.
     fn function<F>(
         &mut self,
         at: Sbdf,
+        ids: u32,
         bus: &mut CurrentBus,
         visit: &mut F,
     ) -> ControlFlow<(), Option<Header>>
     where
         F: FnMut(Found) -> ControlFlow<()>,
     {
-        let header = match Header::read(self.cfg, at) {
+        let header = match Header::read_on(self.cfg, at, ids) {
             Ok(header) => header,
             Err(HeaderError::Absent) => return ControlFlow::Continue(None),
             Err(error) => {

@@ -305,10 +305,24 @@ impl Header {
     /// # Errors
     /// Nothing answers, or what answers is no header.
     pub fn read<C: ConfigSpace + ?Sized>(cfg: &C, at: Sbdf) -> Result<Self, HeaderError> {
-        let ids = cfg.read32(at, register::VENDOR_ID);
-        let vendor = ids as u16;
+        Self::read_on(cfg, at, cfg.read32(at, register::VENDOR_ID))
+    }
+
+    /// Do these first four bytes say that there is no function?
+    #[inline(always)]
+    pub(crate) const fn is_absent(ids: u32) -> bool {
         // Some boards answer for an absent function with zeros in one or both halves.
-        if vendor == 0xffff || ids == 0 || ids == 0xffff_0000 {
+        ids as u16 == 0xffff || ids == 0 || ids == 0xffff_0000
+    }
+
+    /// [`Self::read`] from the second register on: the first says `ids`.
+    pub(crate) fn read_on<C: ConfigSpace + ?Sized>(
+        cfg: &C,
+        at: Sbdf,
+        ids: u32,
+    ) -> Result<Self, HeaderError> {
+        let vendor = ids as u16;
+        if Self::is_absent(ids) {
             return Err(HeaderError::Absent);
         }
         if ids == 0xffff_0001 {

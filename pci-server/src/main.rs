@@ -14,6 +14,7 @@ mod memory;
 mod surroundings;
 
 use pci_core::bank::Bank;
+use pci_core::env::Host;
 use pci_core::{Shard, Tables};
 use sel4_glue::{Answer, Incoming, Pd, Server, Ticket, log, start};
 use static_cell::ConstStaticCell;
@@ -36,12 +37,19 @@ fn main(_argument: u64) -> ! {
             start::stop("the shard's resources make no sense")
         }
     };
+    let began = surroundings.ticks();
     let mut shard = Shard::boot(
         surroundings,
         pd.pci_info(),
         &pd.info().clients,
         TABLES.take().lend(),
     );
+    let took = shard.env().ticks().saturating_sub(began);
+    shard.report();
+    if pd.info().testing {
+        let functions = shard.devices().len();
+        say_cost(shard.env_mut(), functions, took);
+    }
     shard.env_mut().end_start();
 
     let mut server = Server::new(pd);
@@ -65,5 +73,13 @@ fn main(_argument: u64) -> ! {
                 None
             }
         };
+    }
+}
+
+/// What it took to find the functions and to bring them to rest, in ticks of the time-stamp counter.
+fn say_cost(host: &mut impl Host, functions: u32, ticks: u64) {
+    host.log(format_args!("@metric functions_found {functions}"));
+    if let Some(each) = ticks.checked_div(functions.into()) {
+        host.log(format_args!("@metric enumerate_per_function {each}"));
     }
 }

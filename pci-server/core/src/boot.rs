@@ -14,6 +14,7 @@ mod windows;
 
 use core::fmt;
 
+use hw::capability::CapabilityList;
 use hw::header::{Header, Layout};
 use hw::{BusRange, ClassCode, ConfigSpace};
 use ipc_proto::DeviceState;
@@ -60,18 +61,23 @@ pub fn fill<E: ConfigSpace + Host>(
     for_each(devices, |devices, index| {
         if let Some(device) = devices.get_mut(index) {
             device.is_new = false;
-            report(env, device);
         }
     });
 }
 
-/// Goes over all functions in ascending order of addresses.
+/// Reports every function, in a line each.
+pub(crate) fn report_all<E: Host>(env: &mut E, devices: &Table) {
+    for (_, device) in devices.iter() {
+        report(env, device);
+    }
+}
+
+/// Goes over all functions in ascending order of addresses; `work` leaves them in the table.
 fn for_each<'m>(devices: &mut Table<'m>, mut work: impl FnMut(&mut Table<'m>, Index)) {
     let mut next = devices.after(None);
     while let Some(index) = next {
-        let at = devices.get(index).map(|device| device.at);
         work(devices, index);
-        next = at.and_then(|at| devices.after(Some(at)));
+        next = devices.next(index);
     }
 }
 
@@ -91,13 +97,14 @@ fn examine_one<E: ConfigSpace + Host>(
         return;
     };
     classify(info, device, &header);
-    isolation::look(env, device, &header, info);
+    let list = CapabilityList::read(env, device.at, header.layout);
+    isolation::look(env, device, &header, &list, info);
     if let Some(bridge) = device.bridge {
         device.bridge = Some(Forwarding::read(env, device.at, &header, bridge.buses));
     }
     if device.withheld.is_some() {
         glance(env, device, &header);
-    } else if let Err(fault) = examine(env, device, &header, look_at_mastering) {
+    } else if let Err(fault) = examine(env, device, &header, &list, look_at_mastering) {
         device.withhold(Withheld::Malformed(fault));
     } else if matches(&info.large_bars, device) {
         for region in device.bars.iter_mut().filter(|region| region.is_memory()) {

@@ -35,8 +35,10 @@ pub trait Functions {
     fn node(&self, place: u32) -> Option<&Node>;
     /// The function in a place, to change it.
     fn node_mut(&mut self, place: u32) -> Option<&mut Node>;
-    /// The place of the first function beyond an address (`None`: of all), in ascending order of addresses.
-    fn beyond(&self, last: Option<Sbdf>) -> Option<u32>;
+    /// The place of the first function in ascending order of addresses.
+    fn first(&self) -> Option<u32>;
+    /// The place of the function after that in `place`.
+    fn next(&self, place: u32) -> Option<u32>;
     /// How many functions there are.
     fn count(&self) -> u32;
 }
@@ -216,15 +218,15 @@ impl<F: Functions + ?Sized> Nodes<'_, F> {
 
     /// The function after that in `place`, in ascending order of addresses.
     fn next(&self, place: u32) -> Option<u32> {
-        self.0.beyond(Some(self.get(place)?.at))
+        self.0.next(place)
     }
 
     /// Calls `each` with every function in ascending order of addresses.
     fn for_all(&mut self, mut each: impl FnMut(&mut Self, u32, Node)) {
-        let mut place = self.0.beyond(None);
+        let mut place = self.0.first();
         while let Some((here, node)) = place.and_then(|at| self.get(at).map(|node| (at, *node))) {
             each(self, here, node);
-            place = self.0.beyond(Some(node.at));
+            place = self.0.next(here);
         }
     }
 
@@ -311,7 +313,7 @@ impl<F: Functions + ?Sized> Nodes<'_, F> {
     }
 
     fn find_siblings(&mut self) {
-        let mut device = self.0.beyond(None);
+        let mut device = self.0.first();
         while let Some(start) = device {
             let mut count = 0u32;
             device = self.for_device(start, |_, _, node| count += u32::from(!node.is_virtual));
@@ -329,7 +331,7 @@ impl<F: Functions + ?Sized> Nodes<'_, F> {
             (first.at.segment(), first.at.bus()) == (other.at.segment(), other.at.bus())
         };
         let is_port = |node: &Node| node.parent().is_some() && node.kind == Kind::DownstreamPort;
-        let mut bus = self.0.beyond(None);
+        let mut bus = self.0.first();
         while let Some(start) = bus {
             let mut leak = None;
             bus = self.for_run(start, same_bus, |_, here, node| {
@@ -370,7 +372,7 @@ impl<F: Functions + ?Sized> Nodes<'_, F> {
     }
 
     fn tie_devices(&mut self) {
-        let mut device = self.0.beyond(None);
+        let mut device = self.0.first();
         while let Some(start) = device {
             // Those that reach others inside the device reach each other.
             let mut open = None;

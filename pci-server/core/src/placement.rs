@@ -274,6 +274,10 @@ fn is_reached(table: &Table, at: Sbdf, region: &Region) -> bool {
 
 /// Is something else in the large pages that it should have alone?
 fn is_crowded(table: &Table, index: Index, region: &Region) -> bool {
+    // Most need not be: they are not compared with all others on their bus.
+    if !region.alone {
+        return false;
+    }
     let Some((range, device)) = extent(region).zip(table.get(index)) else {
         return false;
     };
@@ -285,7 +289,7 @@ fn is_crowded(table: &Table, index: Index, region: &Region) -> bool {
         .filter(|other| other.base != region.base)
         .filter_map(extent)
         .any(|other| other.meets(&range));
-    region.alone && (side_by_side || own)
+    side_by_side || own
 }
 
 /// What lies side by side with a function: on its bus, or on every root bus of the shard.

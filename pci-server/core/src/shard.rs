@@ -266,6 +266,12 @@ impl<'a, E: Env> Shard<'a, E> {
         reply
     }
 
+    /// Reports every function to people, in a line each. Apart from [`Self::boot`], since lines cost more
+    /// than what they tell of.
+    pub fn report(&mut self) {
+        boot::report_all(&mut self.env, &self.devices);
+    }
+
     /// What the shard was made with.
     pub const fn env(&self) -> &E {
         &self.env

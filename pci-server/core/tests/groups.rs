@@ -43,9 +43,11 @@ impl Functions for Sorted {
             .get_mut(place as usize)
             .map(|function| &mut function.0)
     }
-    fn beyond(&self, last: Option<Sbdf>) -> Option<u32> {
-        let place = last.map_or(0, |last| self.0.partition_point(|other| other.0.at <= last));
-        (place < self.0.len()).then_some(place as u32)
+    fn first(&self) -> Option<u32> {
+        (!self.0.is_empty()).then_some(0)
+    }
+    fn next(&self, place: u32) -> Option<u32> {
+        (place + 1 < self.count()).then_some(place + 1)
     }
     fn count(&self) -> u32 {
         self.0.len() as u32

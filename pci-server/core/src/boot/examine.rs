@@ -31,11 +31,11 @@ pub(crate) fn examine<C: ConfigSpace>(
     cfg: &mut C,
     device: &mut Device,
     header: &Header,
+    list: &CapabilityList,
     look_at_mastering: bool,
 ) -> Result<(), Malformed> {
     let at = device.at;
     quiet(cfg, device, look_at_mastering)?;
-    let list = CapabilityList::read(cfg, at, header.layout);
     // Interrupts off before anything is judged: a later fault must not leave them on.
     let msi = list.find::<Msi, C>(cfg, at);
     let msix = list.find::<Msix, C>(cfg, at);
@@ -76,7 +76,7 @@ pub(crate) fn examine<C: ConfigSpace>(
     // The BARs of a virtual function are in its physical function, and known.
     if device.physical.is_none() {
         examine_bars(cfg, device, header)?;
-        examine_allocations(cfg, device, &list)?;
+        examine_allocations(cfg, device, list)?;
     }
     check_table(device)?;
     device.mark_secret();

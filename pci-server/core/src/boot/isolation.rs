@@ -22,11 +22,11 @@ pub(crate) fn look<C: ConfigSpace>(
     cfg: &mut C,
     device: &mut Device,
     header: &Header,
+    list: &CapabilityList,
     info: &PciInfo,
 ) {
     let redirect = info.iommu_present;
     let at = device.at;
-    let list = CapabilityList::read(cfg, at, header.layout);
     let express = list.find::<Express, C>(cfg, at);
     let ours = match device.withheld {
         None => true,
@@ -44,7 +44,7 @@ pub(crate) fn look<C: ConfigSpace>(
     if let Ok(Some(express)) = express {
         node.phantom_bits = phantom_bits(cfg, device, &express);
     }
-    device.hidden = hidden(cfg, device, &list);
+    device.hidden = hidden(cfg, device, list);
     if let Ok(Some(cache)) = list.find_extended::<AddressTranslation, C>(cfg, at)
         && device.withheld.is_none()
     {

@@ -81,10 +81,12 @@ impl Bus {
     pub(super) fn count(&mut self, clients: u32, change: i16) {
         // A bus has at most 256 functions.
         self.functions = self.functions.saturating_add_signed(change);
-        for (client, count) in self.granted.iter_mut().enumerate() {
-            if clients >> client & 1 != 0 {
+        let mut left = clients;
+        while left != 0 {
+            if let Some(count) = self.granted.get_mut(left.trailing_zeros() as usize) {
                 *count = count.saturating_add_signed(change);
             }
+            left &= left - 1;
         }
     }
 

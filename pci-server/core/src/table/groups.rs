@@ -1,7 +1,5 @@
 //! The table as [`crate::groups`] sees it: functions in order, and a node each.
 
-use hw::Sbdf;
-
 use super::{Index, Table};
 use crate::groups::{Functions, Node};
 
@@ -14,8 +12,12 @@ impl Functions for Table<'_> {
         self.get_mut(Index(place)).map(|device| &mut device.node)
     }
 
-    fn beyond(&self, last: Option<Sbdf>) -> Option<u32> {
-        self.after(last).map(Index::number)
+    fn first(&self) -> Option<u32> {
+        self.after(None).map(Index::number)
+    }
+
+    fn next(&self, place: u32) -> Option<u32> {
+        self.next(Index::new(place)).map(Index::number)
     }
 
     fn count(&self) -> u32 {

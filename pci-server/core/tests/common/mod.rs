@@ -94,7 +94,8 @@ impl Booted {
             .join()
             .unwrap();
         let info = Box::leak(Box::new(info));
-        let shard = Shard::boot(world, info, clients.leak(), tables.lend());
+        let mut shard = Shard::boot(world, info, clients.leak(), tables.lend());
+        shard.report();
         let booted = Self {
             shard: RefCell::new(shard),
         };

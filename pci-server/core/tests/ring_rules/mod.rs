@@ -7,10 +7,9 @@ use pci_core::groups::{Functions, ring};
 /// Rings are rings, ascending from their first member; ties say whether one is alone; the number is the
 /// first member's place.
 pub fn consistent<F: Functions>(functions: &F) {
-    let mut last = None;
-    while let Some(start) = functions.beyond(last) {
+    let places = std::iter::successors(functions.first(), |place| functions.next(*place));
+    for start in places {
         let node = *functions.node(start).unwrap();
-        last = Some(node.at);
         let members: Vec<_> = ring(functions, start).collect();
         assert_eq!(members[0], start);
         let of = |place: &u32| *functions.node(*place).unwrap();
