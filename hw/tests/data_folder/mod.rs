@@ -2,14 +2,20 @@
 //! `PORTCULLIS_DATA` or beside it in `../shared/data`.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The folder; `None`, and a line that the test harness does not hide, if there is none.
 pub fn find(test: &str) -> Option<PathBuf> {
-    let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data");
-    let folder = std::env::var_os("PORTCULLIS_DATA").map_or(PathBuf::from(beside), PathBuf::from);
-    if folder.is_dir() {
-        return Some(folder);
+    let named = std::env::var_os("PORTCULLIS_DATA").map(PathBuf::from);
+    // Packages lie at different depths of the tree.
+    let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().skip(2);
+    let beside = above.map(|folder| folder.join("shared/data"));
+    let found = match named {
+        Some(folder) => Some(folder).filter(|folder| folder.is_dir()),
+        None => beside.take(2).find(|folder| folder.is_dir()),
+    };
+    if found.is_some() {
+        return found;
     }
     say(&format!("{test}: skipped: data folder absent"));
     None

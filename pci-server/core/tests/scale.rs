@@ -1,6 +1,6 @@
-//! Many functions: what each costs in memory, and that no operation costs more
-//! where there are more of them. Costs are counted in looks at the table's memory
-//! and accesses to configuration space, which do not depend on the machine.
+//! Many functions: what each costs in memory, and that the table is not searched
+//! from one end to the other where there are more of them. Costs are times, so the
+//! bound is loose: it tells a search from a look, and no more.
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
 use std::time::Instant;
