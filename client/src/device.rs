@@ -230,7 +230,7 @@ impl<'c, 'p, P: Platform> Device<'c, 'p, P> {
         Ok(self.port().reset()?.kind)
     }
 
-    /// Enables `count` messages (MSI-X: from table entry `first`). Message n signals `flags << n` on the PD's
+    /// Enables `count` messages (MSI-X: from table entry `first`). The n-th of them signals `flags << n` on the PD's
     /// event notification.
     ///
     /// # Errors
@@ -242,6 +242,22 @@ impl<'c, 'p, P: Platform> Device<'c, 'p, P> {
         count: u16,
         flags: u64,
     ) -> Result<Interrupts<'_, 'c, 'p, P>, Error> {
+        self.enable_interrupts_with(mechanism, first, count, |n| {
+            flags.checked_shl(n.into()).unwrap_or(0)
+        })
+    }
+
+    /// As [`Self::enable_interrupts`]; the n-th message signals `flags(n)`. Several may signal the same flag.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn enable_interrupts_with(
+        &self,
+        mechanism: Mechanism,
+        first: u16,
+        count: u16,
+        flags: impl Fn(u16) -> u64,
+    ) -> Result<Interrupts<'_, 'c, 'p, P>, Error> {
         let client = self.client;
         let run = client
             .window()
@@ -252,11 +268,7 @@ impl<'c, 'p, P: Platform> Device<'c, 'p, P> {
             return Err(refusal.into());
         }
         let interrupts = Interrupts { device: self, run };
-        for n in 0..count {
-            client
-                .platform()
-                .bind_interrupt(run.first + n, flags << n)?;
-        }
+        (0..count).try_for_each(|n| interrupts.bind(n, flags(n)))?;
         Ok(interrupts)
     }
 
@@ -382,6 +394,20 @@ impl<'d, 'c, 'p, P: Platform> Interrupts<'d, 'c, 'p, P> {
     /// First window slot of the interrupt handlers.
     pub fn first_slot(&self) -> u16 {
         self.run.first
+    }
+
+    /// Lets the `n`-th message signal `flags` from now on: no server is asked, and no message is lost. It may be a flag
+    /// that others signal, too.
+    ///
+    /// # Errors
+    /// [`Rule::MessageNotEnabled`], or the kernel's error.
+    pub fn bind(&self, n: u16, flags: u64) -> Result<(), Error> {
+        if n >= self.run.count {
+            return Err(Refusal::new(Rule::MessageNotEnabled, n.into()).into());
+        }
+        let platform = self.device.client.platform();
+        platform.bind_interrupt(self.run.first.saturating_add(n), flags)?;
+        Ok(())
     }
 
     /// Disables them and frees the vectors.

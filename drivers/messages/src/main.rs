@@ -1,0 +1,55 @@
+//! Shows on a booted image that interrupts come as they should: each message of a device that raises them by order is
+//! counted where it is raised and where it arrives.
+//!
+//! Arguments, one of: `edu`, `network`, `usb msi`, `usb msix`: the device ([`sources`]) whose messages go through
+//! [`suite`].
+
+#![no_std]
+#![no_main]
+
+mod network;
+mod sources;
+mod suite;
+mod usb;
+
+use client::report::check;
+use client::{Client, Error, Mechanism};
+use sel4_client::SeL4Platform;
+use system::info::ClientInfo;
+
+sel4_client::program!(main);
+
+/// What a part of the program works with.
+pub struct Probe {
+    platform: &'static SeL4Platform,
+    client: Client<'static, SeL4Platform>,
+}
+
+impl Probe {
+    fn check(&self, name: &str, ok: bool, detail: core::fmt::Arguments<'_>) {
+        check(self.platform, name, ok, detail);
+    }
+}
+
+fn main(platform: &'static SeL4Platform, info: &'static ClientInfo) -> u32 {
+    let outcome = Client::connect(platform, info).and_then(|client| {
+        let probe = Probe { platform, client };
+        let mut words = info.args.split_whitespace();
+        match (words.next(), words.next()) {
+            (Some("edu"), None) => sources::edu(&probe),
+            (Some("network"), None) => network::run(&probe),
+            (Some("usb"), Some("msi")) => usb::run(&probe, Mechanism::Msi),
+            (Some("usb"), Some("msix")) => usb::run(&probe, Mechanism::MsiX),
+            _ => Err(Error::NotFound),
+        }
+    });
+    if let Err(error) = &outcome {
+        check(
+            platform,
+            "messages",
+            false,
+            format_args!("{:?}: {error}", info.args),
+        );
+    }
+    u32::from(outcome.is_err())
+}

@@ -1,0 +1,126 @@
+//! A USB host controller (QEMU's `nec-usb-xhci`): sixteen interrupters, each with a message of its own, by MSI or
+//! MSI-X. An interrupter whose event ring says that there is more to read sends its message at once, which
+//! is how they are raised here: no USB device takes part. Registers: xHCI 1.2, 5.4 and 5.5.
+
+use client::{
+    ANY_IOVA, Access, Error, Mechanism, Memory, Mmio, PagePreference, Rule, Switch, Width,
+};
+
+use crate::sources::Source;
+use crate::{Probe, suite};
+
+const VENDOR: u16 = 0x1033;
+const DEVICE: u16 = 0x0194;
+/// Pages of BAR 0 in front of the one with the MSI-X table.
+const PAGES: u16 = 3;
+/// Messages it has.
+const MESSAGES: u16 = 16;
+/// Where the MSI-X table is, and something that is none of it on the same page.
+const TABLE: u64 = 0x3000;
+const BESIDE: u64 = 0x3900;
+
+mod register {
+    /// Length of the capability registers (byte), then offsets.
+    pub const CAPABILITIES: usize = 0x00;
+    /// Offset of the runtime registers.
+    pub const RUNTIME: usize = 0x18;
+    /// USB command, in the operational registers. Bit 2: interrupts are enabled.
+    pub const COMMAND: usize = 0x00;
+    /// The first interrupter, in the runtime registers; 32 bytes each.
+    pub const INTERRUPTER: usize = 0x20;
+    /// Of an interrupter: management (bit 0 pending, bit 1 enabled).
+    pub const MANAGEMENT: usize = 0x00;
+    /// Entries of its segment table.
+    pub const TABLE_SIZE: usize = 0x08;
+    /// Address of its segment table.
+    pub const TABLE: usize = 0x10;
+    /// Where software reads its ring. Bit 3: the interrupt has been handled.
+    pub const DEQUEUE: usize = 0x18;
+}
+
+/// Bytes of an event.
+const EVENT: u64 = 16;
+/// Events in a ring.
+const EVENTS: u32 = 16;
+const HANDLED: u64 = 1 << 3;
+
+struct Controller<M> {
+    registers: M,
+    runtime: usize,
+    ring: u64,
+}
+
+impl<M: Mmio> Controller<M> {
+    /// All interrupters share one ring, which nobody ever writes: only their registers are of interest.
+    fn new(mut registers: M, ring: u64, table: u64) -> Self {
+        let operational = (registers.read32(register::CAPABILITIES) & 0xff) as usize;
+        let runtime = (registers.read32(register::RUNTIME) & !0x1f) as usize;
+        registers.write32(operational + register::COMMAND, 1 << 2);
+        let mut controller = Self {
+            registers,
+            runtime,
+            ring,
+        };
+        for message in 0..MESSAGES {
+            controller.write(message, register::TABLE_SIZE, 1);
+            controller.write(message, register::DEQUEUE, ring as u32);
+            controller.write(message, register::DEQUEUE + 4, (ring >> 32) as u32);
+            controller.write(message, register::TABLE, table as u32);
+            controller.write(message, register::TABLE + 4, (table >> 32) as u32);
+            controller.write(message, register::MANAGEMENT, 2);
+        }
+        controller
+    }
+
+    fn write(&mut self, message: u16, register: usize, value: u32) {
+        let at = self.runtime + register::INTERRUPTER + 32 * usize::from(message) + register;
+        self.registers.write32(at, value);
+    }
+}
+
+impl<M: Mmio> Source for Controller<M> {
+    fn raise(&mut self, message: u16) {
+        // The controller has written nothing: any place but the first looks like one that it is ahead of.
+        let place = self.ring + EVENT | HANDLED;
+        self.write(message, register::DEQUEUE, place as u32);
+    }
+    fn settle(&mut self, message: u16) {
+        // Clears what is pending.
+        self.write(message, register::MANAGEMENT, 3);
+    }
+}
+
+/// Sixteen messages by one of the two mechanisms.
+pub fn run(probe: &Probe, mechanism: Mechanism) -> Result<(), Error> {
+    let device = probe.client.assign_ids(VENDOR, DEVICE)?;
+    let buffer = probe.client.buffer(4096, PagePreference::Small)?;
+    let memory = buffer.memory().ok_or(Error::NotFound)?;
+    let table = buffer.map(ANY_IOVA, Access::ReadWrite)?;
+    let ring = table + 2048;
+    // One segment: address of the ring, number of its events.
+    memory.write(0, &ring.to_le_bytes());
+    memory.write(8, &EVENTS.to_le_bytes());
+    device.bus_master(Switch::On)?;
+    let registers = device.map_bar_pages(0, 0, PAGES)?;
+    let mut controller = Controller::new(registers, ring, table);
+    if mechanism == Mechanism::MsiX {
+        let beside = device.bar_read(0, BESIDE, Width::Dword);
+        let written = device.bar_write(0, BESIDE, Width::Dword, 0);
+        let messages = device.bar_read(0, TABLE, Width::Dword);
+        let forged = device.bar_write(0, TABLE, Width::Dword, 0xfee0_0000);
+        let page = device.map_bar_pages(0, PAGES.into(), 1).map(drop);
+        let withheld = |error: &Error| error.rule() == Some(Rule::PageWithheld);
+        probe.check(
+            "beside_the_table",
+            beside.is_ok()
+                && written.is_ok()
+                && messages.as_ref().is_err_and(withheld)
+                && forged.as_ref().is_err_and(withheld)
+                && page.as_ref().is_err_and(withheld),
+            format_args!(
+                "beside: {beside:x?} {written:?}, table: {messages:x?} {forged:?}, page: {page:?}"
+            ),
+        );
+    }
+    suite::run(probe, &device, mechanism, MESSAGES, &mut controller)
+}
