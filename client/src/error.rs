@@ -22,6 +22,8 @@ pub enum Error {
     WindowFull(u32),
     /// The BAR is larger than can be mapped at once, or empty.
     BarSize(u64),
+    /// As many capabilities are on their way over the channel as it holds.
+    ChannelFull,
     /// The kernel refused to map or bind something.
     Kernel(KernelError),
 }
@@ -61,6 +63,10 @@ impl fmt::Display for Error {
                 "the grant window has no {slots} free slots in a row; raise window_bits"
             ),
             Self::BarSize(bytes) => write!(f, "a BAR of {bytes:#x} bytes cannot be mapped"),
+            Self::ChannelFull => write!(
+                f,
+                "the other end of the channel has not taken what it was given"
+            ),
             Self::Kernel(error) => write!(f, "the kernel refused: {error}"),
         }
     }

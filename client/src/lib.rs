@@ -21,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 mod buffer;
+mod channel;
 mod device;
 mod error;
 mod inspect;
@@ -31,6 +32,7 @@ mod share;
 mod window;
 
 pub use buffer::{Buffer, Fault};
+pub use channel::{Channel, POSTED_MAX};
 pub use device::{BarInfo, Device, Found, Interrupts, Registers};
 pub use error::Error;
 pub use hw::{Mmio, Sbdf};

@@ -86,6 +86,18 @@ pub trait Platform {
     fn unmap_memory(&self, memory: &mut Self::Memory, first: u16, pages: u16, page_bits: u8);
     /// Empties a window slot (one that a server emptied already is fine).
     fn clear(&self, slot: u16);
+    /// Copies the capability in window slot `from` to slot `place` of a channel's mailbox, at private slot `mailbox`.
+    ///
+    /// # Errors
+    /// The kernel's: 8 when the place is taken.
+    fn post(&self, mailbox: u64, place: u16, from: u16) -> Result<(), KernelError>;
+    /// Moves the capability in slot `place` of a channel's mailbox to window slot `to`.
+    ///
+    /// # Errors
+    /// The kernel's: 6 when the place is empty.
+    fn fetch(&self, mailbox: u64, place: u16, to: u16) -> Result<(), KernelError>;
+    /// Signals the notification at a private slot.
+    fn signal(&self, slot: u64);
     /// Lets the interrupt handler in a window slot signal `flags` on the PD's event notification.
     ///
     /// # Errors

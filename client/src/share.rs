@@ -28,6 +28,13 @@ pub struct Narrowed<'c, 'p, P: Platform> {
     run: Run,
 }
 
+impl<'c, 'p, P: Platform> Narrowed<'c, 'p, P> {
+    /// One that another client handed on.
+    pub(crate) fn received(client: &'c Client<'p, P>, run: Run) -> Self {
+        Self { client, run }
+    }
+}
+
 impl<P: Platform> Narrowed<'_, '_, P> {
     /// Its window slot.
     pub fn slot(&self) -> u16 {

@@ -85,6 +85,13 @@ impl Platform for Refusing {
     }
     fn unmap_memory(&self, _: &mut Nothing, _: u16, _: u16, _: u8) {}
     fn clear(&self, _: u16) {}
+    fn post(&self, _: u64, _: u16, _: u16) -> Result<(), KernelError> {
+        Ok(())
+    }
+    fn fetch(&self, _: u64, _: u16, _: u16) -> Result<(), KernelError> {
+        Ok(())
+    }
+    fn signal(&self, _: u64) {}
     fn bind_interrupt(&self, _: u16, _: u64) -> Result<(), KernelError> {
         Ok(())
     }
@@ -107,6 +114,7 @@ fn info() -> ClientInfo {
         untyped_bits: 0,
         pci: [(0, 0, 0, 255)].into_iter().collect(),
         iommu: None,
+        channels: Default::default(),
         args: Default::default(),
         pds: Default::default(),
     }

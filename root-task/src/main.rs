@@ -300,6 +300,9 @@ impl Root<'_> {
         self.supervisor.remember_figures(&mut self.hands);
         for client in self.plan.of(|kind| !kind.is_server()) {
             self.hands.maker().client_objects(client)?;
+        }
+        // Clients that a channel joins have something of each other.
+        for client in self.plan.of(|kind| !kind.is_server()) {
             self.hands
                 .maker()
                 .furnish(client, inputs, &mut self.space)?;

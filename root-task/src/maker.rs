@@ -413,8 +413,13 @@ impl<'a> Maker<'a> {
         doing(tcb.write_registers(&registers, Then::Leave), "registers")
     }
 
-    /// Takes back all of a PD's objects. Says how many slots did not become empty.
+    /// Takes back all of a PD's objects, and every copy of what it was given, wherever it passed one on. Says how
+    /// many slots did not become empty.
     pub fn unmake(&self, pd: &Pd) -> sel4::Result<u32> {
+        for (master, _) in pd.masters() {
+            own(master).revoke()?;
+            own(master).delete()?;
+        }
         own(pd.block.slot).revoke()?;
         Ok(occupied(pd, self.plan.slots_left.0))
     }
@@ -426,7 +431,8 @@ pub fn occupied(pd: &Pd, spare: u32) -> u32 {
         .layout
         .runs
         .iter()
-        .flat_map(|run| run.slot..run.slot + run.count);
+        .flat_map(|run| run.slot..run.slot + run.count)
+        .chain(pd.masters().map(|(master, _)| master));
     let held = slots.filter(|slot| {
         let copied = own(spare).copy_from(own(*slot), Rights::ALL);
         if copied.is_ok() {

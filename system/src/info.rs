@@ -3,8 +3,8 @@
 
 use crate::layout::{MAX_PDS, MAX_SHARDS};
 use crate::model::{
-    DeviceMatch, IommuChoice, MAX_ARGS, MAX_CLIENTS, MAX_DEVICE_RULES, MAX_RULES, MAX_WITHHELD,
-    Name, VirtualFunctions,
+    DeviceMatch, IommuChoice, MAX_ARGS, MAX_CHANNELS_A_CLIENT, MAX_CLIENTS, MAX_DEVICE_RULES,
+    MAX_RULES, MAX_WITHHELD, Name, VirtualFunctions,
 };
 use heapless::{String, Vec};
 use serde::de::DeserializeOwned;
@@ -251,6 +251,20 @@ pub struct TimerInfo {
     pub signals: Vec<u32, 64>,
 }
 
+/// A client's end of a channel. The other end's signal arrives as [`crate::layout::event::CHANNEL`]` << n` for the
+/// n-th end of [`ClientInfo::channels`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelEnd {
+    /// The channel's name.
+    pub name: Name,
+    /// 0 for the client that the description names first, 1 for the other: which half of the mailbox it posts in.
+    pub side: u8,
+    /// Slot of the mailbox's CNode ([`crate::layout::MAILBOX_BITS`]), guard 0.
+    pub mailbox: u32,
+    /// Slot of the capability that signals the other end.
+    pub signal: u32,
+}
+
 /// A client's part.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientInfo {
@@ -270,6 +284,8 @@ pub struct ClientInfo {
     pub admin: bool,
     /// Names of the clients, by client id; only when it may look.
     pub clients: Vec<Name, MAX_CLIENTS>,
+    /// Its ends of channels.
+    pub channels: Vec<ChannelEnd, MAX_CHANNELS_A_CLIENT>,
     /// Its arguments.
     pub args: String<MAX_ARGS>,
     /// Names of all PDs with their numbers (for test programs), only when `testing`.

@@ -69,6 +69,9 @@ pub mod slot {
     pub const FIRST_GIVEN: u64 = 128;
 }
 
+/// Slots of a channel's mailbox: 2^this. The end with side 0 posts in the lower half, the other in the upper.
+pub const MAILBOX_BITS: u8 = 4;
+
 /// Most shards of one kind.
 pub const MAX_SHARDS: usize = 16;
 
@@ -120,6 +123,8 @@ pub mod event {
     /// Console: a log ring has new text. iommu-server: the unit's fault interrupt (unit n: `INTERRUPT << n`, n < 8).
     /// pci-server: a port reports hot-plug or an error.
     pub const INTERRUPT: u64 = 1 << 1;
+    /// Client: the other end of its channel n has signalled (`CHANNEL << n`, n < 8).
+    pub const CHANNEL: u64 = 1 << 2;
     /// pci-server: an iommu-server has trouble with a device of the shard (`TroubleNext`).
     pub const TROUBLE: u64 = 1 << 10;
     /// Client: an iommu-server has a fault record for it.

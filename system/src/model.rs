@@ -13,6 +13,10 @@ pub const MAX_RULES: usize = 16;
 pub const MAX_WITHHELD: usize = 16;
 /// Most rules of each other list of devices in the description.
 pub const MAX_DEVICE_RULES: usize = 16;
+/// Most channels that the description names.
+pub const MAX_CHANNELS: usize = 16;
+/// Most channels that a client may be an end of.
+pub const MAX_CHANNELS_A_CLIENT: usize = 8;
 /// Longest name, in bytes.
 pub const MAX_NAME: usize = 24;
 /// Longest argument string, in bytes.
@@ -134,6 +138,15 @@ pub struct VirtualFunctions {
     pub count: u16,
 }
 
+/// A way for two clients to hand each other capabilities (DMA buffers above all) and to signal each other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Channel {
+    /// Name, unlike any other channel's.
+    pub name: Name,
+    /// The two clients, by id.
+    pub ends: [u16; 2],
+}
+
 /// How many shards each server has. 0: by the machine (one pci shard a host bridge).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shards {
@@ -180,7 +193,9 @@ pub struct System {
     pub virtual_functions: Vec<VirtualFunctions, MAX_DEVICE_RULES>,
     /// The clients, in order of their ids.
     pub clients: Vec<Client, MAX_CLIENTS>,
+    /// The channels between them.
+    pub channels: Vec<Channel, MAX_CHANNELS>,
 }
 
 /// Version of the compiled form.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;

@@ -235,13 +235,13 @@ fn slots(parts: &Parts, findings: &mut Findings) {
 }
 
 /// Notes a PD that does not exist.
-fn known_client(pd: &Placed<String>, known: &[&str], findings: &mut Findings) {
+pub fn known_client(pd: &Placed<String>, known: &[&str], findings: &mut Findings) {
     if known.contains(&pd.value.as_str()) {
         return;
     }
     let help = match nearest(&pd.value, known) {
         Some(known) => format!("did you mean \"{known}\"?"),
-        None => format!("those that can be expected of are {}", list(known)),
+        None => format!("the names there are: {}", list(known)),
     };
     findings.add_with_help(
         Rule::UnknownClient,

@@ -8,6 +8,7 @@
 //!
 //! `system` (the package) holds the compiled form and its bounds.
 
+mod channel;
 mod client;
 mod cross;
 pub mod demand;
@@ -26,6 +27,7 @@ pub use self::section::Placed;
 pub use self::system::Kernel;
 pub use self::values::bytes;
 
+use self::channel::Channel;
 use self::client::Client;
 use self::demand::{Expect, Scenario};
 use self::diagnostic::Findings;
@@ -34,7 +36,7 @@ use self::section::Section;
 use self::step::Step;
 use self::system::SystemSection;
 use crate::kernel::KernelSpec;
-use ::system::model::{self, MAX_CLIENTS};
+use ::system::model::{self, MAX_CHANNELS, MAX_CLIENTS};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use toml::de::DeTable;
@@ -78,6 +80,7 @@ struct Parts {
     disk_ids: Vec<Placed<String>>,
     system: SystemSection,
     clients: Vec<Client>,
+    channels: Vec<Channel>,
     expects: Vec<Expect>,
     steps: Vec<Step>,
 }
@@ -188,6 +191,7 @@ fn read_table(
             format!("a description has at most {MAX_CLIENTS} clients"),
         );
     }
+    let channels = section.tables("channel", "[[channel]]", channel::read);
     let expects = section.tables("expect", "[[expect]]", demand::read_expect);
     let steps = section.tables("step", "[[step]]", step::read);
     let scenario = section.table("scenario", "[scenario]", demand::read_scenario);
@@ -204,16 +208,19 @@ fn read_table(
             .into_iter()
             .filter_map(|(_, client)| client)
             .collect(),
+        channels: channels.into_iter().flatten().collect(),
         expects: expects.into_iter().flatten().collect(),
         steps: steps.into_iter().flatten().collect(),
     };
     cross::check(&parts, programs, findings);
+    let channels = channel::check(&parts.channels, &parts.clients, findings);
     assemble(
         name?.value,
         about,
         kernel.unwrap_or_default(),
         scenario,
         parts,
+        channels,
     )
 }
 
@@ -223,6 +230,7 @@ fn assemble(
     kernel: Kernel,
     scenario: Option<Scenario>,
     parts: Parts,
+    channels: heapless::Vec<model::Channel, MAX_CHANNELS>,
 ) -> Option<Description> {
     let system = parts.system;
     let client_abouts = parts
@@ -261,6 +269,7 @@ fn assemble(
             ats: system.ats,
             virtual_functions: system.virtual_functions,
             clients,
+            channels,
         },
     })
 }

@@ -51,7 +51,7 @@ rules! {
     WrongType "E004" "wrong-type" "A value has its key's type.";
     BadName "E005" "bad-name" "A name is 1 to 24 lower-case letters, digits and hyphens, and begins with a letter.";
     ReservedName "E006" "reserved-name" "No client bears the name of a server.";
-    DuplicateName "E007" "duplicate-name" "Clients, and disks, differ in their names.";
+    DuplicateName "E007" "duplicate-name" "Clients, channels, and disks differ in their names.";
     OutOfRange "E008" "out-of-range" "A number lies within its bounds.";
     BadSize "E009" "bad-size" "A size is a number of bytes or a text such as \"512M\" or \"16 MiB\", in the steps its key takes.";
     BadDuration "E010" "bad-duration" "A duration is a number of seconds or a text such as \"90s\" or \"2m\".";
@@ -65,7 +65,7 @@ rules! {
     SharedDevice "E018" "shared-device" "An address is granted to one client, unless every rule with it says shared = true.";
     WithheldDevice "E019" "withheld-device" "No client is granted an address that is withheld.";
     UnknownProgram "E020" "unknown-program" "A client's program is a package under drivers/.";
-    UnknownClient "E021" "unknown-client" "An expectation speaks of a client of the description, or of root.";
+    UnknownClient "E021" "unknown-client" "A client that is spoken of is one of the description; an expectation may speak of root, too.";
     DuplicateExpect "E022" "duplicate-expect" "A check is expected once.";
     BadExpect "E023" "bad-expect" "An expectation names either checks of a PD or metrics.";
     BadEquals "E024" "bad-equals" "What a check's detail must equal reads disk:<id>:sha256.";
@@ -78,6 +78,7 @@ rules! {
     NeverEnds "E031" "never-ends" "A system that ends when its clients have finished has a client that finishes.";
     BadOption "E032" "bad-option" "Options that exclude each other are not combined.";
     BadStep "E034" "bad-step" "A step has either a command for QEMU, in JSON with `execute`, or something to compare.";
+    BadChannel "E035" "bad-channel" "A channel is between two different clients.";
     UnusedDisk "W001" "unused-disk" "A disk is the drive of a device of the machine.";
     AbsentDevice "W002" "absent-device" "A device granted by its address on bus 0 is one of the machine's devices.";
 }

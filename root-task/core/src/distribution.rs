@@ -5,8 +5,8 @@
 //! The rules: calls run one way, client -> pci -> {iommu, msi} -> services; a
 //! badge says who really calls, and only a client that the description lets look
 //! or administer has a capability for it; signals go to clients, the supervisor
-//! and the console, and from an iommu-server to the shards whose devices it
-//! serves; a grant window is reached by its owner and by
+//! and the console, from an iommu-server to the shards whose devices it
+//! serves, and between clients that a channel joins, who alone have its mailbox; a grant window is reached by its owner and by
 //! the three servers; device memory, configuration space, interrupts and ports
 //! have one owner; interrupt control is the msi-server's alone. (That no server
 //! has a client's address space needs no check: [`Cap`] cannot express it.)
@@ -116,6 +116,8 @@ fn capability(plan: &Plan, pd: &Pd, cap: Cap) -> Result<(), Violation> {
         Cap::Signal { of, flags } => {
             let to_client = plan.pd(of).is_some_and(|to| to.client().is_some());
             match pd.kind {
+                // Only what a channel of the description says.
+                Kind::Client(_) if to_client && plan.joins(pd.number, of, flags) => Ok(()),
                 Kind::Client(_) | Kind::Console if of != pd::CONSOLE => {
                     forbidden("a signal to another than the console")
                 }
@@ -145,6 +147,14 @@ fn capability(plan: &Plan, pd: &Pd, cap: Cap) -> Result<(), Violation> {
             }
             _ => forbidden("another PD's grant window"),
         },
+        Cap::Mailbox(channel)
+            if plan
+                .channels
+                .get(channel)
+                .is_none_or(|channel| channel.of(pd.number).is_none()) =>
+        {
+            forbidden("the mailbox of a channel of others")
+        }
         Cap::OwnWindow | Cap::OwnUntyped if pd.kind.is_server() => {
             forbidden("what only clients have")
         }

@@ -46,6 +46,8 @@ pub enum Part {
     PrivateCNode,
     /// Grant window.
     Window,
+    /// Mailboxes of channels.
+    Mailboxes,
     /// A client's memory for its own objects.
     OwnUntyped,
     /// Thread.

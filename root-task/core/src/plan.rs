@@ -3,17 +3,20 @@
 //! it out object by object, and [`crate::distribution`] judges it.
 //!
 //! - `build`: the steps from facts to plan.
+//! - `channels`: what joins clients.
 //! - `grants`: which capabilities each PD gets.
 //! - `info`: what each PD is told.
 //! - `space`: its address space.
 
 mod build;
+mod channels;
 mod grants;
 mod info;
 mod space;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use channels::{Channel, End};
 pub use grants::{CONFIG_PORTS, SERIAL_PORTS};
 
 use alloc::vec::Vec;
@@ -226,6 +229,8 @@ pub enum Cap {
         /// Whose.
         of: u16,
     },
+    /// The mailbox of a channel: a number in [`Plan::channels`].
+    Mailbox(usize),
     /// Untyped memory.
     Untyped {
         /// Slot of the root task's capability for it.
@@ -325,6 +330,8 @@ pub struct Pd {
     pub grants: Vec<Grant>,
     /// First private slot that is empty.
     pub first_free: u32,
+    /// Slot of the root CNode for the first of its masters (clients): [`Pd::masters`].
+    pub first_master: u32,
     /// Where the grants are whose slots its information tells.
     pub given: Given,
 }
@@ -344,6 +351,8 @@ pub struct Given {
     pub signals: Vec<u32>,
     /// Clients: pci-server shards that it may call.
     pub shards: Vec<u8>,
+    /// Clients: mailbox and signal of each of its ends of channels, with the channel's number.
+    pub channels: Vec<(usize, u32, u32)>,
     /// Clients: may it call the iommu-server?
     pub iommu: bool,
     /// iommu-server: signal to each pci-server shard.
@@ -434,6 +443,8 @@ pub struct Plan {
     pub programs: Vec<(Name, Image)>,
     /// The PDs in the order in which they start.
     pub pds: Vec<Pd>,
+    /// The channels between clients.
+    pub channels: Vec<Channel>,
     /// The pci-server shards.
     pub shards: Vec<Shard>,
     /// Pages that no shard gets.

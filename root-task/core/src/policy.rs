@@ -80,6 +80,9 @@ pub enum PolicyError {
     /// More PDs than there can be.
     #[error("{0} protection domains, there can be {max}", max = MAX_PDS)]
     TooManyPds(usize),
+    /// A channel does not join two clients.
+    #[error("the channel `{0}` does not join two different clients, or another bears its name")]
+    Channel(model::Name),
     /// The run would never end.
     #[error("the description ends the run when its clients have finished, and none has to finish")]
     NeverEnds,
@@ -172,6 +175,18 @@ pub fn check(
             return Err(PolicyError::Name(client.name.clone()));
         }
         check_client(client, system, machine, programs)?;
+    }
+    for (index, channel) in system.channels.iter().enumerate() {
+        let [first, second] = channel.ends;
+        let known = |id: u16| usize::from(id) < system.clients.len();
+        let mut before = system.channels.iter().take(index);
+        if first == second
+            || !known(first)
+            || !known(second)
+            || before.any(|other| other.name == channel.name)
+        {
+            return Err(PolicyError::Channel(channel.name.clone()));
+        }
     }
     if system.end == End::Finished && !system.clients.iter().any(|client| client.must_finish) {
         return Err(PolicyError::NeverEnds);
@@ -338,6 +353,7 @@ pub(crate) mod tests {
             ats: Vec::new(),
             virtual_functions: Vec::new(),
             clients: clients.iter().cloned().collect(),
+            channels: Vec::new(),
         }
     }
 
@@ -420,6 +436,19 @@ pub(crate) mod tests {
             "the memory for IOMMU tables, in pages,"
         );
         assert_eq!(range(|system| system.dma_pool = 0), "the DMA pool");
+        let one = |name: &str, ends| model::Channel {
+            name: name.try_into().unwrap(),
+            ends,
+        };
+        for ends in [[0, 0], [0, 2], [9, 1]] {
+            let error = refused(|system, _| system.channels.push(one("c", ends)).unwrap());
+            assert_eq!(error, PolicyError::Channel("c".try_into().unwrap()));
+        }
+        let twice = refused(|system, _| {
+            system.channels.push(one("c", [0, 1])).unwrap();
+            system.channels.push(one("c", [1, 0])).unwrap();
+        });
+        assert_eq!(twice, PolicyError::Channel("c".try_into().unwrap()));
         let never = refused(|system, _| {
             system
                 .clients

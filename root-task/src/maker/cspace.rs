@@ -67,6 +67,13 @@ impl Maker<'_> {
         let private = CNode::at(self.slot_of(pd, Part::PrivateCNode)?.into());
         let dest = private.slot_at(grant.slot.into(), pd.cnode_bits);
         let of = |number: u16| self.plan.pd(number).ok_or("no such PD");
+        // What is minted for a client is a copy of a master.
+        let master = pd.master_of(grant.slot).map(own);
+        let minted = master.unwrap_or(dest);
+        let handed = |rights| match master {
+            Some(master) => doing(dest.copy_from(master, rights), "copy of a master"),
+            None => Ok(()),
+        };
         let copy = |part, rights| Ok::<_, String>((self.slot_of(pd, part)?, rights));
         let (source, rights) = match grant.cap {
             Cap::OwnCNode => copy(Part::PrivateCNode, Rights::ALL)?,
@@ -76,6 +83,10 @@ impl Maker<'_> {
             Cap::OwnWindow => copy(Part::Window, Rights::ALL)?,
             Cap::OwnUntyped => copy(Part::OwnUntyped, Rights::ALL)?,
             Cap::Window { of: number } => (self.slot_of(of(number)?, Part::Window)?, Rights::ALL),
+            Cap::Mailbox(channel) => (
+                self.plan.mailbox(channel).ok_or("no such mailbox")?,
+                Rights::ALL,
+            ),
             Cap::Untyped { slot, .. } => (slot, Rights::ALL),
             Cap::Irq(index) => (
                 self.plan.irqs.get(index).ok_or("no such interrupt")?.slot,
@@ -96,7 +107,8 @@ impl Maker<'_> {
                 };
                 // Capabilities are sent along (buffers), so it is more than the right to be replied to.
                 let rights = Rights::CALL.and(Rights::GRANT);
-                return doing(mint(dest, endpoint, rights, badge), "badged endpoint");
+                return doing(mint(minted, endpoint, rights, badge), "badged endpoint")
+                    .and_then(|()| handed(rights));
             }
             Cap::Signal { of: number, flags } => {
                 let events = match number {
@@ -106,9 +118,10 @@ impl Maker<'_> {
                 let badge =
                     Badge::from_word(Badge::event(flags)).ok_or("flags that no badge holds")?;
                 return doing(
-                    mint(dest, events, Rights::WRITE, badge),
+                    mint(minted, events, Rights::WRITE, badge),
                     "badged notification",
-                );
+                )
+                .and_then(|()| handed(Rights::WRITE));
             }
         };
         doing(dest.copy_from(own(source), rights), "capability")

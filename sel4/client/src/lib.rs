@@ -22,11 +22,11 @@ use core::fmt;
 use client::{KernelError, Memory, Platform};
 use ipc_proto::{Message, Refusal, Rule};
 use sel4::ipc::{self, MessageInfo};
-use sel4::{Caching, Endpoint, Frame, Rights, VSpace};
+use sel4::{CNode, Caching, Endpoint, Frame, Rights, VSpace};
 use sel4_glue::driver::frame_size;
 use sel4_glue::{Driver, MmioRegion, Pd, Port, SharedMemory};
 use system::info::ClientInfo;
-use system::layout::{self, slot};
+use system::layout::{self, MAILBOX_BITS, slot};
 
 #[doc(hidden)]
 pub use sel4_rt as __rt;
@@ -127,13 +127,20 @@ impl SeL4Platform {
     /// # Errors
     /// The kernel's.
     pub fn duplicate(&self, from: u16, to: u16) -> Result<(), KernelError> {
-        let window = sel4::CNode::at(slot::WINDOW);
-        let depth = self.pd.client_info().window_bits;
-        let source = window.slot_at(from.into(), depth);
-        window
-            .slot_at(to.into(), depth)
-            .copy_from(source, Rights::ALL)
+        self.window(to)
+            .copy_from(self.window(from), Rights::ALL)
             .map_err(sel4("copy a capability"))
+    }
+
+    /// A slot of the grant window, to work on.
+    fn window(&self, slot: u16) -> sel4::Slot {
+        let depth = self.pd.client_info().window_bits;
+        CNode::at(slot::WINDOW).slot_at(slot.into(), depth)
+    }
+
+    /// A slot of the mailbox at a private slot.
+    fn mailbox(&self, mailbox: u64, place: u16) -> sel4::Slot {
+        CNode::at(mailbox).slot_at(place.into(), MAILBOX_BITS)
     }
 
     /// Physical address of the frame in a window slot.
@@ -237,6 +244,22 @@ impl Platform for SeL4Platform {
 
     fn clear(&self, slot: u16) {
         self.driver.clear(slot);
+    }
+
+    fn post(&self, mailbox: u64, place: u16, from: u16) -> Result<(), KernelError> {
+        self.mailbox(mailbox, place)
+            .copy_from(self.window(from), Rights::ALL)
+            .map_err(sel4("post a capability"))
+    }
+
+    fn fetch(&self, mailbox: u64, place: u16, to: u16) -> Result<(), KernelError> {
+        self.window(to)
+            .move_from(self.mailbox(mailbox, place))
+            .map_err(sel4("fetch a capability"))
+    }
+
+    fn signal(&self, slot: u64) {
+        sel4::Notification::at(slot).signal();
     }
 
     fn bind_interrupt(&self, slot: u16, flags: u64) -> Result<(), KernelError> {

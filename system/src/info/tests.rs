@@ -80,6 +80,7 @@ fn samples() -> [PdInfo; 3] {
             inspect: true,
             admin: false,
             clients: [text("net")].into_iter().collect(),
+            channels: Vec::new(),
             args: text::<MAX_ARGS>("--fast"),
             pds: [(text("net"), 7)].into_iter().collect(),
         }),

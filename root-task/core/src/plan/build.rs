@@ -12,7 +12,7 @@ use system::model::{IommuChoice, Name};
 use super::space::{draft, lay_out};
 use super::{
     Binding, Foreign, Inputs, Irq, IrqSource, Kind, Mapping, Plan, PlanError, Rings, TableMemory,
-    grants,
+    channels, grants,
 };
 use crate::carve::{Form, Want, carve};
 use crate::facts::{Ports, Unit};
@@ -160,6 +160,7 @@ pub(super) fn build(inputs: &Inputs<'_>) -> Result<Plan, PlanError> {
         pool,
         irqs,
         programs,
+        channels: channels::plan(system, &pds)?,
         pds,
         shards: split.shards,
         conflicts: split.conflicts,

@@ -10,6 +10,7 @@ use super::build::DeviceUse;
 use super::{Cap, Grant, Inputs, Kind, Pd, Plan, PlanError, Privileges};
 use crate::carve::{Piece, pieces_of};
 use crate::facts::Configuration;
+use crate::memory::Slots;
 use crate::region::Region;
 use crate::shards::Shard;
 
@@ -25,6 +26,8 @@ pub(super) fn fill(
     plan: &mut Plan,
 ) -> Result<(), PlanError> {
     let mut pds = core::mem::take(&mut plan.pds);
+    let (first, end) = plan.slots_left;
+    let mut slots = Slots::new(first, end);
     let roster: alloc::vec::Vec<(u16, Kind)> = pds.iter().map(|pd| (pd.number, pd.kind)).collect();
     let all = All {
         inputs,
@@ -51,8 +54,11 @@ pub(super) fn fill(
             return Err(PlanError::CSpaceFull(giver.pd.name.clone()));
         }
         giver.pd.grants.sort_by_key(|grant| grant.slot);
+        let masters = giver.pd.masters().count() as u32;
+        giver.pd.first_master = slots.take(masters)?;
     }
     plan.pds = pds;
+    plan.slots_left = slots.left();
     Ok(())
 }
 
@@ -276,6 +282,7 @@ impl Giver<'_> {
             return;
         };
         self.privileged(all, id);
+        self.channels(all);
         for (shard, server) in all.numbers(|kind| matches!(kind, Kind::Pci(_))).enumerate() {
             // Who looks or administers asks a shard in its own name what the shard has.
             let privileged = self.pd.privileges != Privileges::default();
@@ -300,6 +307,21 @@ impl Giver<'_> {
             }
         }
     }
+
+    /// The client's ends of channels.
+    fn channels(&mut self, all: &All<'_>) {
+        for (number, channel) in all.plan.channels.iter().enumerate() {
+            if let Some((_, peer)) = channel.of(self.pd.number) {
+                let mailbox = self.next(Cap::Mailbox(number));
+                let signal = self.next(Cap::Signal {
+                    of: peer.pd,
+                    flags: peer.flags(),
+                });
+                self.pd.given.channels.push((number, mailbox, signal));
+            }
+        }
+    }
+
     /// What the description lets a client look at or administer. That needs no device of its own.
     fn privileged(&mut self, all: &All<'_>, id: u16) {
         let Privileges { inspect, admin } = self.pd.privileges;

@@ -3,8 +3,8 @@
 use alloc::boxed::Box;
 
 use system::info::{
-    ClientEntry, ClientInfo, ConsoleInfo, EcamWindow, IommuInfo, MAX_PROXIMITY, MsiInfo, PciInfo,
-    PdInfo, PortInterrupt, Role, Slots, TimerInfo, UnitInfo,
+    ChannelEnd, ClientEntry, ClientInfo, ConsoleInfo, EcamWindow, IommuInfo, MAX_PROXIMITY,
+    MsiInfo, PciInfo, PdInfo, PortInterrupt, Role, Slots, TimerInfo, UnitInfo,
 };
 use system::layout::pd;
 use system::model::{self, DeviceMatch, Name};
@@ -304,6 +304,21 @@ impl Plan {
         {
             push(&mut clients, "clients", client.name.clone())?;
         }
+        let mut channels = heapless::Vec::new();
+        for (number, mailbox, signal) in &pd.given.channels {
+            let channel = self.channels.get(*number);
+            if let Some((channel, (side, _))) =
+                channel.and_then(|one| Some((one, one.of(pd.number)?)))
+            {
+                let end = ChannelEnd {
+                    name: channel.name.clone(),
+                    side,
+                    mailbox: *mailbox,
+                    signal: *signal,
+                };
+                push(&mut channels, "channels of a client", end)?;
+            }
+        }
         Ok(ClientInfo {
             client: id,
             window_bits: client.map_or(0, |client| client.window_bits),
@@ -313,6 +328,7 @@ impl Plan {
             inspect: pd.privileges.inspect,
             admin: pd.privileges.admin,
             clients,
+            channels,
             args: client.map(|client| client.args.clone()).unwrap_or_default(),
             pds,
         })

@@ -4,11 +4,13 @@
 use alloc::vec::Vec;
 
 use ipc_proto::log::RING_BYTES;
-use system::layout::{priority, va};
+use system::layout::{MAILBOX_BITS, priority, va};
 use system::model::Name;
 
 use super::build::{DeviceUse, NO_BLOCK, table_block_bits};
-use super::{Content, Foreign, Given, Inputs, Kind, Mapping, Pd, PlanError, Privileges, Run};
+use super::{
+    Content, Foreign, Given, Inputs, Kind, Mapping, Pd, PlanError, Privileges, Run, channels,
+};
 use crate::image::{Access, Image};
 use crate::memory::Slots;
 use crate::objects::{self, Layout, Pages, Part, Tables};
@@ -103,6 +105,7 @@ pub(super) fn draft(
         mappings,
         grants: Vec::new(),
         first_free: 0,
+        first_master: 0,
         given: Given::default(),
     })
 }
@@ -203,6 +206,11 @@ pub(super) fn lay_out(
             Part::OwnUntyped,
             Object::Untyped(client.map_or(12, |c| c.untyped_bits)),
             u32::from(client.is_some()),
+        ),
+        (
+            Part::Mailboxes,
+            Object::CNode(MAILBOX_BITS),
+            channels::mailboxes(inputs.system, pd.client()),
         ),
         (Part::Tcb, Object::Tcb, 1),
         (Part::Endpoint, Object::Endpoint, server),

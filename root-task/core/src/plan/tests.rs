@@ -1,6 +1,7 @@
 //! Plans for sample machines: everything is where the layout says, nothing overlaps, and what each
 //! PD is told agrees with what it is given.
 
+mod channels;
 mod limits;
 mod platform;
 mod privileges;
@@ -127,6 +128,8 @@ fn every_slot_of_the_root_task_is_used_once() {
     take(plan.rings.copies, plan.rings.count * 4);
     take(plan.iommu_tables.slot, plan.iommu_tables.frames);
     plan.irqs.iter().for_each(|irq| take(irq.slot, 1));
+    let masters = plan.pds.iter().flat_map(|pd| pd.masters());
+    masters.for_each(|(slot, _)| take(slot, 1));
     let (next, end) = plan.slots_left;
     assert!(
         *occupied.first().unwrap() >= machine.empty_slots.0
