@@ -65,6 +65,9 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
+    /// The benchmark's figures cannot be read or drawn.
+    #[error("benchmark: {0}")]
+    Bench(String),
     /// The emulator refused its arguments, or died early.
     #[error("QEMU did not run the machine ({status}): {said}")]
     Qemu {

@@ -8,6 +8,7 @@
 //! - [`qemu`]: boots it. [`transcript`]: the lines that it prints.
 //! - [`judge`]: from those lines and the description's demands to a verdict.
 //! - [`report`] (with [`symbols`]): the verdict for machines and for people.
+//! - [`bench`]: the benchmark's figures, beside goals and peers.
 //! - [`commands`]: what the command line offers, made of the above.
 //! - [`workspace`], [`ui`], [`error`]: where things are, progress, what can go wrong.
 //!
@@ -24,6 +25,7 @@
     )
 )]
 
+pub mod bench;
 pub mod build;
 pub mod commands;
 pub mod description;

@@ -4,7 +4,7 @@
 
 use clap::{Parser, Subcommand};
 use images::commands::run::Lines;
-use images::commands::{Success, check, compare, fuzz, lint, plan, run, show_error, test};
+use images::commands::{Success, bench, check, compare, fuzz, lint, plan, run, show_error, test};
 use images::error::Error;
 use images::workspace::Workspace;
 use std::ffi::OsString;
@@ -38,6 +38,8 @@ enum Action {
         /// Run only the scenarios whose names contain this
         filter: Option<String>,
     },
+    /// Measure what each operation costs, and show it beside the goals and what it costs elsewhere
+    Bench,
     /// Build a system's kernel and image
     Build {
         /// Description: a file, or a name in systems/
@@ -115,6 +117,7 @@ fn perform(workspace: &Workspace, action: Action) -> Result<Success, Error> {
             run::run(workspace, &system, lines)
         }
         Action::Test { filter } => test::test(workspace, filter.as_deref()),
+        Action::Bench => bench::bench(workspace),
         Action::Build { system } => run::build(workspace, &system),
         Action::Check { system } => check::check(workspace, &system),
         Action::Plan { folder, config } => plan::plan(&folder, config.as_deref()),

@@ -1,5 +1,6 @@
 //! What the command line offers, a file each.
 
+pub mod bench;
 pub mod check;
 pub mod compare;
 pub mod fuzz;

@@ -1,0 +1,83 @@
+//! `./x bench`: runs the systems that measure, and shows every figure beside its
+//! goal and beside what the same work costs elsewhere.
+
+use super::Success;
+use super::run::Judged;
+use crate::bench::{Figures, Rows, Table, chart, collect, json};
+use crate::build;
+use crate::error::Error;
+use crate::judge::{Metrics, Outcome};
+use crate::ui::Ui;
+use crate::workspace::Workspace;
+use std::path::PathBuf;
+
+/// Names of the files, in the target folder's `reports`.
+const JSON: &str = "bench.json";
+const CHART: &str = "bench.svg";
+
+/// Measures, and writes table, JSON and chart. A goal that is missed is told and no failure; a run that fails is one.
+///
+/// # Errors
+/// A system cannot be built or booted, or a file cannot be written.
+pub fn bench(workspace: &Workspace) -> Result<Success, Error> {
+    let rows = Rows::load().map_err(|error| Error::Bench(error.to_string()))?;
+    let mut figures = Figures::new();
+    let mut success = Success::Yes;
+    for system in rows.systems() {
+        if measure(workspace, &rows, system, &mut figures)? == Success::No {
+            success = Success::No;
+        }
+    }
+    let table = Table {
+        rows: &rows,
+        figures: &figures,
+        linux: None,
+    };
+    anstream::println!("\n{table}");
+    let drawing = chart(&rows, &figures, None).map_err(Error::Bench)?;
+    let figures = write(workspace, JSON, &json(&figures))?;
+    let drawing = write(workspace, CHART, &drawing)?;
+    anstream::println!(
+        "figures: {}  chart: {}",
+        workspace.shown(&figures),
+        workspace.shown(&drawing)
+    );
+    Ok(success)
+}
+
+/// Boots a system and takes its rows; shows its account if it does not pass.
+fn measure(
+    workspace: &Workspace,
+    rows: &Rows,
+    system: &str,
+    figures: &mut Figures,
+) -> Result<Success, Error> {
+    let description = super::load(workspace, &workspace.description(system))?;
+    let bootable = build::bootable(workspace, &description, Ui::Shown)?;
+    let step = Ui::Shown.step(format!("measuring {}", description.name));
+    let judged = Judged::boot(
+        workspace,
+        &description,
+        &bootable,
+        &Metrics::new(),
+        &mut |line| {
+            if let Some(metric) = line.text.strip_prefix("@metric ") {
+                step.say(metric.split(['.', ' ']).next().unwrap_or(metric));
+            }
+        },
+    )?;
+    let before = figures.len();
+    collect(rows, system, &judged.verdict.metrics, figures);
+    step.done(Some(format!("{} rows", figures.len() - before)));
+    if judged.verdict.outcome == Outcome::Pass {
+        return Ok(Success::Yes);
+    }
+    anstream::println!("{}", judged.account(workspace, &description, &bootable));
+    Ok(Success::No)
+}
+
+fn write(workspace: &Workspace, name: &str, text: &str) -> Result<PathBuf, Error> {
+    let path = workspace.output("reports")?.join(name);
+    std::fs::write(&path, text).map_err(Error::file("write", &path))?;
+    Ok(path)
+}
