@@ -38,9 +38,9 @@ pub use error::Error;
 pub use hw::{Mmio, Sbdf};
 pub use inspect::{Administrator, Held, Inspector};
 pub use ipc_proto::{
-    ANY_IOVA, Access, BarKind, CapabilityListKind, ConfigRight, ContextChoice, DeviceState,
-    EventKind, GroupTie, Mechanism, PagePreference, Properties, Refusal, ResetKind, Rule, Switch,
-    Width, WithheldCode,
+    ANY_IOVA, Access, BarKind, CapabilityListKind, ConfigRight, ContextChoice, DeviceError,
+    DeviceState, EventKind, GroupTie, Mechanism, PagePreference, Properties, Refusal, ResetKind,
+    Rule, Switch, Width, WithheldCode,
 };
 pub use platform::{KernelError, Memory, Platform};
 pub use query::{CapabilityEntry, Event, Member, Place, ReservedRegion};

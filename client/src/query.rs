@@ -3,7 +3,9 @@
 //! the servers keep for it.
 
 use hw::Sbdf;
-use ipc_proto::{CapabilityListKind, EventKind, GroupTie, NO_PROXIMITY, Properties, Rule, Switch};
+use ipc_proto::{
+    CapabilityListKind, DeviceError, EventKind, GroupTie, NO_PROXIMITY, Properties, Rule, Switch,
+};
 
 use crate::{Client, Error, Platform};
 
@@ -18,6 +20,16 @@ pub struct Event {
     pub detail: u64,
     /// Events before this one that did not fit in the server's queue.
     pub lost: u32,
+}
+
+impl Event {
+    /// The error that it tells of, if it is one.
+    pub const fn error(&self) -> Option<DeviceError> {
+        match self.kind {
+            EventKind::Error => DeviceError::from_detail(self.detail),
+            _ => None,
+        }
+    }
 }
 
 /// A member of an isolation group.

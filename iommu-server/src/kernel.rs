@@ -178,6 +178,8 @@ impl Env for Kernel {
                 Trouble::DeviceTlbTimeout => {
                     log!("{device}: blocked: it did not say that it forgot a translation");
                 }
+                // Each has a note of its own.
+                Trouble::Fault => {}
             },
             Note::MemoryLost { bytes } => {
                 log!("{bytes} bytes of DMA memory are lost: a device may still reach them");

@@ -28,10 +28,10 @@ pub use rule::{Refusal, Rule};
 pub use tables::{console, iommu, msi, pci, supervisor, timer};
 pub use types::{
     ANY_IOVA, Access, BarKind, CapabilityListKind, ClientId, ConfigRight, ContextChoice,
-    DeviceState, EventKind, GroupTie, Mechanism, NO_PROXIMITY, PagePreference, Properties,
-    ResetKind, Switch, Trouble, Width, WithheldCode, Word,
+    DeviceError, DeviceState, EventKind, GroupTie, Mechanism, NO_PROXIMITY, PagePreference,
+    Properties, ResetKind, Switch, Trouble, Width, WithheldCode, Word,
 };
 
 /// Version of the whole contract. Client and server compare it in `Hello`;
 /// any change to a table or an encoding raises it.
-pub const VERSION: u64 = 2;
+pub const VERSION: u64 = 3;

@@ -147,9 +147,9 @@ enum_words! {
         RemovalRequested = 3,
         /// the device was reset by another's request (bus reset); configuration is restored
         Reset = 4,
-        /// the IOMMU blocked a request of the device; the iommu-server has the record
+        /// the IOMMU blocked requests of the device: `detail` of them since the last such event; the iommu-server has the records
         Fault = 5,
-        /// the device or its link reported an error: `detail` is the uncorrectable status (bit 63 set) or the correctable one (AER)
+        /// the device or its link reported an error (AER): `detail` is a `DeviceError`
         Error = 6,
         /// the device was taken away: it did not come back, or did not obey; `detail` is the rule
         Broken = 7,
@@ -201,6 +201,8 @@ enum_words! {
         FaultStorm = 1,
         /// no answer to the invalidation of its translation cache
         DeviceTlbTimeout = 2,
+        /// blocked requests of a device that somebody holds
+        Fault = 3,
     }
     /// What a device may do with a buffer.
     Access {
@@ -293,5 +295,53 @@ impl Word for Properties {
             translation_cached: word & 8 != 0,
             reset,
         })
+    }
+}
+
+/// An error that a device reported, as the `detail` of an event has it: the status bits are those of its error reporting
+/// capability (PCIe 5.0, 7.8.4.2 and 7.8.4.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceError {
+    /// Hardware has corrected it.
+    Correctable(u32),
+    /// A transaction failed; the link and the device go on.
+    NonFatal(u32),
+    /// The link or the device can no longer be relied on.
+    Fatal(u32),
+}
+
+impl DeviceError {
+    const UNCORRECTABLE: u64 = 1 << 63;
+    const FATAL: u64 = 1 << 62;
+
+    /// The bits of the status register.
+    #[must_use]
+    pub const fn status(self) -> u32 {
+        match self {
+            Self::Correctable(status) | Self::NonFatal(status) | Self::Fatal(status) => status,
+        }
+    }
+
+    /// As the `detail` of an event: bit 63 for an uncorrectable error, bit 62 with it for a fatal one, and the status.
+    #[must_use]
+    pub const fn to_detail(self) -> u64 {
+        match self {
+            Self::Correctable(status) => status as u64,
+            Self::NonFatal(status) => Self::UNCORRECTABLE | status as u64,
+            Self::Fatal(status) => Self::UNCORRECTABLE | Self::FATAL | status as u64,
+        }
+    }
+
+    /// What a `detail` says; `None` where it is none.
+    #[must_use]
+    pub const fn from_detail(detail: u64) -> Option<Self> {
+        let status = detail as u32;
+        match (detail & !(u32::MAX as u64), status) {
+            (_, 0) => None,
+            (0, _) => Some(Self::Correctable(status)),
+            (Self::UNCORRECTABLE, _) => Some(Self::NonFatal(status)),
+            (high, _) if high == Self::UNCORRECTABLE | Self::FATAL => Some(Self::Fatal(status)),
+            _ => None,
+        }
     }
 }

@@ -125,6 +125,8 @@ struct Attached {
     standing: Standing,
     /// What its pci-server shard is still to hear.
     trouble: Untold,
+    /// Its faults that its pci-server shard has not heard of.
+    untold_faults: u32,
 }
 
 /// A requester id in a context: a device's own, or an alias of one or several.

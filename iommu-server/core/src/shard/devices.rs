@@ -83,6 +83,7 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
             storm: Storm::new(),
             standing: Standing::Good,
             trouble: None,
+            untold_faults: 0,
         });
         self.forget_stranger(device);
         let entry = self.context(client, context)?;

@@ -149,11 +149,17 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
         let Some(attached) = self.devices.get_mut(place) else {
             return;
         };
+        let first = attached.untold_faults == 0;
+        attached.untold_faults = attached.untold_faults.saturating_add(1);
+        let device = attached.device;
         let count = attached.storm.count(now_us);
-        if count <= bound || attached.standing == Standing::Silenced {
+        let over = count > bound && attached.standing == Standing::Good;
+        if first && !over {
+            self.signal_shard_of(device);
+        }
+        if !over {
             return;
         }
-        let device = attached.device;
         self.silence_device(device);
         self.tell_trouble(device, Trouble::FaultStorm, count);
     }
@@ -252,22 +258,35 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
             trouble,
             count,
         });
+        self.signal_shard_of(device);
+    }
+
+    /// Signals the pci-server shard that has the device's bus.
+    fn signal_shard_of(&mut self, device: Sbdf) {
         let shard = (0..self.buses.len() as u16).find(|shard| self.has_bus(*shard, device));
         if let Some(shard) = shard {
             self.env.signal_shard(shard);
         }
     }
 
-    /// The next device of a pci-server shard that gives trouble.
+    /// The next device of a pci-server shard that gives trouble. Faults of a holder's device are told before what
+    /// was done about them, all that came since the last time in one.
     pub(super) fn next_trouble(&mut self, shard: u16) -> Result<(Sbdf, Trouble, u32), Refusal> {
         for place in 0..self.devices.len() {
             let Some(attached) = self.devices.get(place) else {
                 break;
             };
-            if attached.trouble.is_some() && self.has_bus(shard, attached.device) {
+            let untold = attached.untold_faults != 0 || attached.trouble.is_some();
+            if untold && self.has_bus(shard, attached.device) {
                 let device = attached.device;
-                let attached = self.devices.get_mut(place);
-                if let Some((trouble, count)) = attached.and_then(|one| one.trouble.take()) {
+                let Some(attached) = self.devices.get_mut(place) else {
+                    break;
+                };
+                match core::mem::take(&mut attached.untold_faults) {
+                    0 => {}
+                    count => return Ok((device, Trouble::Fault, count)),
+                }
+                if let Some((trouble, count)) = attached.trouble.take() {
                     return Ok((device, trouble, count));
                 }
             }

@@ -6,7 +6,7 @@ use std::vec::Vec;
 use hw::Sbdf;
 use ipc_proto::{
     ANY_IOVA, Access, Badge, BadgeKind, ClientId, ContextChoice, Message, PagePreference, Refusal,
-    Rule, iommu,
+    Rule, Trouble, iommu,
 };
 use sim::vtd::{Dma, Memory, Model, Reason};
 use system::info::{Slots, UntypedPiece};
@@ -326,6 +326,13 @@ impl World {
         let request = iommu::Request::TroubleNext {};
         let badge = Badge::plain(BadgeKind::Shard, shard);
         iommu::TroubleNextReply::decode(&self.call(badge, request, None))
+    }
+
+    /// Faults of a held device that the shard hears of, which come before what was done about them.
+    pub fn faults_told(&mut self, shard: u16, device: Sbdf) -> u32 {
+        let told = self.trouble_next(shard).unwrap();
+        assert_eq!((told.device, told.trouble), (device, Trouble::Fault));
+        told.count
     }
 
     pub fn reserved_at(

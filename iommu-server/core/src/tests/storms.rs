@@ -42,7 +42,9 @@ fn ten_thousand_bad_requests_cost_eleven_records() {
         assert_eq!(interrupts as u64, bound + 1);
         // One to forget the entry, and a wait.
         assert_eq!(world.unit.descriptors() - descriptors, 2);
-        assert_eq!(world.kernel.take_shard_signals(), [0]);
+        // At the first fault and at the last.
+        assert_eq!(world.kernel.take_shard_signals(), [0, 0]);
+        assert_eq!(world.faults_told(0, device(BAD)), FAULT_BOUND + 1);
         let trouble = world.trouble_next(0).unwrap();
         assert_eq!(trouble.device, device(BAD));
         assert_eq!(trouble.trouble, Trouble::FaultStorm);
@@ -78,6 +80,9 @@ fn a_silenced_device_reaches_nothing_until_it_is_attached_anew() {
         world.attach(device(BAD), 1).unwrap();
         assert!(world.dma(device(BAD), at, Dma::Write).is_ok());
         assert_eq!(storm(&mut world, BAD, 5), 5);
+        // What its holder of before did is not told of this one.
+        assert_eq!(world.faults_told(0, device(BAD)), 5);
+        assert_eq!(rule(world.trouble_next(0)), Rule::EndOfList);
         assert_eq!(rule(world.trouble_next(1)), Rule::EndOfList);
     }
 }
@@ -130,7 +135,13 @@ fn faults_far_apart_are_no_storm() {
         assert_eq!(storm(&mut world, BAD, 1), 1);
         world.kernel.advance_us(FORGIVEN_US);
     }
+    // The shard did not ask: it was signalled once, and hears of all.
+    assert_eq!(world.kernel.take_shard_signals(), [0]);
+    assert_eq!(world.faults_told(0, device(BAD)), 100);
     assert_eq!(rule(world.trouble_next(0)), Rule::EndOfList);
+    storm(&mut world, BAD, 1);
+    assert_eq!(world.kernel.take_shard_signals(), [0]);
+    assert_eq!(world.faults_told(0, device(BAD)), 1);
 }
 
 #[test]
@@ -140,6 +151,7 @@ fn a_storm_under_an_alias_is_its_devices() {
     world.alias(inner, bridge).unwrap();
     world.attach(inner, 1).unwrap();
     storm(&mut world, 0x200, 10_000);
+    assert_eq!(world.faults_told(0, inner), FAULT_BOUND + 1);
     assert_eq!(world.trouble_next(0).unwrap().device, inner);
     assert!(world.fault_next(1).is_ok());
     for id in [inner, bridge] {
@@ -160,6 +172,7 @@ fn dropped_records_do_not_hide_a_storm() {
         }
         world.shard.on_interrupt(0);
     }
+    assert_eq!(world.faults_told(0, device(BAD)), FAULT_BOUND + 1);
     assert_eq!(world.trouble_next(0).unwrap().device, device(BAD));
     assert!(world.unit.take_interrupts().len() as u32 <= FAULT_BOUND + 1);
 }
