@@ -1,6 +1,6 @@
 //! Isolation groups, and resets of a whole bus.
 
-use client::{Error, GroupTie, Rule, Switch, Width};
+use client::{Error, EventKind, GroupTie, Rule, Switch, Width};
 use hw::header::register;
 
 use crate::{Probe, transfer};
@@ -76,6 +76,14 @@ pub fn reset(probe: &Probe) -> Result<(), Error> {
         "bus_reset",
         functions == 2 && after == (command, bars),
         format_args!("{functions} functions, command and BAR of the other: {after:x?}"),
+    );
+    let told = client.next_event()?;
+    probe.check(
+        "reset_is_told",
+        told.is_some_and(|event| {
+            event.kind == EventKind::Reset && event.device == second.address()
+        }),
+        format_args!("of the device that was reset by the other's request: {told:?}"),
     );
     for device in [&first, &second] {
         let outcome = transfer::round_trip(probe, device)?;

@@ -1,9 +1,9 @@
 //! Shows on a booted image what pci-server does for the platform: the list of
-//! functions, isolation groups, hot-plug, virtual functions, resets of a bus,
-//! narrowed capabilities, large frames of BARs.
+//! functions, isolation groups, hot-plug, surprise removal, events, virtual functions,
+//! resets of a bus, narrowed capabilities, large frames of BARs.
 //!
 //! Arguments, the first word says what: `list`, `dump`, `rescan`, `plug <cycles>`,
-//! `remove`, `virtual <count>`, `groups`, `bus-reset`, `narrow`, `large-bar`.
+//! `surprise`, `events`, `remove`, `virtual <count>`, `groups`, `bus-reset`, `narrow`, `large-bar`.
 
 #![no_std]
 #![no_main]
@@ -12,8 +12,10 @@ mod bus;
 mod large;
 mod plug;
 mod rights;
+mod surprise;
 mod survey;
 mod transfer;
+mod trouble;
 mod virtual_functions;
 
 use client::report::check;
@@ -50,6 +52,8 @@ fn main(platform: &'static SeL4Platform, info: &'static ClientInfo) -> u32 {
             "list" => survey::list(&probe),
             "dump" => survey::dump(&probe),
             "rescan" => survey::rescan(&probe),
+            "surprise" => surprise::pulls(&probe),
+            "events" => trouble::events(&probe),
             "plug" => plug::cycles(&probe, number.unwrap_or(1)),
             "remove" => plug::remove(&probe),
             "virtual" => virtual_functions::enable(&probe, number.unwrap_or(1)),

@@ -118,7 +118,7 @@ fn gone(probe: &Probe, device: Sbdf) -> Result<(), Error> {
 }
 
 /// The next event of a kind; others are said and passed over.
-fn wait_for(probe: &Probe, kind: EventKind) -> Result<Event, Error> {
+pub fn wait_for(probe: &Probe, kind: EventKind) -> Result<Event, Error> {
     loop {
         while let Some(event) = probe.client.next_event()? {
             if event.kind == kind {

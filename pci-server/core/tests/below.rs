@@ -274,6 +274,33 @@ fn a_storm_of_faults_ends_mastering_and_the_holder_is_told() {
 }
 
 #[test]
+fn blocked_requests_are_told_to_the_holder_and_to_nobody_else() {
+    let booted = booted(false, false);
+    let device = booted.assigned(0, at(EDU), 0);
+    device.bus_master(Switch::On).unwrap();
+    report(&booted, EDU, Trouble::Fault, 3);
+    report(&booted, EDU, Trouble::FaultStorm, 11);
+    // Given back meanwhile, or never there.
+    report(&booted, NVME, Trouble::Fault, 1);
+    report(&booted, "0000:09:00.0", Trouble::Fault, 1);
+    booted.shard.borrow_mut().on_trouble();
+    let told = || {
+        let event = booted.client(0).event_next();
+        event.map(|event| (event.event, event.device, event.detail))
+    };
+    assert_eq!(told(), Ok((EventKind::Fault, at(EDU), 3)));
+    assert_eq!(told(), Ok((EventKind::Storm, at(EDU), 11)));
+    assert_eq!(told(), Err(Rule::EndOfList.into()));
+    let other = booted.client(1).event_next().unwrap_err();
+    assert_eq!(other.rule, Rule::EndOfList);
+    // A fault alone changes nothing.
+    device.bus_master(Switch::On).unwrap();
+    report(&booted, EDU, Trouble::Fault, 1);
+    booted.shard.borrow_mut().on_trouble();
+    booted.world(|world| assert_eq!(world.machine.read16(at(EDU), 4) & 4, 4));
+}
+
+#[test]
 fn a_reset_does_not_bring_mastering_back_that_a_storm_ended() {
     let booted = booted(false, false);
     let device = booted.assigned(0, at(NVME), 0);

@@ -289,9 +289,14 @@ fn errors_reach_the_holder_once_and_are_cleared() {
     let id = at(CARD).requester_id();
     booted.world(|world| {
         let machine = &mut world.machine;
-        let control = machine.snapshot(at(CARD))[0x58];
-        assert_eq!(control & 7, 7, "the function reports errors");
-        machine.poke(at(CARD), 0x104, &0x0010_0000u32.to_le_bytes());
+        for (function, control) in [(CARD, 0x58), (PORT, usize::from(EXPRESS) + 8)] {
+            let bytes = machine.snapshot(at(function));
+            assert_eq!(bytes[control] & 7, 7, "{function} reports errors");
+            assert_eq!(bytes[5] & 1, 1, "{function} has SERR# on as well");
+        }
+        // Two of them, of which one is fatal.
+        machine.poke(at(CARD), 0x104, &0x0014_0000u32.to_le_bytes());
+        machine.poke(at(CARD), 0x10c, &0x0004_0000u32.to_le_bytes());
         machine.poke(at(CARD), 0x110, &0x0000_0041u32.to_le_bytes());
         machine.poke(at(PORT), ERRORS + 0x30, &[0x25]);
         let sources = u32::from(id) << 16 | u32::from(id);
@@ -302,6 +307,7 @@ fn errors_reach_the_holder_once_and_are_cleared() {
     assert_eq!(
         told,
         [
+            (EventKind::Error, at(CARD), 3 << 62 | 0x0004_0000),
             (EventKind::Error, at(CARD), 1 << 63 | 0x0010_0000),
             (EventKind::Error, at(CARD), 0x41)
         ]

@@ -6,7 +6,7 @@ use hw::capability::{
     CapabilityList, Containment, DpcControl, DpcStatus, ErrorReporting, Express, RootControl,
     RootErrorCommand, RootErrorStatus,
 };
-use hw::header::{BridgeControl, register};
+use hw::header::{BridgeControl, Command, register};
 use hw::{ConfigSpace, Sbdf};
 
 /// Rounds of taking errors at one interrupt.
@@ -30,8 +30,10 @@ pub struct Collected {
 /// Errors of one function that were taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Status {
-    /// Uncorrectable Error Status, without what is masked.
-    pub uncorrectable: u32,
+    /// Uncorrectable Error Status of what is fatal (by Uncorrectable Error Severity), without what is masked.
+    pub fatal: u32,
+    /// Uncorrectable Error Status of the rest, likewise.
+    pub non_fatal: u32,
     /// Correctable Error Status, likewise.
     pub correctable: u32,
 }
@@ -53,6 +55,9 @@ pub struct ErrorSource {
 
 /// Correctable, non-fatal and fatal error reporting in Device Control (PCIe 5.0, 7.5.3.4).
 pub const REPORT_ERRORS: u16 = 0b111;
+/// SERR# Enable in Command. The specification has uncorrectable errors reported by this bit or by those of Device Control
+/// (PCIe 5.0, 7.5.1.1.3); QEMU wants both. No system error comes of it: Root Control has that ([`ErrorSource::begin`]).
+pub const REPORT_COMMAND: Command = Command::SERR_ENABLE;
 
 /// Lets messages about errors of the functions below pass a bridge, and the bridge's own (PCIe 5.0, 6.2.6).
 pub fn pass<C: ConfigSpace>(cfg: &mut C, at: Sbdf, express: &Express) {
@@ -62,6 +67,8 @@ pub fn pass<C: ConfigSpace>(cfg: &mut C, at: Sbdf, express: &Express) {
     let control = express.device_control_register();
     let value = cfg.read16(at, control);
     cfg.write16(at, control, value | REPORT_ERRORS);
+    let command = Command::from_bits_retain(cfg.read16(at, register::COMMAND));
+    cfg.write16(at, register::COMMAND, (command | REPORT_COMMAND).bits());
 }
 
 impl ErrorSource {
@@ -245,6 +252,12 @@ impl ErrorSource {
 const ROOT_COMMAND: u16 = 0x2c;
 const ROOT_STATUS: u16 = 0x30;
 const ROOT_SOURCE: u16 = 0x34;
+/// Status, mask and severity of a function's errors, likewise.
+const UNCORRECTABLE_STATUS: u16 = 0x04;
+const UNCORRECTABLE_MASK: u16 = 0x08;
+const UNCORRECTABLE_SEVERITY: u16 = 0x0c;
+const CORRECTABLE_STATUS: u16 = 0x10;
+const CORRECTABLE_MASK: u16 = 0x14;
 /// The bits of Root Error Status that are cleared by writing ones.
 const COLLECTED: u32 = 0x7f;
 
@@ -260,8 +273,15 @@ pub fn take<C: ConfigSpace>(cfg: &mut C, at: Sbdf, offset: u16) -> Status {
         cfg.write32(at, offset + status, bits);
         bits & !masked
     };
+    let uncorrectable = one(UNCORRECTABLE_STATUS, UNCORRECTABLE_MASK);
+    let correctable = one(CORRECTABLE_STATUS, CORRECTABLE_MASK);
+    let fatal = match uncorrectable {
+        0 => 0,
+        bits => bits & cfg.read32(at, offset + UNCORRECTABLE_SEVERITY),
+    };
     Status {
-        uncorrectable: one(0x04, 0x08),
-        correctable: one(0x10, 0x14),
+        fatal,
+        non_fatal: uncorrectable & !fatal,
+        correctable,
     }
 }

@@ -2,7 +2,7 @@
 //! who is where: the reset of a bus as a function's own.
 
 use hw::capability::Express;
-use hw::header::BusNumbers;
+use hw::header::{BusNumbers, register};
 use hw::{BusRange, Sbdf};
 use ipc_proto::{DeviceState, Refusal, ResetKind, Rule};
 
@@ -10,7 +10,7 @@ use super::Shard;
 use super::ports::before;
 use crate::boot::late;
 use crate::env::Env;
-use crate::ports::errors::REPORT_ERRORS;
+use crate::ports::errors::{REPORT_COMMAND, REPORT_ERRORS};
 use crate::virtual_functions::Plan;
 use crate::{Device, Index, groups, placement};
 
@@ -90,6 +90,9 @@ impl<E: Env> Shard<'_, E> {
             device.baseline.device_control |= REPORT_ERRORS;
             let value = device.baseline.device_control;
             self.env.write16(device.at, register, value);
+            device.baseline.command |= REPORT_COMMAND.bits();
+            let command = device.baseline.command;
+            self.env.write16(device.at, register::COMMAND, command);
         }
     }
 

@@ -2,7 +2,7 @@
 //! error (DPC) keeps its link off, and what is behind it is broken.
 
 use hw::Sbdf;
-use ipc_proto::{DeviceState, EventKind, Rule};
+use ipc_proto::{DeviceError, DeviceState, EventKind, Rule};
 
 use super::Shard;
 use super::revoke::Manner;
@@ -69,17 +69,17 @@ impl<E: Env> Shard<'_, E> {
             return;
         };
         let status = errors::take(&mut self.env, at, offset);
-        let uncorrectable = u64::from(status.uncorrectable);
-        let correctable = u64::from(status.correctable);
         let details = [
-            (uncorrectable != 0).then_some(1 << 63 | uncorrectable),
-            (correctable != 0).then_some(correctable),
+            DeviceError::Fatal(status.fatal),
+            DeviceError::NonFatal(status.non_fatal),
+            DeviceError::Correctable(status.correctable),
         ];
         let holder = self.holding(index);
-        for detail in details.into_iter().flatten() {
+        for error in details.into_iter().filter(|error| error.status() != 0) {
+            let detail = error.to_detail();
             match holder {
                 Some((client, _)) => self.tell(client, EventKind::Error, at, detail),
-                None => self.env.log(format_args!("{at} error {detail:#x}")),
+                None => self.env.log(format_args!("{at} {error:x?}")),
             }
         }
     }

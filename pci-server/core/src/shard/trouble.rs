@@ -29,14 +29,17 @@ impl<E: Env> Shard<'_, E> {
                     break;
                 }
             };
-            let held = self
-                .devices
-                .find(report.device)
-                .and_then(|index| self.devices.get(index)?.assignment);
-            if let Some(at) = held {
+            let index = self.devices.find(report.device);
+            let held = index.and_then(|index| Some((index, self.devices.get(index)?.assignment?)));
+            if let Some((index, at)) = held {
                 match report.trouble {
                     Trouble::FaultStorm => self.calm(at, report.count),
                     Trouble::DeviceTlbTimeout => self.cut_off(at),
+                    Trouble::Fault => {
+                        if let Some((client, device)) = self.holding(index) {
+                            self.tell(client, EventKind::Fault, device, report.count.into());
+                        }
+                    }
                 }
             }
         }
