@@ -155,39 +155,69 @@ macro_rules! interface {
                 /// argument's position), `UnexpectedCapability`, `MissingCapability`.
                 #[inline(always)]
                 pub fn decode(badge: u64, message: &Message) -> Result<(Call, Self), Refusal> {
-                    let badge = Badge::from_word(badge).ok_or(Refusal::new(Rule::UnknownBadge, badge))?;
-                    if message.label >> 8 != INTERFACE {
-                        return Err(Refusal::new(Rule::UnknownOperation, message.label));
-                    }
-                    if message.foreign_caps != 0 {
-                        return Err(Refusal::new(Rule::UnexpectedCapability, u64::from(message.foreign_caps)));
-                    }
+                    let badge = check(badge, message)?;
                     match message.label & 0xff {
                         $($number => {
-                            if !matches!(badge.kind, BadgeKind::$on $(| BadgeKind::$also)?) {
-                                return Err(Refusal::new(Rule::WrongCapability, message.label));
-                            }
-                            const ARGUMENTS: usize = <[&str]>::len(&[$(stringify!($arg)),*]);
-                            if message.words().len() != ARGUMENTS {
-                                return Err(Refusal::new(Rule::BadLength, ARGUMENTS as u64));
-                            }
-                            const TAKES: bool = crate::interface::interface!(@has $($cap)?);
-                            let given = match message.cap {
-                                None if TAKES => return Err(Rule::MissingCapability.into()),
-                                None => None,
-                                Some(_) if !TAKES => return Err(Refusal::new(Rule::UnexpectedCapability, 1)),
-                                Some(word) => Some(Badge::from_word(word).ok_or(Refusal::new(Rule::UnknownBadge, word))?),
-                            };
-                            #[allow(unused_mut, unused_variables, reason = "a request may have no arguments")]
-                            let mut words = message.words().iter().copied().enumerate();
-                            Ok((Call { badge, given }, Self::$Name { $($arg: {
-                                let (position, word) = words.next().ok_or(Rule::BadLength)?;
-                                <$aty as Word>::from_word(word).ok_or(Refusal::new(Rule::BadArgument, position as u64))?
-                            }),* }))
+                            #[allow(unused_variables, reason = "a request may have no arguments")]
+                            let (call, ($($arg,)*)) = arguments::$method(badge, message)?;
+                            Ok((call, Self::$Name { $($arg),* }))
                         })+
                         _ => Err(Refusal::new(Rule::UnknownOperation, message.label)),
                     }
                 }
+            }
+
+            /// What is checked of every request: its badge is one, it is of this interface and brought nothing foreign.
+            ///
+            /// # Errors
+            /// `UnknownBadge`, `UnknownOperation`, `UnexpectedCapability`.
+            #[inline(always)]
+            pub fn check(badge: u64, message: &Message) -> Result<Badge, Refusal> {
+                let badge = Badge::from_word(badge).ok_or(Refusal::new(Rule::UnknownBadge, badge))?;
+                if message.label >> 8 != INTERFACE {
+                    return Err(Refusal::new(Rule::UnknownOperation, message.label));
+                }
+                if message.foreign_caps != 0 {
+                    return Err(Refusal::new(Rule::UnexpectedCapability, u64::from(message.foreign_caps)));
+                }
+                Ok(badge)
+            }
+
+            /// The arguments of each operation, checked: what [`serve`] is made of, for a server that serves some
+            /// operation out of turn.
+            pub mod arguments {
+                #[allow(unused_imports, reason = "a table need not use every type")]
+                use super::*;
+                $(
+                    #[doc = concat!("Those of [`Request::", stringify!($Name), "`], whatever the label; after [`check`].")]
+                    ///
+                    /// # Errors
+                    /// As [`Request::decode`].
+                    #[inline(always)]
+                    pub fn $method(badge: Badge, message: &Message) -> Result<(Call, ($($aty,)*)), Refusal> {
+                        if !matches!(badge.kind, BadgeKind::$on $(| BadgeKind::$also)?) {
+                            return Err(Refusal::new(Rule::WrongCapability, message.label));
+                        }
+                        const ARGUMENTS: usize = <[&str]>::len(&[$(stringify!($arg)),*]);
+                        if message.words().len() != ARGUMENTS {
+                            return Err(Refusal::new(Rule::BadLength, ARGUMENTS as u64));
+                        }
+                        const TAKES: bool = crate::interface::interface!(@has $($cap)?);
+                        let given = match message.cap {
+                            None if TAKES => return Err(Rule::MissingCapability.into()),
+                            None => None,
+                            Some(_) if !TAKES => return Err(Refusal::new(Rule::UnexpectedCapability, 1)),
+                            Some(word) => Some(Badge::from_word(word).ok_or(Refusal::new(Rule::UnknownBadge, word))?),
+                        };
+                        #[allow(unused_mut, unused_variables, reason = "a request may have no arguments")]
+                        let mut words = message.words().iter().copied().enumerate();
+                        $(let $arg = {
+                            let (position, word) = words.next().ok_or(Rule::BadLength)?;
+                            <$aty as Word>::from_word(word).ok_or(Refusal::new(Rule::BadArgument, position as u64))?
+                        };)*
+                        Ok((Call { badge, given }, ($($arg,)*)))
+                    }
+                )+
             }
 
             /// The client's side: a method an operation.
@@ -232,15 +262,22 @@ macro_rules! interface {
             /// transport can take it apart without moving a whole message.
             #[inline(always)]
             pub fn serve<S: Service, R>(service: &mut S, badge: u64, message: &Message, send: impl Fn(&Message) -> R) -> Option<R> {
-                let refusal = match Request::decode(badge, message) {
+                // Each operation by itself, without a `Request` on the way: the compiler would put that together
+                // for all operations at once before it knows which it is.
+                let refusal = match check(badge, message) {
                     Err(refusal) => refusal,
-                    Ok((call, request)) => match request { $(
-                        Request::$Name { $($arg),* } => match service.$method(call $(, $arg)*) {
-                            Ok(Reply::Now(reply)) => return Some(send(&reply.encode())),
-                            Ok(Reply::Later) => return None,
+                    Ok(badge) => match message.label & 0xff {
+                        $($number => match arguments::$method(badge, message) {
                             Err(refusal) => refusal,
-                        },
-                    )+ },
+                            #[allow(unused_variables, reason = "a request may have no arguments")]
+                            Ok((call, ($($arg,)*))) => match service.$method(call $(, $arg)*) {
+                                Ok(Reply::Now(reply)) => return Some(send(&reply.encode())),
+                                Ok(Reply::Later) => return None,
+                                Err(refusal) => refusal,
+                            },
+                        },)+
+                        _ => Refusal::new(Rule::UnknownOperation, message.label),
+                    },
                 };
                 Some(send(&refusal.to_message()))
             }
