@@ -16,13 +16,14 @@ mod units;
 
 use heapless::Vec;
 use iommu_core::{ClientLimits, FAULT_BOUND, Setup, Shard, Storage};
-use sel4_glue::{Answer, CSpace, Incoming, Pd, Server, log, start};
+use sel4_glue::{Answer, CSpace, Pd, Server, log, start};
 use static_cell::ConstStaticCell;
-use system::info::Slots;
+use system::info::{MAX_UNITS, Slots};
 use system::layout::event;
 use system::model::MAX_CLIENTS;
 
 use kernel::Kernel;
+use units::Units;
 
 sel4_rt::entry!(main);
 
@@ -69,23 +70,23 @@ fn main(_argument: u64) -> ! {
     }
     let mut server = Server::new(pd);
     pd.ready();
-    let mut incoming = server.receive();
+    let mut reply = None;
     loop {
-        let reply = match incoming {
-            Incoming::Request { badge, message } => shard.serve(badge, &message, Answer::new),
-            Incoming::Events(flags) => {
-                for unit in 0..info.units.len() {
-                    if flags & event::INTERRUPT << unit != 0 {
-                        shard.on_interrupt(unit);
-                    }
-                }
-                if flags & event::TIMER != 0 {
-                    shard.on_timer();
-                }
-                None
-            }
-        };
-        incoming = server.reply_and_receive(reply);
+        let (badge, message) = server.next_request(reply, |flags| on_events(&mut shard, flags));
+        reply = shard.serve(badge, &message, Answer::new);
+    }
+}
+
+/// What units and the timer say.
+#[inline(never)]
+fn on_events(shard: &mut Shard<'static, Kernel, Units>, flags: u64) {
+    for unit in 0..MAX_UNITS {
+        if flags & event::INTERRUPT << unit != 0 {
+            shard.on_interrupt(unit);
+        }
+    }
+    if flags & event::TIMER != 0 {
+        shard.on_timer();
     }
 }
 

@@ -101,7 +101,9 @@ impl Context {
         } else {
             bytes.min(LARGE).next_power_of_two()
         };
-        let mut start = FIRST_IOVA.next_multiple_of(align);
+        // A power of two: rounding up is a mask.
+        let below = align.wrapping_sub(1);
+        let mut start = FIRST_IOVA.wrapping_add(below) & !below;
         // Each round passes one taken range for good.
         let mut place = 0;
         loop {
@@ -119,17 +121,20 @@ impl Context {
                         continue;
                     }
                     Some(other) if overlap(*other, range) => other.end,
-                    _ => {
+                    Some(_) => {
                         self.taken
                             .insert(place, range)
                             .map_err(|_| IovaError::TooMany)?;
                         return Ok(start);
                     }
+                    // Above all others: nothing is to be moved.
+                    None => {
+                        self.taken.push(range).map_err(|_| IovaError::TooMany)?;
+                        return Ok(start);
+                    }
                 }
             };
-            start = past
-                .checked_next_multiple_of(align)
-                .ok_or(IovaError::Unusable)?;
+            start = past.checked_add(below).ok_or(IovaError::Unusable)? & !below;
         }
     }
 
@@ -169,7 +174,17 @@ impl Context {
     }
 
     /// Gives the range that begins at `start` back.
+    #[inline]
     pub fn give(&mut self, start: u64) {
+        if self.taken.last().is_some_and(|last| last.start == start) {
+            self.taken.pop();
+            return;
+        }
+        self.give_below(start);
+    }
+
+    #[inline(never)]
+    fn give_below(&mut self, start: u64) {
         if let Ok(place) = self.taken.binary_search_by_key(&start, |range| range.start) {
             self.taken.remove(place);
         }

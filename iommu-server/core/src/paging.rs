@@ -20,8 +20,8 @@ use crate::{Extent, TableMemory};
 mod leaves;
 
 use leaves::{
-    DIRECTORY, HUGE, LARGE, Recent, SMALL, Step, UPPER, child, clear_large, clear_leaves, give_all,
-    index, leaf_bits, recent_table, write_small,
+    DIRECTORY, HUGE, LARGE, Recent, SMALL, Step, UPPER, child, clear_large, clear_leaves, give,
+    give_all, index, leaf_bits, recent_table, write_small,
 };
 
 /// Entries of page tables. One that is not present is zero.
@@ -465,10 +465,22 @@ impl<F: Format> AddressSpace<F> {
             .saturating_sub(give_all(tables, self.limbo.take()));
     }
 
-    /// Gives every table back: no unit uses the domain any more.
+    /// Gives every table back: no unit uses the domain any more. A domain ends when nothing is mapped in it any
+    /// more, so what its tables hold are pointers to each other; without these they are as the next one wants them.
     pub fn destroy<T: TableMemory>(mut self, tables: &mut Tables<'_, T>) {
         self.release_limbo(tables);
+        let mut next = self.tables;
+        while let Some(table) = next {
+            let meta = tables.meta(table);
+            next = meta.next;
+            if let Some(parent) = meta.parent {
+                tables.set(parent, meta.index, 0);
+                tables.flush(parent, meta.index, 1);
+                let above = tables.meta_mut(parent);
+                above.live = above.live.saturating_sub(1);
+            }
+        }
         give_all(tables, self.tables.take());
-        tables.give(self.root);
+        give(tables, self.root);
     }
 }

@@ -1,7 +1,7 @@
 //! [`Shard`]: one iommu-server. What it keeps, and the ways in: requests
 //! ([`Shard::serve`]), fault interrupts and the timer.
 //!
-//! `service`: the operations as the contract names them. `memory`: making and
+//! `serve`: from a message to its operation. `service`: the operations as the contract names them. `memory`: making and
 //! taking apart buffers. `mapping`: buffers in contexts. `contexts`: those of a
 //! client. `devices`: attaching, detaching, messages. `reserved`: what firmware
 //! reserved. `storms`: faults and devices that give trouble.
@@ -11,20 +11,19 @@ mod devices;
 mod mapping;
 mod memory;
 mod reserved;
+mod serve;
 mod service;
 mod storms;
 
-use core::cell::Cell;
-
 use heapless::Vec;
 use hw::Sbdf;
-use ipc_proto::{BadgeKind, Call, ClientId, Message, Refusal, Rule, iommu};
+use ipc_proto::{BadgeKind, Call, ClientId, Refusal, Rule};
 use system::info::{MAX_RESERVED, MAX_UNITS, Reserved, Slots as SlotRange, UntypedPiece};
 use system::layout::MAX_SHARDS;
 use system::model::{DeviceMatch, MAX_CLIENTS, MAX_DEVICE_RULES};
 use thiserror::Error;
 
-use crate::backend::{Backend, BackendError};
+use crate::backend::{Addressing, Backend, BackendError};
 use crate::buffers::{Buffers, Certainty, MAX_BUFFERS};
 use crate::context::Context;
 use crate::env::{EffectError, Env};
@@ -183,6 +182,7 @@ impl Default for Storage {
 pub struct Shard<'a, E, B> {
     env: E,
     backend: B,
+    addressing: Addressing,
     pool: &'a mut Pool,
     buffers: &'a mut Buffers,
     clients: &'a mut [Client],
@@ -238,6 +238,7 @@ impl<'a, E: Env, B: Backend> Shard<'a, E, B> {
         let share = MAX_BUFFERS / setup.clients.len().max(1);
         Ok(Self {
             env,
+            addressing: backend.addressing(),
             backend,
             pool: &mut storage.pool,
             buffers: &mut storage.buffers,
@@ -260,25 +261,6 @@ impl<'a, E: Env, B: Backend> Shard<'a, E, B> {
             operations: 0,
             refused: 0,
         })
-    }
-
-    /// Serves one request that came over a capability with `badge`; `send` gets the reply, and what
-    /// it makes of it is returned (see `ipc_proto::iommu::serve`).
-    #[inline(always)]
-    pub fn serve<R>(
-        &mut self,
-        badge: u64,
-        request: &Message,
-        send: impl Fn(&Message) -> R,
-    ) -> Option<R> {
-        let refused = Cell::new(false);
-        let sent = iommu::serve(self, badge, request, |reply| {
-            refused.set(reply.label != 0);
-            send(reply)
-        });
-        self.operations = self.operations.wrapping_add(1);
-        self.refused = self.refused.wrapping_add(refused.get().into());
-        sent
     }
 
     /// The world, for tests and for the loop around the shard.

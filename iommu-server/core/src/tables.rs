@@ -55,7 +55,9 @@ pub struct Tables<'a, T> {
     memory: T,
     base: u64,
     meta: &'a mut [Meta; MAX_TABLE_PAGES],
+    /// Pages that were given back: those that may hold anything, and those that hold zeros, which units see.
     free: Link,
+    clean: Link,
     /// Pages from here on were never taken.
     untouched: u16,
     pages: u16,
@@ -73,6 +75,7 @@ impl<'a, T: TableMemory> Tables<'a, T> {
             base,
             meta,
             free: None,
+            clean: None,
             untouched: 0,
             pages,
             used: 0,
@@ -100,6 +103,12 @@ impl<'a, T: TableMemory> Tables<'a, T> {
     /// # Errors
     /// [`Exhausted`].
     pub fn take(&mut self) -> Result<Page, Exhausted> {
+        if let Some(page) = self.clean {
+            self.clean = self.meta(page).next;
+            self.used += 1;
+            *self.meta_mut(page) = Meta::EMPTY;
+            return Ok(page);
+        }
         let page = match self.free {
             Some(page) => {
                 self.free = self.meta(page).next;
@@ -131,11 +140,11 @@ impl<'a, T: TableMemory> Tables<'a, T> {
         }
         let first = Page(self.untouched);
         // Pages that were given back are left where they are.
-        let free = self.free.take();
+        let (free, clean) = (self.free.take(), self.clean.take());
         for _ in 0..count {
             self.take()?;
         }
-        self.free = free;
+        (self.free, self.clean) = (free, clean);
         Ok(first)
     }
 
@@ -151,6 +160,17 @@ impl<'a, T: TableMemory> Tables<'a, T> {
             ..Meta::EMPTY
         };
         self.free = Some(page);
+        self.used = self.used.saturating_sub(1);
+    }
+
+    /// Gives a page back that holds zeros, which units see. No unit may read or cache it any more.
+    pub fn give_clean(&mut self, page: Page) {
+        debug_assert!((0..ENTRIES).all(|index| self.get(page, index) == 0));
+        *self.meta_mut(page) = Meta {
+            next: self.clean,
+            ..Meta::EMPTY
+        };
+        self.clean = Some(page);
         self.used = self.used.saturating_sub(1);
     }
 
@@ -175,6 +195,13 @@ impl<'a, T: TableMemory> Tables<'a, T> {
     #[inline]
     pub fn set(&mut self, page: Page, index: u16, value: u64) {
         self.memory.write64(page.0.into(), index, value);
+    }
+
+    /// Writes entries `index` and `index + 1` of a page, the second first; `index` is even.
+    #[inline]
+    pub fn set_pair(&mut self, page: Page, index: u16, first: u64, second: u64) {
+        self.memory.write64(page.0.into(), index | 1, second);
+        self.memory.write64(page.0.into(), index, first);
     }
 
     /// Makes `count` entries from `index` on visible to every unit.

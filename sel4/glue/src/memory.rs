@@ -63,15 +63,18 @@ impl TablePages {
         let Some(start) = offset(page, index) else {
             return;
         };
-        let last = index.saturating_add(count.saturating_sub(1)).min(511);
-        let end = start + usize::from(last.saturating_sub(index)) * 8;
-        if count == 0 || end >= self.region.len() {
+        // `offset` has checked that the index is one of a page.
+        let words = usize::from(count).min(512 - usize::from(index & 511));
+        let end = start + words * 8;
+        if words == 0 || end > self.region.len() {
             return;
         }
-        for line in (start / CACHE_LINE..=end / CACHE_LINE).map(|line| line * CACHE_LINE) {
-            let address = core::ptr::with_exposed_provenance::<u8>(self.region.address() + line);
+        let mut line = start & !(CACHE_LINE - 1);
+        while line < end {
+            let at = self.region.address().wrapping_add(line);
             // SAFETY: the line is in the mapped region; flushing changes no contents.
-            unsafe { core::arch::x86_64::_mm_clflush(address) };
+            unsafe { core::arch::x86_64::_mm_clflush(core::ptr::with_exposed_provenance(at)) };
+            line = line.wrapping_add(CACHE_LINE);
         }
         // SAFETY: SSE2 is part of x86_64. CLFLUSH is ordered by MFENCE (Intel SDM volume 3A, 8.2.5).
         unsafe { core::arch::x86_64::_mm_mfence() };

@@ -94,6 +94,32 @@ impl Server {
         self.accept(received)
     }
 
+    /// Answers the last request with `reply` and waits for the next one; flags that come meanwhile go to `on_event`.
+    /// The shortest way for a server whose loop is one operation: what is known of a request is then not mixed
+    /// with what is not known of an event.
+    #[inline(always)]
+    pub fn next_request(
+        &mut self,
+        reply: Option<Answer>,
+        mut on_event: impl FnMut(u64),
+    ) -> (u64, Message) {
+        let mut received = match reply {
+            Some(answer) => self.send(answer),
+            None => self.endpoint.recv(&mut self.reply),
+        };
+        loop {
+            if let Some(flags) = Badge::event_flags(received.badge) {
+                on_event(flags);
+                received = self.endpoint.recv(&mut self.reply);
+                continue;
+            }
+            match self.request(&received) {
+                Some(message) => return (received.badge, message),
+                None => received = self.refuse_length(),
+            }
+        }
+    }
+
     /// Takes what is there without waiting; `None` when nothing is.
     pub fn try_receive(&mut self) -> Option<Incoming> {
         let received = self.endpoint.nb_recv(&mut self.reply);
@@ -120,20 +146,29 @@ impl Server {
             if let Some(flags) = Badge::event_flags(received.badge) {
                 return Incoming::Events(flags);
             }
-            let caps = if received.info.extra_caps() == 0 {
-                (None, 0)
-            } else {
-                self.take_caps(&received)
-            };
-            if let Some(mut message) = incoming(received.info, &received.words) {
-                (message.cap, message.foreign_caps) = caps;
-                return Incoming::Request {
-                    badge: received.badge,
-                    message,
-                };
+            match self.request(&received) {
+                Some(message) => {
+                    return Incoming::Request {
+                        badge: received.badge,
+                        message,
+                    };
+                }
+                None => received = self.refuse_length(),
             }
-            received = self.refuse_length();
         }
+    }
+
+    /// The request that was received; `None` if it is too long.
+    #[inline(always)]
+    fn request(&mut self, received: &Received) -> Option<Message> {
+        let caps = if received.info.extra_caps() == 0 {
+            (None, 0)
+        } else {
+            self.take_caps(received)
+        };
+        let mut message = incoming(received.info, &received.words)?;
+        (message.cap, message.foreign_caps) = caps;
+        Some(message)
     }
 
     #[cold]

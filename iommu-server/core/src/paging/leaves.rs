@@ -113,8 +113,17 @@ pub fn give_all<T: TableMemory>(tables: &mut Tables<'_, T>, mut chain: Link) -> 
     let mut given = 0;
     while let Some(page) = chain {
         chain = tables.meta(page).next;
-        tables.give(page);
+        give(tables, page);
         given += 1;
     }
     given
+}
+
+/// Gives a table back, as a clean one when it has no entry.
+pub fn give<T: TableMemory>(tables: &mut Tables<'_, T>, table: Page) {
+    if tables.meta(table).live == 0 {
+        tables.give_clean(table);
+    } else {
+        tables.give(table);
+    }
 }

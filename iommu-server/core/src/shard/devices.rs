@@ -338,7 +338,7 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
         base: u64,
         bytes: u64,
     ) -> Result<(), Refusal> {
-        let crate::Addressing::Translated { limit } = self.backend.addressing() else {
+        let crate::Addressing::Translated { limit } = self.addressing else {
             // Nothing is translated: it is reachable as it is.
             return Ok(());
         };

@@ -26,7 +26,7 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
             return Err(Refusal::new(Rule::AlreadyMapped, mapping.iova));
         }
         let memory = self.buffers.memory(index).ok_or(stale)?;
-        let limit = match self.backend.addressing() {
+        let limit = match self.addressing {
             Addressing::Translated { limit } => limit,
             Addressing::Physical => {
                 let at = memory.extents.first().ok_or(stale)?.physical;
@@ -87,7 +87,7 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
         if mapping.certainty == Certainty::Unconfirmed {
             return Err(Rule::InvalidationTimeout.into());
         }
-        if self.backend.addressing() == Addressing::Physical {
+        if self.addressing == Addressing::Physical {
             self.clear_mapping(index);
             return Ok(());
         }

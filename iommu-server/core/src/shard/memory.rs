@@ -57,7 +57,7 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
 
     /// Gives a fresh buffer its memory. On failure the record holds what was made.
     pub(super) fn fill(&mut self, index: u16, page_bits: u8, pages: u32) -> Result<(), Refusal> {
-        let contiguous = self.backend.addressing() == Addressing::Physical;
+        let contiguous = self.addressing == Addressing::Physical;
         let mut left = pages;
         for number in 0..MAX_BLOCKS {
             if left == 0 {

@@ -81,11 +81,14 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
             self.env.wake_in(micros);
         }
         let mut heard: u32 = 0;
-        for fault in faults {
+        for fault in &faults {
             self.faults += 1;
-            if let Some(client) = self.record(fault, now_us) {
+            if let Some(client) = self.record(*fault, now_us) {
                 heard |= 1u32.checked_shl(client.0.into()).unwrap_or(0);
             }
+        }
+        if heard == 0 {
+            return;
         }
         for number in 0..self.clients.len() as u16 {
             if heard >> number & 1 == 0 {

@@ -21,7 +21,7 @@ use std::vec::Vec;
 use sim::vtd::{Memory, Model};
 
 use crate::vtd::Quarantine;
-use scenarios::{KEEPING, MAPPING, MESSAGES, REPLACING, TABLES_AGAIN};
+use scenarios::{KEEPING, MAPPING, MESSAGES, OUTLIVED, REPLACING, TABLES_AGAIN};
 use stage::{Name, Outcome, Phase, Site, Stage, firmware};
 
 pub struct Scenario {
@@ -52,7 +52,7 @@ impl Scenario {
     }
 }
 
-const SCENARIOS: [Scenario; 5] = [
+const SCENARIOS: [Scenario; 6] = [
     Scenario {
         name: "mapping",
         phases: MAPPING,
@@ -61,6 +61,11 @@ const SCENARIOS: [Scenario; 5] = [
     Scenario {
         name: "tables",
         phases: TABLES_AGAIN,
+        quarantine: Quarantine::Blocking,
+    },
+    Scenario {
+        name: "outlived",
+        phases: OUTLIVED,
         quarantine: Quarantine::Blocking,
     },
     Scenario {

@@ -36,37 +36,40 @@ pub(super) fn tell<M: Mmio, T: TableMemory>(
     what: Forget,
 ) -> Result<(), BackendError> {
     let mut outcome = Ok(());
-    for (number, entry) in units.iter_mut().enumerate() {
-        let attached = found.attached.get(number).is_some_and(|count| *count > 0);
-        let Slot::Driven(unit) = &mut entry.slot else {
-            continue;
-        };
-        if !attached {
+    for (entry, attached) in units.iter_mut().zip(&found.attached) {
+        if *attached == 0 {
             continue;
         }
-        let capabilities = unit.capabilities();
-        let request = match what {
-            Forget::NewRange { .. } if !capabilities.caching_mode => {
-                // Nothing is cached of entries that were not present, but the new ones may sit in
-                // the chipset's write buffer.
-                if unit.flush_write_buffer().is_err() {
-                    outcome = Err(BackendError::Unconfirmed);
-                }
-                continue;
-            }
-            Forget::NewRange { iova, bytes } => {
-                pages(capabilities, domain.0, iova, bytes, Changed::Tables)
-            }
-            Forget::OldRange { iova, bytes } => {
-                pages(capabilities, domain.0, iova, bytes, Changed::Leaves)
-            }
-            Forget::All => Invalidate::Domain { domain: domain.0 },
-        };
-        if unit.flush_write_buffer().is_err() || unit.run_here(tables, &[request]).is_err() {
+        if let Slot::Driven(unit) = &mut entry.slot
+            && tell_unit(unit, tables, domain, what).is_err()
+        {
             outcome = Err(BackendError::Unconfirmed);
         }
     }
     outcome
+}
+
+#[inline(never)]
+fn tell_unit<M: Mmio, T: TableMemory>(
+    unit: &mut Unit<M>,
+    tables: &mut Tables<'_, T>,
+    domain: DomainId,
+    what: Forget,
+) -> Result<(), UnitError> {
+    unit.flush_write_buffer()?;
+    let capabilities = unit.capabilities();
+    let request = match what {
+        // Nothing is cached of entries that were not present; they are past the chipset's write buffer.
+        Forget::NewRange { .. } if !capabilities.caching_mode => return Ok(()),
+        Forget::NewRange { iova, bytes } => {
+            pages(capabilities, domain.0, iova, bytes, Changed::Tables)
+        }
+        Forget::OldRange { iova, bytes } => {
+            pages(capabilities, domain.0, iova, bytes, Changed::Leaves)
+        }
+        Forget::All => Invalidate::Domain { domain: domain.0 },
+    };
+    unit.run_here(tables, &[request])
 }
 
 /// The smallest invalidation that covers the range: one naturally aligned block of pages, since

@@ -335,6 +335,12 @@ impl<M: Mmio, T: TableMemory> Backend for Vtd<'_, M, T> {
     }
 
     fn unit_of(&self, device: Sbdf) -> Option<usize> {
+        // The only one takes what it can at all.
+        if let [only] = self.units.as_slice()
+            && only.include_all
+        {
+            return (only.segment == device.segment()).then_some(0);
+        }
         // A unit that names the device itself; one that names the bus; the one that takes the rest.
         let names = |scope: &Scope| match *scope {
             Scope::Function(id) => (id == device.requester_id()).then_some(0),

@@ -137,6 +137,8 @@ pub struct Queue {
     page: Page,
     /// Where the unit writes its status: a word of a page.
     status: (Page, u16),
+    /// Physical address of that word.
+    status_address: u64,
     tail: u16,
     /// Number of the latest wait descriptor.
     sequence: u32,
@@ -148,7 +150,12 @@ pub struct Queue {
 
 impl Queue {
     /// A queue in `page`, with `status` as status word.
-    pub fn new(page: Page, status: (Page, u16), drain: Drain) -> Self {
+    pub fn new<T: TableMemory>(
+        tables: &Tables<'_, T>,
+        page: Page,
+        status: (Page, u16),
+        drain: Drain,
+    ) -> Self {
         let mut flags = 0;
         if drain.reads {
             flags |= DRAIN_READS;
@@ -159,6 +166,7 @@ impl Queue {
         Self {
             page,
             status,
+            status_address: tables.physical(status.0) + u64::from(status.1) * 8,
             tail: 0,
             sequence: 0,
             drain: flags,
@@ -190,10 +198,10 @@ impl Queue {
         batch: &[Invalidate],
     ) -> Result<(), QueueError> {
         for &request in batch {
-            let (low, high) = self.encode(tables, request);
+            let (low, high) = self.encode(request);
             self.push(tables, low, high);
         }
-        let (low, high) = self.wait(tables, 0);
+        let (low, high) = self.wait(0);
         self.push(tables, low, high);
         registers.write64(Register::QueueTail, u64::from(self.tail) << 4);
         self.confirm(registers, tables)
@@ -206,8 +214,21 @@ impl Queue {
         registers: &mut Registers<M>,
         tables: &Tables<'_, T>,
     ) -> Result<(), QueueError> {
+        let done = || tables.get(self.status.0, self.status.1) as u32 == self.sequence;
+        if done() {
+            return Ok(());
+        }
+        self.poll(registers, done)
+    }
+
+    #[inline(never)]
+    fn poll<M: Mmio>(
+        &self,
+        registers: &mut Registers<M>,
+        done: impl Fn() -> bool,
+    ) -> Result<(), QueueError> {
         for poll in 1..=STATUS_POLLS {
-            if tables.get(self.status.0, self.status.1) as u32 == self.sequence {
+            if done() {
                 return Ok(());
             }
             if poll % POLLS_A_LOOK == 0 {
@@ -221,27 +242,22 @@ impl Queue {
 
     #[inline(always)]
     fn push<T: TableMemory>(&mut self, tables: &mut Tables<'_, T>, low: u64, high: u64) {
-        tables.set(self.page, self.tail * 2, low);
-        tables.set(self.page, self.tail * 2 + 1, high);
-        self.tail = (self.tail + 1) % DESCRIPTORS;
+        let at = self.tail % DESCRIPTORS * 2;
+        tables.set_pair(self.page, at, low, high);
+        self.tail = self.tail.wrapping_add(1) % DESCRIPTORS;
     }
 
     /// A wait descriptor (6.5.2.8). It always writes the status, a fence too: some units
     /// (QEMU's) refuse a wait that neither writes nor interrupts.
     #[inline(always)]
-    fn wait<T: TableMemory>(&mut self, tables: &Tables<'_, T>, flags: u64) -> (u64, u64) {
+    fn wait(&mut self, flags: u64) -> (u64, u64) {
         self.sequence = self.sequence.wrapping_add(1);
         let low = TYPE_WAIT | WAIT_WRITES_STATUS | flags | u64::from(self.sequence) << 32;
-        let status = tables.physical(self.status.0) + u64::from(self.status.1) * 8;
-        (low, status)
+        (low, self.status_address)
     }
 
     #[inline(always)]
-    fn encode<T: TableMemory>(
-        &mut self,
-        tables: &Tables<'_, T>,
-        request: Invalidate,
-    ) -> (u64, u64) {
+    fn encode(&mut self, request: Invalidate) -> (u64, u64) {
         let drain = self.drain;
         match request {
             Invalidate::AllContexts => (TYPE_CONTEXT | ALL, 0),
@@ -285,7 +301,7 @@ impl Queue {
                 let low = TYPE_INTERRUPTS | BY_INDEX | u64::from(mask & 0x1f) << 27;
                 (low | u64::from(first) << 32, 0)
             }
-            Invalidate::Fence => self.wait(tables, WAIT_FENCE),
+            Invalidate::Fence => self.wait(WAIT_FENCE),
         }
     }
 }

@@ -167,7 +167,7 @@ impl<M: Mmio> Unit<M> {
             reads: capabilities.drains_reads,
             writes: capabilities.drains_writes,
         };
-        let mut queue = Queue::new(queue_page, start.status, drain);
+        let mut queue = Queue::new(tables, queue_page, start.status, drain);
         if capabilities.throttles {
             queue.name_function();
         }

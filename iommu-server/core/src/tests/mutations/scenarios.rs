@@ -156,10 +156,7 @@ pub const MAPPING: &[Phase] = &[
     }),
     ("unmap what is silenced", |stage| unmap(stage, AT, 0x1000)),
     ("detach what is silenced", |stage| detach(stage, TWO)),
-    ("destroy", |stage| {
-        let domain = stage.domains.remove(0);
-        did(stage.operation("destroy", |vtd| vtd.destroy_domain(domain)))
-    }),
+    ("destroy", destroy),
     ("the id and the tables again", |stage| {
         create(stage)?;
         attach(stage, TWO, DeviceCache::None)?;
@@ -222,6 +219,44 @@ pub const TABLES_AGAIN: &[Phase] = &[
             stage.reaches(ONE, NEXT, None)?;
         }
         stage.reaches(ONE, OTHER + NEXT, Some(0x6000))
+    }),
+];
+
+fn destroy(stage: &mut Stage) -> Outcome {
+    let domain = stage.domains.remove(0);
+    did(stage.operation("destroy", |vtd| vtd.destroy_domain(domain)))
+}
+
+/// The tables of a domain that has ended serve others: what was in them must not lead anybody there.
+pub const OUTLIVED: &[Phase] = &[
+    ("start", start),
+    ("create", create),
+    ("map and unmap", |stage| {
+        attach(stage, ONE, DeviceCache::None)?;
+        map(stage, AT, 0x5000)?;
+        map(stage, OTHER, 0x6000)?;
+        unmap(stage, AT, 0x1000)?;
+        unmap(stage, OTHER, 0x1000)?;
+        detach(stage, ONE)
+    }),
+    ("destroy", destroy),
+    ("two others", |stage| {
+        create(stage)?;
+        create(stage)?;
+        // The second has all that the first leaves over.
+        let (one, two) = (stage.domains[0], stage.domains[1]);
+        for (domain, requester) in [(one, ONE), (two, TWO)] {
+            did(stage.operation("attach", |vtd| {
+                vtd.attach(device(requester.into()), domain, DeviceCache::None)
+            }))?;
+        }
+        for (address, physical) in [(AT, 0x7000), (OTHER, 0x8000)] {
+            did(stage.operation("map", |vtd| {
+                vtd.map(two, address, &[small(physical, 1)], Access::ReadWrite)
+            }))?;
+            stage.reaches(TWO, address, Some(physical))?;
+        }
+        stage.nobody_else(&[(TWO, AT), (TWO, OTHER)])
     }),
 ];
 
