@@ -68,6 +68,9 @@ pub enum Error {
     /// The benchmark's figures cannot be read or drawn.
     #[error("benchmark: {0}")]
     Bench(String),
+    /// A peer's figures cannot be had.
+    #[error("{0}")]
+    Peer(String),
     /// The emulator refused its arguments, or died early.
     #[error("QEMU did not run the machine ({status}): {said}")]
     Qemu {

@@ -9,6 +9,7 @@
 //! - [`judge`]: from those lines and the description's demands to a verdict.
 //! - [`report`] (with [`symbols`]): the verdict for machines and for people.
 //! - [`bench`]: the benchmark's figures, beside goals and peers.
+//! - [`peers`]: the peers' figures, measured on the same machine.
 //! - [`commands`]: what the command line offers, made of the above.
 //! - [`workspace`], [`ui`], [`error`]: where things are, progress, what can go wrong.
 //!
@@ -37,6 +38,7 @@ pub mod host;
 pub mod judge;
 pub mod kernel;
 pub mod pack;
+pub mod peers;
 pub mod programs;
 pub mod qemu;
 pub mod qmp;

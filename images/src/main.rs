@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use clap::{Parser, Subcommand};
+use images::commands::bench::Beside;
 use images::commands::run::Lines;
 use images::commands::{Success, bench, check, compare, fuzz, lint, plan, run, show_error, test};
 use images::error::Error;
@@ -39,7 +40,11 @@ enum Action {
         filter: Option<String>,
     },
     /// Measure what each operation costs, and show it beside the goals and what it costs elsewhere
-    Bench,
+    Bench {
+        /// Measure Linux, too: Debian's stock kernel with VFIO, in the same machine
+        #[arg(long)]
+        peers: bool,
+    },
     /// Build a system's kernel and image
     Build {
         /// Description: a file, or a name in systems/
@@ -117,7 +122,13 @@ fn perform(workspace: &Workspace, action: Action) -> Result<Success, Error> {
             run::run(workspace, &system, lines)
         }
         Action::Test { filter } => test::test(workspace, filter.as_deref()),
-        Action::Bench => bench::bench(workspace),
+        Action::Bench { peers } => {
+            let beside = match peers {
+                true => Beside::Measured,
+                false => Beside::Known,
+            };
+            bench::bench(workspace, beside)
+        }
         Action::Build { system } => run::build(workspace, &system),
         Action::Check { system } => check::check(workspace, &system),
         Action::Plan { folder, config } => plan::plan(&folder, config.as_deref()),

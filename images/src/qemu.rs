@@ -54,12 +54,31 @@ pub fn arguments(
     image: &Path,
     disks: &[Image],
 ) -> Vec<String> {
+    let mut arguments = hardware(machine, &kernel.config, disks);
+    let mut add = |words: &[&str]| arguments.extend(words.iter().map(ToString::to_string));
+    add(&[
+        "-kernel",
+        &kernel.multiboot.to_string_lossy(),
+        "-initrd",
+        &image.to_string_lossy(),
+    ]);
+    match driver {
+        IommuDriver::User => add(&["-append", "disable_iommu"]),
+        IommuDriver::Kernel => {}
+    }
+    arguments
+}
+
+/// The part of the arguments that says what the machine is made of. Its processor has what a kernel of this
+/// configuration needs.
+#[must_use]
+pub fn hardware(machine: &Machine, kernel: &Config, disks: &[Image]) -> Vec<String> {
     let mut arguments: Vec<String> = Vec::new();
     let mut add = |words: &[&str]| arguments.extend(words.iter().map(ToString::to_string));
     add(&["-machine", machine_type(machine.kind)]);
     // One thread for all cores: with several, the emulated IOMMU and APICs are not reliable.
     add(&["-accel", "tcg,thread=single"]);
-    add(&["-cpu", &processor(&machine.cpu, &kernel.config)]);
+    add(&["-cpu", &processor(&machine.cpu, kernel)]);
     add(&["-smp", &machine.cores.to_string()]);
     add(&["-m", &format!("{}M", machine.memory >> 20)]);
     for domain in 0..machine.domains {
@@ -98,16 +117,6 @@ pub fn arguments(
     }
     for device in &machine.devices {
         add(&["-device", &with_disks(&device.value, disks)]);
-    }
-    add(&[
-        "-kernel",
-        &kernel.multiboot.to_string_lossy(),
-        "-initrd",
-        &image.to_string_lossy(),
-    ]);
-    match driver {
-        IommuDriver::User => add(&["-append", "disable_iommu"]),
-        IommuDriver::Kernel => {}
     }
     arguments
 }
@@ -212,13 +221,25 @@ pub fn run(
     bootable: &Bootable,
     on_line: &mut dyn FnMut(&Line),
 ) -> Result<Run, Error> {
-    let mut arguments = arguments(
+    let arguments = arguments(
         &description.machine,
         &bootable.kernel,
         build::iommu_driver(description),
         &bootable.image,
         &bootable.disks,
     );
+    boot(description, arguments, on_line)
+}
+
+/// Runs QEMU with these arguments, as long as a description says, and does the description's steps.
+///
+/// # Errors
+/// As [`run`].
+pub fn boot(
+    description: &Description,
+    mut arguments: Vec<String>,
+    on_line: &mut dyn FnMut(&Line),
+) -> Result<Run, Error> {
     let socket = host::socket(&description.steps).map_err(Error::spawn(PROGRAM))?;
     arguments.extend(socket.iter().flat_map(|socket| socket.arguments()));
     let start = Instant::now();

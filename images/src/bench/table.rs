@@ -1,6 +1,7 @@
 //! [`Table`]: the figures for people, beside the goals and the peers'.
 
 use super::{Figures, INSTRUCTIONS, Row, Rows, number};
+use crate::peers::Measured;
 use owo_colors::OwoColorize;
 use std::fmt;
 
@@ -16,7 +17,7 @@ pub struct Table<'a> {
     /// What was measured of them.
     pub figures: &'a Figures,
     /// What Linux took in the same run of the tool; without, the figures of the rows' file stand there.
-    pub linux: Option<&'a Figures>,
+    pub linux: Option<&'a Measured>,
 }
 
 /// What became of a row's goal.
@@ -46,9 +47,25 @@ impl Table<'_> {
 
     fn linux(&self, row: &Row) -> Option<f64> {
         match self.linux {
-            Some(measured) => measured.get(&row.key).map(|figure| figure.median),
+            Some(measured) => measured.figures.get(&row.key).map(|figure| figure.median),
             None => row.linux,
         }
+    }
+
+    /// What was measured of Linux, and rows that it alone has.
+    fn more(&self, f: &mut fmt::Formatter<'_>, measured: &Measured) -> fmt::Result {
+        let kernel = &measured.kernel;
+        writeln!(
+            f,
+            "  {} {kernel}, VFIO type 1, measured just now",
+            "Linux:".bold()
+        )?;
+        let ours: Vec<&String> = self.rows.rows.iter().map(|row| &row.key).collect();
+        let figures = measured.figures.iter();
+        for (key, figure) in figures.filter(|(key, _)| !ours.contains(key)) {
+            writeln!(f, "         {key:26} {:>NUMBER$}", number(figure.median))?;
+        }
+        Ok(())
     }
 
     fn row(&self, f: &mut fmt::Formatter<'_>, row: &Row) -> fmt::Result {
@@ -116,11 +133,10 @@ impl fmt::Display for Table<'_> {
         }
         writeln!(f)?;
         let sources = &self.rows.sources;
-        let linux = match self.linux {
-            Some(_) => "measured just now",
-            None => &sources.linux,
-        };
-        writeln!(f, "  {} {linux}", "Linux:".bold())?;
+        match self.linux {
+            Some(measured) => self.more(f, measured)?,
+            None => writeln!(f, "  {} {}", "Linux:".bold(), sources.linux)?,
+        }
         writeln!(f, "  {} {}", "Xen:".bold(), sources.xen)?;
         writeln!(f, "  {} {}", "floor:".bold(), sources.floor)
     }
@@ -170,7 +186,10 @@ mod tests {
         let (missed, _) = told(6001.0, None);
         assert!(missed.ends_with("goal missed"), "{missed}");
         // Measured figures stand in the place of the file's, all of them.
-        let measured = figures(12_000.0);
+        let measured = Measured {
+            kernel: "linux".into(),
+            figures: figures(12_000.0),
+        };
         let (line, all) = told(6000.0, Some(&measured));
         assert!(line.contains("12,000    2.0x"), "{line}");
         assert!(!all.contains("1,190"));

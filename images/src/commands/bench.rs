@@ -3,23 +3,34 @@
 
 use super::Success;
 use super::run::Judged;
-use crate::bench::{Figures, Rows, Table, chart, collect, json};
+use crate::bench::{Figures, Rows, SYSTEM, Table, chart, collect, json};
 use crate::build;
 use crate::error::Error;
 use crate::judge::{Metrics, Outcome};
+use crate::peers;
 use crate::ui::Ui;
 use crate::workspace::Workspace;
 use std::path::PathBuf;
 
 /// Names of the files, in the target folder's `reports`.
 const JSON: &str = "bench.json";
+const PEERS: &str = "bench-linux.json";
 const CHART: &str = "bench.svg";
+
+/// What the figures are shown beside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beside {
+    /// What is known of the peers.
+    Known,
+    /// Linux, measured now.
+    Measured,
+}
 
 /// Measures, and writes table, JSON and chart. A goal that is missed is told and no failure; a run that fails is one.
 ///
 /// # Errors
 /// A system cannot be built or booted, or a file cannot be written.
-pub fn bench(workspace: &Workspace) -> Result<Success, Error> {
+pub fn bench(workspace: &Workspace, beside: Beside) -> Result<Success, Error> {
     let rows = Rows::load().map_err(|error| Error::Bench(error.to_string()))?;
     let mut figures = Figures::new();
     let mut success = Success::Yes;
@@ -28,13 +39,24 @@ pub fn bench(workspace: &Workspace) -> Result<Success, Error> {
             success = Success::No;
         }
     }
+    let linux = match beside {
+        Beside::Known => None,
+        Beside::Measured => {
+            let description = super::load(workspace, &workspace.description(SYSTEM))?;
+            Some(peers::measure(workspace, &description, Ui::Shown)?)
+        }
+    };
+    let of_linux = linux.as_ref().map(|measured| &measured.figures);
     let table = Table {
         rows: &rows,
         figures: &figures,
-        linux: None,
+        linux: linux.as_ref(),
     };
     anstream::println!("\n{table}");
-    let drawing = chart(&rows, &figures, None).map_err(Error::Bench)?;
+    if let Some(measured) = of_linux {
+        write(workspace, PEERS, &json(measured))?;
+    }
+    let drawing = chart(&rows, &figures, of_linux).map_err(Error::Bench)?;
     let figures = write(workspace, JSON, &json(&figures))?;
     let drawing = write(workspace, CHART, &drawing)?;
     anstream::println!(
