@@ -6,6 +6,7 @@
 //! errors, it reads all ones.
 
 use crate::Sbdf;
+use crate::header::register;
 
 /// Access to the configuration space of a set of functions.
 ///
@@ -27,6 +28,17 @@ pub trait ConfigSpace {
     fn write16(&mut self, at: Sbdf, offset: u16, value: u16);
     /// Writes four bytes at `offset`, a multiple of four.
     fn write32(&mut self, at: Sbdf, offset: u16, value: u32);
+    /// The devices of a bus that may be there, one bit each: those whose function 0 does not read all ones.
+    ///
+    /// Most buses and devices of a segment are empty, so that this is most of what a scan costs: one that maps
+    /// configuration space has a faster way.
+    fn devices_on(&self, segment: u16, bus: u8) -> u32 {
+        (0..=Sbdf::MAX_DEVICE).fold(0, |found, device| {
+            let routing = u16::from(bus) << 8 | u16::from(device) << 3;
+            let at = Sbdf::from_requester_id(segment, routing);
+            found | u32::from(self.read32(at, register::VENDOR_ID) != u32::MAX) << device
+        })
+    }
 }
 
 impl<C: ConfigSpace + ?Sized> ConfigSpace for &mut C {
@@ -47,6 +59,9 @@ impl<C: ConfigSpace + ?Sized> ConfigSpace for &mut C {
     }
     fn write32(&mut self, at: Sbdf, offset: u16, value: u32) {
         (**self).write32(at, offset, value);
+    }
+    fn devices_on(&self, segment: u16, bus: u8) -> u32 {
+        (**self).devices_on(segment, bus)
     }
 }
 

@@ -237,6 +237,31 @@ pub fn probe<C: ConfigSpace + ?Sized>(
     at: Sbdf,
     header: &Header,
 ) -> Result<Bars, ProbeError> {
+    let mut slots = [Slot::Unused; MAX_BARS];
+    let rom = probe_each(cfg, at, header, keep(&mut slots))?;
+    Ok(Bars { slots, rom })
+}
+
+/// Puts what is found into its place.
+fn keep(slots: &mut [Slot; MAX_BARS]) -> impl FnMut(u8, Slot) {
+    |index, found| {
+        if let Some(slot) = slots.get_mut(usize::from(index)) {
+            *slot = found;
+        }
+    }
+}
+
+/// [`probe`] that hands each place which is not unused to `each`, with its number, instead of keeping all; gives
+/// the expansion ROM.
+///
+/// # Errors
+/// As there. What was handed over before is worth nothing then.
+pub fn probe_each<C: ConfigSpace + ?Sized>(
+    cfg: &mut C,
+    at: Sbdf,
+    header: &Header,
+    each: impl FnMut(u8, Slot),
+) -> Result<Result<Option<Rom>, BarError>, ProbeError> {
     let command = cfg.read16(at, register::COMMAND);
     if command == u16::MAX {
         return Err(ProbeError::Vanished);
@@ -250,12 +275,11 @@ pub fn probe<C: ConfigSpace + ?Sized>(
     if quiet != command {
         cfg.write16(at, register::COMMAND, quiet);
     }
-    let bars = Bars {
-        slots: probe_registers(cfg, at, register::BAR0, header.layout.bar_count()),
-        rom: match header.layout.rom_register() {
-            Some(offset) => probe_rom(cfg, at, offset),
-            None => Ok(None),
-        },
+    let count = header.layout.bar_count();
+    registers_each(cfg, at, register::BAR0, count, each);
+    let rom = match header.layout.rom_register() {
+        Some(offset) => probe_rom(cfg, at, offset),
+        None => Ok(None),
     };
     if quiet != command {
         cfg.write16(at, register::COMMAND, command);
@@ -263,7 +287,7 @@ pub fn probe<C: ConfigSpace + ?Sized>(
     if cfg.read16(at, register::VENDOR_ID) == u16::MAX {
         return Err(ProbeError::Vanished);
     }
-    Ok(bars)
+    Ok(rom)
 }
 
 /// Sizes the `count` base address registers from `first` on, in the header or in a capability.
@@ -275,26 +299,36 @@ pub fn probe_registers<C: ConfigSpace + ?Sized>(
     count: u8,
 ) -> [Slot; MAX_BARS] {
     let mut slots = [Slot::Unused; MAX_BARS];
+    registers_each(cfg, at, first, count, keep(&mut slots));
+    slots
+}
+
+fn registers_each<C: ConfigSpace + ?Sized>(
+    cfg: &mut C,
+    at: Sbdf,
+    first: u16,
+    count: u8,
+    mut each: impl FnMut(u8, Slot),
+) {
     let mut upper_half_next = false;
-    for (index, slot) in (0..count).zip(slots.iter_mut()) {
+    for index in 0..count {
         if upper_half_next {
             upper_half_next = false;
-            *slot = Slot::UpperHalf;
+            each(index, Slot::UpperHalf);
             continue;
         }
-        *slot = match probe_slot(cfg, at, first, index, count) {
+        match probe_slot(cfg, at, first, index, count) {
+            Ok(None) => {}
             Ok(Some(bar)) => {
                 upper_half_next = matches!(bar.space, Space::Memory64 { .. });
-                Slot::Bar(bar)
+                each(index, Slot::Bar(bar));
             }
-            Ok(None) => Slot::Unused,
             Err((fault, extent)) => {
                 upper_half_next = matches!(extent, Extent::TwoSlots);
-                Slot::Faulty(fault)
+                each(index, Slot::Faulty(fault));
             }
-        };
+        }
     }
-    slots
 }
 
 /// How many slots a faulty register takes: the upper half of a bad 64-bit BAR is no BAR.

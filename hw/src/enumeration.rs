@@ -250,14 +250,13 @@ impl<C: ConfigSpace + ?Sized> Scan<'_, C> {
                 taken: self.known.claimed,
             },
         };
-        for device in 0..=Sbdf::MAX_DEVICE {
-            let routing = u16::from(number) << 8 | u16::from(device) << 3;
+        // Most places are empty: what they cost is what a scan costs.
+        let mut left = self.cfg.devices_on(self.segment, number);
+        while left != 0 {
+            let routing = u16::from(number) << 8 | (left.trailing_zeros() as u16) << 3;
+            left &= left - 1;
             let first = Sbdf::from_requester_id(self.segment, routing);
-            // Most places are empty: what they cost is what a scan costs.
             let ids = self.cfg.read32(first, register::VENDOR_ID);
-            if Header::is_absent(ids) {
-                continue;
-            }
             let Some(header) = self.function(first, ids, &mut bus, visit)? else {
                 continue;
             };

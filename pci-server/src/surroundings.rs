@@ -109,6 +109,10 @@ impl ConfigSpace for Surroundings {
     fn write32(&mut self, at: Sbdf, offset: u16, value: u32) {
         self.configuration.write32(at, offset, value);
     }
+    #[inline(always)]
+    fn devices_on(&self, segment: u16, bus: u8) -> u32 {
+        self.configuration.devices_on(segment, bus)
+    }
 }
 
 impl Clock for Surroundings {

@@ -254,36 +254,46 @@ impl CapabilityList {
     /// function with a PCI Express capability: elsewhere its space may alias the first 256 bytes.
     pub fn read<C: ConfigSpace + ?Sized>(cfg: &C, at: Sbdf, layout: Layout) -> Self {
         let mut list = Self::default();
+        list.fill(cfg, at, layout);
+        list
+    }
+
+    /// [`Self::read`] into this list, whatever it holds: lists are large.
+    pub fn fill<C: ConfigSpace + ?Sized>(&mut self, cfg: &C, at: Sbdf, layout: Layout) {
+        self.entries.clear();
+        self.extended.clear();
+        (self.fault, self.extended_fault) = (None, None);
+        let mut is_extended = false;
         for step in Walk::new(cfg, at, layout) {
             match step {
-                Ok(entry) if list.entries.push(entry).is_ok() => {}
+                Ok(entry) if self.entries.push(entry).is_ok() => {
+                    // Conventional functions of PCI-X 2.0 have 4,096 bytes, too.
+                    is_extended |= matches!(entry.id, id::EXPRESS | id::PCI_X);
+                }
                 Ok(_) => {
-                    list.fault = Some(WalkFault::TooMany {
+                    self.fault = Some(WalkFault::TooMany {
                         limit: MAX_CAPABILITIES as u16,
                     });
                     break;
                 }
-                Err(fault) => list.fault = Some(fault),
+                Err(fault) => self.fault = Some(fault),
             }
         }
-        // Conventional functions of PCI-X 2.0 have 4,096 bytes, too.
-        let extended = [id::EXPRESS, id::PCI_X];
-        if !extended.iter().any(|id| list.offset_of(*id).is_some()) {
-            return list;
+        if !is_extended {
+            return;
         }
         for step in ExtendedWalk::new(cfg, at) {
             match step {
-                Ok(entry) if list.extended.push(entry).is_ok() => {}
+                Ok(entry) if self.extended.push(entry).is_ok() => {}
                 Ok(_) => {
-                    list.extended_fault = Some(WalkFault::TooMany {
+                    self.extended_fault = Some(WalkFault::TooMany {
                         limit: MAX_EXTENDED_CAPABILITIES as u16,
                     });
                     break;
                 }
-                Err(fault) => list.extended_fault = Some(fault),
+                Err(fault) => self.extended_fault = Some(fault),
             }
         }
-        list
     }
 
     /// Offset of the first conventional capability with this id.

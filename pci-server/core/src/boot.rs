@@ -97,7 +97,8 @@ fn examine_one<E: ConfigSpace + Host>(
         return;
     };
     classify(info, device, &header);
-    let list = CapabilityList::read(env, device.at, header.layout);
+    let mut list = CapabilityList::default();
+    list.fill(env, device.at, header.layout);
     isolation::look(env, device, &header, &list, info);
     if let Some(bridge) = device.bridge {
         device.bridge = Some(Forwarding::read(env, device.at, &header, bridge.buses));

@@ -12,7 +12,7 @@ use hw::{ConfigSpace, Sbdf};
 use ipc_proto::{BarKind, DeviceState};
 use system::info::PciInfo;
 
-use crate::bridge::{self, WINDOW_UNIT, WindowKind};
+use crate::bridge::{self, Forwarding, WINDOW_UNIT, WindowKind};
 use crate::device::{LARGE_PAGE, Region};
 use crate::space::{Range, ShardMemory, hole};
 use crate::{Device, Index, Malformed, Table};
@@ -76,20 +76,18 @@ pub fn place<C: ConfigSpace>(
     let at = device.at;
     let mut result = Ok(());
     let mut moved = false;
-    // The largest first.
-    let mut left: u8 = 0x3f;
+    // The largest first. Most functions have none.
+    let mut left = misplaced(table, index);
     while let Some((bar, region)) = (0u8..)
-        .zip(
-            &table
-                .get(index)
-                .map_or([Region::NONE; 6], |device| device.bars),
-        )
-        .filter(|(bar, region)| left >> bar & 1 != 0 && region.is_memory())
+        .zip(table.get(index).iter().flat_map(|device| &device.bars))
+        .filter(|(bar, _)| left >> bar & 1 != 0)
         .max_by_key(|(_, region)| region.hole())
         .map(|(bar, region)| (bar, *region))
     {
-        left &= !(1 << bar);
-        if is_reached(table, at, &region) && !is_crowded(table, index, &region) {
+        // To move another one may have been enough.
+        let still = misplaced(table, index);
+        left &= still & !(1 << bar);
+        if still >> bar & 1 == 0 {
             continue;
         }
         if region.fixed {
@@ -202,6 +200,7 @@ fn are_placed(
     count: u16,
 ) -> bool {
     let memory = ShardMemory::new(&info.mmio);
+    let above = above(table, at);
     bars.iter().filter(|bar| bar.is_memory()).all(|bar| {
         let whole = Region {
             bytes: bar.bytes.saturating_mul(count.into()),
@@ -214,7 +213,7 @@ fn are_placed(
             .filter(|(other, _)| *other != index)
             .flat_map(|(_, device)| taken(device))
             .all(|taken| !taken.meets(&range));
-        memory.holds(whole.base, whole.bytes) && is_reached(table, at, &whole) && is_alone
+        memory.holds(whole.base, whole.bytes) && is_reached(above, &whole) && is_alone
     })
 }
 
@@ -258,17 +257,33 @@ pub(crate) fn extent(region: &Region) -> Option<Range> {
     Range::new(region.base, bytes)
 }
 
+/// The memory BARs of a function that have no address, or one where they are not reached or not alone: one bit each.
+fn misplaced(table: &Table, index: Index) -> u8 {
+    let Some(device) = table.get(index) else {
+        return 0;
+    };
+    let above = above(table, device.at);
+    (0u8..)
+        .zip(&device.bars)
+        .filter(|(_, region)| region.is_memory())
+        .filter(|(_, region)| !is_reached(above, region) || is_crowded(table, index, region))
+        .fold(0, |bits, (bar, _)| bits | 1 << bar)
+}
+
+/// What the bridge above a function forwards; `None` on a root bus.
+fn above(table: &Table, at: Sbdf) -> Option<Forwarding> {
+    let bridge = table.bridge_to(at.segment(), at.bus())?;
+    table.at(bridge)?.bridge
+}
+
 /// Is it where the bridge above forwards to it, and aligned as it should be?
-fn is_reached(table: &Table, at: Sbdf, region: &Region) -> bool {
+fn is_reached(above: Option<Forwarding>, region: &Region) -> bool {
     let Some(range) = extent(region) else {
         return false;
     };
     if region.alone && range.first & (LARGE_PAGE - 1) != 0 {
         return false;
     }
-    let above = table
-        .bridge_to(at.segment(), at.bus())
-        .and_then(|bridge| table.at(bridge)?.bridge);
     above.is_none_or(|above| above.forwards(&range))
 }
 

@@ -1,6 +1,8 @@
 //! Ranges of physical addresses: [`ShardMemory`], which the shard may use for
 //! BARs, and [`hole`], which finds room in a range that is partly used.
 
+use core::cell::Cell;
+
 use system::info::UntypedPiece;
 
 /// Addresses from the first to the last, both included.
@@ -67,16 +69,21 @@ pub fn hole(
 }
 
 /// Device memory of the shard: pieces in ascending order, which may touch.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ShardMemory<'i> {
     pieces: &'i [UntypedPiece],
+    /// Where the last was found: the next is mostly there too.
+    found: Cell<Range>,
 }
 
 impl<'i> ShardMemory<'i> {
     /// These pieces, ascending and without overlap.
     #[must_use]
     pub const fn new(pieces: &'i [UntypedPiece]) -> Self {
-        Self { pieces }
+        Self {
+            pieces,
+            found: Cell::new(Range { first: 1, last: 0 }),
+        }
     }
 
     fn last(piece: &UntypedPiece) -> u64 {
@@ -90,26 +97,28 @@ impl<'i> ShardMemory<'i> {
         let Some(wanted) = Range::new(base, bytes) else {
             return false;
         };
+        if self.found.get().covers(&wanted) {
+            return true;
+        }
         let start = self
             .pieces
             .partition_point(|piece| Self::last(piece) < wanted.first);
-        let mut at = wanted.first;
-        for piece in self.pieces.iter().skip(start) {
-            if piece.base > at {
-                return false;
-            }
-            let last = Self::last(piece);
-            if last >= wanted.last {
-                return true;
-            }
-            at = last.saturating_add(1);
-        }
-        false
+        let rest = self.pieces.get(start..).unwrap_or(&[]);
+        let range = Self::ranges_of(rest).next();
+        let Some(range) = range.filter(|range| range.covers(&wanted)) else {
+            return false;
+        };
+        self.found.set(range);
+        true
     }
 
     /// Its addresses as few ranges: what touches is one.
     pub fn ranges(&self) -> impl Iterator<Item = Range> + use<'i> {
-        let mut rest = self.pieces.iter().peekable();
+        Self::ranges_of(self.pieces)
+    }
+
+    fn ranges_of(pieces: &'i [UntypedPiece]) -> impl Iterator<Item = Range> + use<'i> {
+        let mut rest = pieces.iter().peekable();
         core::iter::from_fn(move || {
             let piece = rest.next()?;
             let mut range = Range {

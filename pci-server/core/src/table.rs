@@ -4,8 +4,8 @@
 //!
 //! A function is found by its address in a bounded number of steps, however many
 //! there are: segment -> directory of the bus -> device number -> at most eight
-//! functions. The same directories give the functions in ascending order of
-//! addresses, and count those that each client may have, so that a list is
+//! functions. All functions are linked in ascending order of addresses; the
+//! directories count those that each client may have, so that a list is
 //! served without going over the table.
 //!
 //! Memory is lent: one [`Slot`] for each function, one [`Bus`] for each bus that
@@ -64,8 +64,10 @@ impl Index {
 #[derive(Debug)]
 pub struct Slot {
     device: Option<Device>,
-    /// The next function with the same device number, or the next free slot.
+    /// The next function in ascending order of addresses, or the next free slot.
     next: u32,
+    /// The function before.
+    previous: u32,
 }
 
 /// Why a function or a bus cannot be entered.
@@ -92,6 +94,9 @@ pub struct Table<'m> {
     buses: &'m mut VecView<Bus>,
     /// In ascending order of numbers.
     segments: Vec<Segment, MAX_ECAM>,
+    /// In ascending order of addresses.
+    first: u32,
+    last: u32,
     free_slot: u32,
     free_bus: u32,
     functions: u32,
@@ -109,6 +114,8 @@ impl<'m> Table<'m> {
             slots,
             buses,
             segments: Vec::new(),
+            first: NOTHING,
+            last: NOTHING,
             free_slot: NOTHING,
             free_bus: NOTHING,
             functions: 0,
@@ -169,48 +176,50 @@ impl<'m> Table<'m> {
     /// # Errors
     /// There is no room, or the address is taken. Nothing has changed then.
     pub fn insert(&mut self, device: Device) -> Result<Index, Full> {
-        let at = device.at;
-        if self.find(at).is_some() {
+        let (at, granted) = (device.at, device.granted());
+        // At the boot each comes after all that are there.
+        let is_last = self.at_link(self.last).is_none_or(|last| last < at);
+        if !is_last && self.find(at).is_some() {
             return Err(Full::Occupied(at));
         }
         if self.free_slot == NOTHING && self.slots.is_full() {
             return Err(Full::Functions(self.capacity()));
         }
         let directory = self.open(at.segment(), at.bus())?;
-        let granted = device.granted();
-        // Behind the functions with lower numbers.
-        let before = self
-            .buses
-            .get(directory)
-            .map(|bus| bus.first(at.device()))
-            .and_then(|first| {
-                self.chain(first)
-                    .take_while(|(_, device)| device.at < at)
-                    .last()
-            })
-            .map(|(index, _)| index);
-        let slot = |next| Slot {
+        let after = if is_last { None } else { self.after(Some(at)) };
+        let next = after.map_or(NOTHING, Index::number);
+        let previous = match after.and_then(|after| self.slots.get(after.place())) {
+            Some(after) => after.previous,
+            None => self.last,
+        };
+        let slot = Slot {
             device: Some(device),
             next,
+            previous,
         };
         let index = match Index::of(self.free_slot) {
             Some(index) => {
                 if let Some(free) = self.slots.get_mut(index.place()) {
-                    self.free_slot = core::mem::replace(free, slot(NOTHING)).next;
+                    self.free_slot = core::mem::replace(free, slot).next;
                 }
                 index
             }
             None => {
                 // Capacities are below 2^32: an address has so many bits.
                 let index = Index(self.slots.len() as u32);
-                if self.slots.push(slot(NOTHING)).is_err() {
+                if self.slots.push(slot).is_err() {
                     return Err(Full::Functions(self.slots.capacity()));
                 }
                 index
             }
         };
-        self.link(directory, at, before, index);
+        self.link(previous, next, index.0, index.0);
+        let first = self.buses.get(directory).map(|bus| bus.first(at.device()));
+        let is_first = first.and_then(|first| self.at_link(first));
         if let Some(bus) = self.buses.get_mut(directory) {
+            if is_first.is_none_or(|first| at < first) {
+                bus.set_first(at.device(), index.0);
+            }
             bus.count(granted, 1);
         }
         self.functions += 1;
@@ -218,56 +227,48 @@ impl<'m> Table<'m> {
         Ok(index)
     }
 
+    /// The address of the function that a link leads to.
+    fn at_link(&self, link: u32) -> Option<Sbdf> {
+        Some(self.get(Index::of(link)?)?.at)
+    }
+
+    /// Makes `ahead` the one after `previous`, and `behind` the one before `next`.
+    fn link(&mut self, previous: u32, next: u32, ahead: u32, behind: u32) {
+        match self.slots.get_mut(previous as usize) {
+            Some(slot) => slot.next = ahead,
+            None => self.first = ahead,
+        }
+        match self.slots.get_mut(next as usize) {
+            Some(slot) => slot.previous = behind,
+            None => self.last = behind,
+        }
+    }
+
     /// Positions in lists are not what they were.
     fn forget_hints(&self) {
         self.hints.iter().for_each(|hint| hint.set(None));
-    }
-
-    /// Makes `index` the one after `before` among the functions with its device number.
-    fn link(&mut self, directory: usize, at: Sbdf, before: Option<Index>, index: Index) {
-        let next = match before {
-            Some(before) => self
-                .slots
-                .get_mut(before.place())
-                .map(|slot| core::mem::replace(&mut slot.next, index.0)),
-            None => self
-                .buses
-                .get_mut(directory)
-                .map(|bus| bus.set_first(at.device(), index.0)),
-        };
-        if let Some(slot) = self.slots.get_mut(index.place()) {
-            slot.next = next.unwrap_or(NOTHING);
-        }
     }
 
     /// Takes a function out; its place is free. The bus stays open ([`Self::close`]).
     pub fn remove(&mut self, index: Index) -> Option<Device> {
         let slot = self.slots.get_mut(index.place())?;
         let device = slot.device.take()?;
-        let after = core::mem::replace(&mut slot.next, self.free_slot);
-        self.free_slot = index.0;
+        let (previous, next) = (slot.previous, slot.next);
+        slot.next = core::mem::replace(&mut self.free_slot, index.0);
+        self.link(previous, next, next, previous);
         self.functions -= 1;
         self.forget_hints();
         let at = device.at;
+        let same_device = |next: &Sbdf| next.with_function(0) == at.with_function(0);
+        let rest = match self.at_link(next).filter(same_device) {
+            Some(_) => next,
+            None => NOTHING,
+        };
         let directory = self.directory(at.segment(), at.bus())?;
-        let first = self.buses.get(directory)?.first(at.device());
-        if first == index.0 {
-            self.buses.get_mut(directory)?.set_first(at.device(), after);
-        } else {
-            // At most eight have the same device number.
-            let mut link = first;
-            for _ in 0..=Sbdf::MAX_FUNCTION {
-                let Some(slot) = self.slots.get_mut(link as usize) else {
-                    break;
-                };
-                if slot.next == index.0 {
-                    slot.next = after;
-                    break;
-                }
-                link = slot.next;
-            }
-        }
         let bus = self.buses.get_mut(directory)?;
+        if bus.first(at.device()) == index.0 {
+            bus.set_first(at.device(), rest);
+        }
         bus.count(device.granted(), -1);
         Some(device)
     }
@@ -296,14 +297,14 @@ impl<'m> Table<'m> {
         })
     }
 
-    /// The function after the one at this place, in ascending order of addresses: [`Self::after`] its
-    /// address, in fewer steps.
+    /// The function after the one at this place, in ascending order of addresses.
+    #[inline]
     #[must_use]
     pub fn next(&self, index: Index) -> Option<Index> {
-        let Slot { device, next } = self.slots.get(index.place())?;
+        let slot = self.slots.get(index.place())?;
         // A free place has a link too.
-        let at = device.as_ref()?.at;
-        Index::of(*next).or_else(|| self.after_device(at))
+        slot.device.as_ref()?;
+        Index::of(slot.next)
     }
 
     /// The first function beyond an address (`None`: of all), in ascending order of addresses. The
@@ -311,10 +312,7 @@ impl<'m> Table<'m> {
     #[must_use]
     pub fn after(&self, last: Option<Sbdf>) -> Option<Index> {
         let Some(last) = last else {
-            return self
-                .segments
-                .iter()
-                .find_map(|segment| self.first_from(segment, 0));
+            return Index::of(self.first);
         };
         let same = self.bus(last.segment(), last.bus()).and_then(|bus| {
             let same = self
@@ -324,13 +322,6 @@ impl<'m> Table<'m> {
             same.or_else(|| Index::of(bus.first_from(last.device().checked_add(1)?)))
         });
         same.or_else(|| self.after_bus(last))
-    }
-
-    /// The first function with a higher device number or on a higher bus.
-    fn after_device(&self, last: Sbdf) -> Option<Index> {
-        self.bus(last.segment(), last.bus())
-            .and_then(|bus| Index::of(bus.first_from(last.device().checked_add(1)?)))
-            .or_else(|| self.after_bus(last))
     }
 
     /// The first function on a higher bus or segment.
@@ -472,11 +463,14 @@ impl<'m> Table<'m> {
     /// The functions with the same device number from a link on.
     fn chain(&self, first: u32) -> impl Iterator<Item = (Index, &Device)> {
         let mut link = first;
+        let mut known = None;
         core::iter::from_fn(move || {
             let index = Index::of(link)?;
-            let Slot { device, next } = self.slots.get(index.place())?;
+            let Slot { device, next, .. } = self.slots.get(index.place())?;
             link = *next;
-            Some((index, device.as_ref()?))
+            let device = device.as_ref()?;
+            let number = device.at.with_function(0);
+            (*known.get_or_insert(number) == number).then_some((index, device))
         })
     }
 }

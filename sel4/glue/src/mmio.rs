@@ -5,7 +5,7 @@
 //! (a device was revoked) an access is a page fault, which the supervisor handles: it never reaches
 //! memory of the program.
 
-use core::ptr;
+use core::ptr::{self, NonNull};
 
 use heapless::Vec;
 use hw::address::{ECAM_BUS_BYTES, ECAM_FUNCTION_BYTES};
@@ -114,10 +114,45 @@ impl Mmio for MmioRegion {
     }
 }
 
+/// Buses of a segment whose configuration space is mapped.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    /// The first function of the first bus: [`Sbdf::to_bits`].
+    first: u32,
+    /// Places for functions: 256 a bus.
+    functions: u32,
+    registers: MmioRegion,
+}
+
+impl Window {
+    /// No buses.
+    const NONE: Self = Self {
+        first: 0,
+        functions: 0,
+        registers: MmioRegion {
+            base: ptr::null_mut(),
+            bytes: 0,
+        },
+    };
+
+    /// The first register of a function; `None` when it is not in the window.
+    #[inline(always)]
+    fn function(&self, at: Sbdf) -> Option<NonNull<u8>> {
+        let number = at.to_bits().wrapping_sub(self.first);
+        if number >= self.functions {
+            return None;
+        }
+        let place = number as usize * ECAM_FUNCTION_BYTES as usize;
+        NonNull::new(self.registers.base.wrapping_add(place))
+    }
+}
+
 /// Configuration space through the mapped ECAM windows of a pci-server shard.
 #[derive(Clone, Debug)]
 pub struct EcamSpace {
-    windows: Vec<(EcamWindow, MmioRegion), MAX_ECAM>,
+    /// Most shards have no other.
+    first: Window,
+    others: Vec<Window, MAX_ECAM>,
 }
 
 impl EcamSpace {
@@ -126,67 +161,117 @@ impl EcamSpace {
     /// # Safety
     /// Each window's buses are mapped at its `vaddr`, which is page-aligned, and nothing else is there, now or later.
     pub(crate) unsafe fn new(windows: &[EcamWindow]) -> Self {
-        let windows = windows.iter().take(MAX_ECAM).map(|window| {
-            let buses = u64::from(window.last_bus.saturating_sub(window.first_bus)) + 1;
-            // SAFETY: the caller's promise.
-            let region =
-                unsafe { MmioRegion::new(window.vaddr, (buses * ECAM_BUS_BYTES) as usize) };
-            (*window, region)
+        let mut windows = windows.iter().take(MAX_ECAM).map(|window| {
+            let buses = u32::from(window.last_bus.saturating_sub(window.first_bus)) + 1;
+            let bytes = u64::from(buses) * ECAM_BUS_BYTES;
+            let first = Sbdf::from_requester_id(window.segment, u16::from(window.first_bus) << 8);
+            Window {
+                first: first.to_bits(),
+                functions: buses * (ECAM_BUS_BYTES / ECAM_FUNCTION_BYTES) as u32,
+                // SAFETY: the caller's promise.
+                registers: unsafe { MmioRegion::new(window.vaddr, bytes as usize) },
+            }
         });
         Self {
-            windows: windows.collect(),
+            first: windows.next().unwrap_or(Window::NONE),
+            others: windows.collect(),
         }
     }
 
-    /// Where a register is; `None` when no window holds it.
-    #[inline]
-    fn locate(&self, at: Sbdf, offset: u16) -> Option<(&MmioRegion, usize)> {
-        if u64::from(offset) >= ECAM_FUNCTION_BYTES {
+    /// The first register of a function; `None` when no window holds it.
+    #[inline(always)]
+    fn function(&self, at: Sbdf) -> Option<NonNull<u8>> {
+        match self.first.function(at) {
+            Some(function) => Some(function),
+            None => self.function_elsewhere(at),
+        }
+    }
+
+    #[cold]
+    fn function_elsewhere(&self, at: Sbdf) -> Option<NonNull<u8>> {
+        self.others.iter().find_map(|window| window.function(at))
+    }
+
+    /// Pointer to the register of `T` at `offset`; `None` when no window holds it, or it is not aligned.
+    #[inline(always)]
+    fn register<T>(&self, at: Sbdf, offset: u16) -> Option<*mut T> {
+        let offset = usize::from(offset);
+        if offset >= ECAM_FUNCTION_BYTES as usize || !offset.is_multiple_of(size_of::<T>()) {
             return None;
         }
-        let (window, region) = self.windows.iter().find(|(window, _)| {
-            window.segment == at.segment()
-                && (window.first_bus..=window.last_bus).contains(&at.bus())
-        })?;
-        let functions =
-            u64::from(at.requester_id()).checked_sub(u64::from(window.first_bus) << 8)?;
-        Some((
-            region,
-            (functions * ECAM_FUNCTION_BYTES) as usize + usize::from(offset),
-        ))
+        // Aligned and inside the function's bytes.
+        Some(self.function(at)?.as_ptr().wrapping_add(offset).cast())
     }
 
-    #[inline]
+    #[inline(always)]
     fn read<T: Copy>(&self, at: Sbdf, offset: u16, ones: T) -> T {
-        self.locate(at, offset)
-            .map_or(ones, |(region, offset)| region.read(offset, ones))
+        match self.register::<T>(at, offset) {
+            // SAFETY: in a window and aligned; windows are device registers (`new`).
+            Some(register) => unsafe { register.read_volatile() },
+            None => ones,
+        }
     }
 
-    #[inline]
+    #[inline(always)]
     fn write<T>(&self, at: Sbdf, offset: u16, value: T) {
-        if let Some((region, offset)) = self.locate(at, offset) {
-            region.write(offset, value);
+        if let Some(register) = self.register::<T>(at, offset) {
+            // SAFETY: in a window and aligned; windows are device registers (`new`).
+            unsafe { register.write_volatile(value) }
         }
     }
 }
 
+/// The first four bytes of the devices of a bus, by its first function.
+///
+/// # Safety
+/// The bus is mapped, whole.
+unsafe fn ids_on(bus: NonNull<u8>) -> impl Iterator<Item = u32> {
+    const DEVICE_BYTES: usize = 8 * ECAM_FUNCTION_BYTES as usize;
+    (0..ECAM_BUS_BYTES as usize / DEVICE_BYTES).map(move |device| {
+        let ids = bus.as_ptr().wrapping_add(device * DEVICE_BYTES);
+        // SAFETY: the caller's promise; a function starts at a page.
+        unsafe { ids.cast::<u32>().read_volatile() }
+    })
+}
+
 impl ConfigSpace for EcamSpace {
+    #[inline]
     fn read8(&self, at: Sbdf, offset: u16) -> u8 {
         self.read(at, offset, u8::MAX)
     }
+    #[inline]
     fn read16(&self, at: Sbdf, offset: u16) -> u16 {
         self.read(at, offset, u16::MAX)
     }
+    #[inline]
     fn read32(&self, at: Sbdf, offset: u16) -> u32 {
         self.read(at, offset, u32::MAX)
     }
+    #[inline]
     fn write8(&mut self, at: Sbdf, offset: u16, value: u8) {
         self.write(at, offset, value);
     }
+    #[inline]
     fn write16(&mut self, at: Sbdf, offset: u16, value: u16) {
         self.write(at, offset, value);
     }
+    #[inline]
     fn write32(&mut self, at: Sbdf, offset: u16, value: u32) {
         self.write(at, offset, value);
+    }
+    #[inline]
+    fn devices_on(&self, segment: u16, bus: u8) -> u32 {
+        let Some(bus) = self.function(Sbdf::from_requester_id(segment, u16::from(bus) << 8)) else {
+            return 0;
+        };
+        // SAFETY: windows are whole buses, which are mapped (`new`).
+        let ids = || unsafe { ids_on(bus) };
+        // Of most buses every device reads all ones: this is found out without a branch for each.
+        if ids().fold(u32::MAX, |all, ids| all & ids) == u32::MAX {
+            return 0;
+        }
+        (0u32..).zip(ids()).fold(0, |found, (device, ids)| {
+            found | u32::from(ids != u32::MAX) << device
+        })
     }
 }

@@ -118,6 +118,13 @@ impl ConfigSpace for Configuration {
         read16 write16 u16;
         read32 write32 u32;
     }
+
+    fn devices_on(&self, segment: u16, bus: u8) -> u32 {
+        match self {
+            Self::Ecam(space) => space.devices_on(segment, bus),
+            Self::Ports(space) => space.devices_on(segment, bus),
+        }
+    }
 }
 
 impl Pd {

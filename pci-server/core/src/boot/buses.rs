@@ -132,33 +132,31 @@ fn number<E: ConfigSpace + Host>(
     buses: BusRange,
     work: &mut Work,
 ) {
-    let mut last = Sbdf::from_requester_id(segment, u16::from(buses.first()) << 8);
-    let mut next = devices.find(last).or_else(|| devices.after(Some(last)));
-    while let Some(index) = next {
-        let Some(device) = devices.get(index) else {
-            break;
-        };
-        last = device.at;
-        if last.segment() != segment || last.bus() > buses.last() {
+    let first = Sbdf::from_requester_id(segment, u16::from(buses.first()) << 8);
+    let mut next = devices.find(first).or_else(|| devices.after(Some(first)));
+    while let Some((index, device)) = next.and_then(|at| devices.get(at).map(|device| (at, device)))
+    {
+        let at = device.at;
+        if at.segment() != segment || at.bus() > buses.last() {
             break;
         }
-        next = devices.after(Some(last));
+        next = devices.next(index);
         let Some(header) = device.header.filter(|_| is_loose(device)) else {
             continue;
         };
-        let numbered = free_buses(info, devices, last)
+        let numbered = free_buses(info, devices, at)
             .filter(|_| !work.is_full())
-            .filter(|range| set_buses(env, last, *range));
+            .filter(|range| set_buses(env, at, *range));
         let Some(range) = numbered else {
-            env.log(format_args!("{last} there are no bus numbers for it"));
+            env.log(format_args!("{at} there are no bus numbers for it"));
             continue;
         };
-        env.log(format_args!("{last} leads to buses {range} now"));
-        note(env, devices, last, &header, range);
-        if let Err(full) = devices.lead(segment, range.first(), last) {
-            env.log(format_args!("{last} {full}"));
+        env.log(format_args!("{at} leads to buses {range} now"));
+        note(env, devices, at, &header, range);
+        if let Err(full) = devices.lead(segment, range.first(), at) {
+            env.log(format_args!("{at} {full}"));
         }
-        let _ = work.push((range, Some(last)));
+        let _ = work.push((range, Some(at)));
     }
 }
 

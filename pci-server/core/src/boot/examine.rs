@@ -58,7 +58,9 @@ pub(crate) fn examine<C: ConfigSpace>(
     device.error_reporting = list.extended_offset_of(1).unwrap_or(0);
     device.virtualization = list.extended_offset_of(id::extended::SR_IOV).unwrap_or(0);
     device.config_bytes = if device.express.is_some() { 4096 } else { 256 };
-    device.capabilities = list.entries.clone();
+    device.capabilities.clear();
+    // As many as the list has room for.
+    let _ = device.capabilities.extend_from_slice(&list.entries);
     device.reset = match device {
         Device {
             express: Some(express),
@@ -149,26 +151,31 @@ fn examine_bars<C: ConfigSpace>(
     device: &mut Device,
     header: &Header,
 ) -> Result<(), Malformed> {
-    let bars = hw::bar::probe(cfg, device.at, header).map_err(|error| match error {
-        ProbeError::Vanished => Malformed::Vanished,
-    })?;
-    // An expansion ROM that breaks a rule is no harm: it never answers.
-    let faulty = bars.slots().iter().find_map(|slot| match slot {
-        Slot::Faulty(fault) => Some(*fault),
-        _ => None,
+    let (mut fault, mut too_large) = (None, None);
+    let bars = &mut device.bars;
+    let rom = hw::bar::probe_each(cfg, device.at, header, |index, slot| match slot {
+        Slot::Bar(bar) if bar.size > MAX_BAR_BYTES => too_large = too_large.or(Some(index)),
+        Slot::Bar(bar) => {
+            if let Some(region) = bars.get_mut(usize::from(index)) {
+                *region = Region::from(&bar);
+            }
+        }
+        Slot::Faulty(found) => fault = fault.or(Some(found)),
+        Slot::Unused | Slot::UpperHalf => {}
     });
-    if let Some(fault) = faulty {
-        return Err(Malformed::Bar(fault));
+    let broken = match rom {
+        Err(ProbeError::Vanished) => Some(Malformed::Vanished),
+        Ok(_) => fault
+            .map(Malformed::Bar)
+            .or(too_large.map(Malformed::BarTooLarge)),
+    };
+    if let Some(malformed) = broken {
+        device.bars = [Region::NONE; 6];
+        return Err(malformed);
     }
-    device.rom_bits = bars.rom().map_or(0, |rom| rom.size.trailing_zeros() as u8);
-    for bar in bars.iter() {
-        if bar.size > MAX_BAR_BYTES {
-            return Err(Malformed::BarTooLarge(bar.index));
-        }
-        if let Some(region) = device.bars.get_mut(usize::from(bar.index)) {
-            *region = Region::from(bar);
-        }
-    }
+    // An expansion ROM that breaks a rule is no harm: it never answers.
+    let rom = rom.ok().and_then(Result::ok).flatten();
+    device.rom_bits = rom.map_or(0, |rom| rom.size.trailing_zeros() as u8);
     Ok(())
 }
 

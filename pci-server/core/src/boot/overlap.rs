@@ -7,24 +7,44 @@ use hw::Sbdf;
 use crate::device::Region;
 use crate::{Index, Malformed, Table, Withheld};
 
-/// A BAR of the device table: place of the device << 3 | number of the BAR.
-pub type BarKey = u32;
+/// A memory BAR of the device table, with what it is sorted by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BarKey {
+    base: u64,
+    /// Place of the device << 3 | number of the BAR.
+    key: u32,
+}
 
 /// Every memory BAR of a shard in ascending order of addresses: scratch space.
 pub type BarOrder = VecView<BarKey>;
 
-fn key(device: Index, bar: usize) -> BarKey {
-    // A table has far fewer than 2^29 places.
-    device.number() << 3 | bar as BarKey
-}
+impl BarKey {
+    fn new(device: Index, bar: usize, region: &Region) -> Self {
+        Self {
+            base: region.base,
+            // A table has far fewer than 2^29 places.
+            key: device.number() << 3 | bar as u32,
+        }
+    }
 
-pub(super) fn region(devices: &Table, key: BarKey) -> (Index, u8, Region) {
-    let (device, bar) = (Index::new(key >> 3), (key & 7) as u8);
-    let region = devices
-        .get(device)
-        .and_then(|device| device.bars.get(usize::from(bar)))
-        .copied();
-    (device, bar, region.unwrap_or(Region::NONE))
+    const fn device(self) -> Index {
+        Index::new(self.key >> 3)
+    }
+
+    const fn bar(self) -> u8 {
+        (self.key & 7) as u8
+    }
+
+    const fn page(self) -> u64 {
+        self.base / 4096
+    }
+
+    /// Last address.
+    fn last(self, devices: &Table) -> u64 {
+        let device = devices.get(self.device());
+        let region = device.and_then(|device| device.bars.get(usize::from(self.bar())));
+        region.map_or(self.base, Region::last)
+    }
 }
 
 /// Withholds functions whose memory overlaps, and marks small BARs that share a page.
@@ -34,46 +54,39 @@ pub(super) fn compare_bars(devices: &mut Table, order: &mut BarOrder) {
         for (bar, region) in device.bars.iter().enumerate() {
             if region.is_memory() {
                 // There is room for every BAR of every device.
-                let _ = order.push(key(at, bar));
+                let _ = order.push(BarKey::new(at, bar, region));
             }
         }
     }
-    order.sort_unstable_by_key(|&key| region(devices, key).2.base);
+    order.sort_unstable_by_key(|bar| bar.base);
     // The region that reaches farthest so far: whatever overlaps an earlier one overlaps it.
-    let mut farthest: Option<BarKey> = None;
-    for &next in order.iter() {
-        let (device, bar, here) = region(devices, next);
-        if let Some(before) = farthest {
-            let (other, other_bar, there) = region(devices, before);
-            if here.base <= there.last() {
-                overlap(devices, device, bar, other);
-                overlap(devices, other, other_bar, device);
+    let mut farthest: Option<(BarKey, u64)> = None;
+    for &here in order.iter() {
+        let last = here.last(devices);
+        if let Some((before, end)) = farthest {
+            if here.base <= end {
+                overlap(devices, here.device(), here.bar(), before.device());
+                overlap(devices, before.device(), before.bar(), here.device());
             }
-            if here.last() <= there.last() {
+            if last <= end {
                 continue;
             }
         }
-        farthest = Some(next);
+        farthest = Some((here, last));
     }
-    // Runs of small BARs in the same page.
-    let mut rest = order.as_slice();
-    while let Some(&first) = rest.first() {
-        let (owner, _, start) = region(devices, first);
-        let same_page = |key: &&BarKey| region(devices, **key).2.base / 4096 == start.base / 4096;
-        let length = rest.iter().take_while(same_page).count().max(1);
-        let (run, after) = rest.split_at(length.min(rest.len()));
-        if run.iter().any(|&key| region(devices, key).0 != owner) {
-            for &key in run {
-                let (device, bar, _) = region(devices, key);
-                if let Some(region) = devices
-                    .get_mut(device)
-                    .and_then(|device| device.bars.get_mut(usize::from(bar)))
-                {
+    for same_page in order.chunk_by(|one, next| one.page() == next.page()) {
+        let Some(first) = same_page.first() else {
+            continue;
+        };
+        if same_page.iter().any(|bar| bar.device() != first.device()) {
+            for bar in same_page {
+                let device = devices.get_mut(bar.device());
+                let region = device.and_then(|it| it.bars.get_mut(usize::from(bar.bar())));
+                if let Some(region) = region {
                     region.shared_page = true;
                 }
             }
         }
-        rest = after;
     }
 }
 

@@ -99,13 +99,12 @@ impl<E: Env> Shard<'_, E> {
     /// Functions on these buses that have no reset of their own and are alone behind a bridge: its bus is
     /// reset in their place.
     pub(super) fn find_bus_resets(&mut self, segment: u16, buses: BusRange) {
-        let mut last = before(segment, buses);
-        while let Some(index) = self.next_on(segment, buses, last) {
+        let mut next = self.next_on(segment, buses, before(segment, buses));
+        while let Some(index) = next {
+            next = self.following(segment, buses, index);
             let Some(device) = self.devices.get(index) else {
                 return;
             };
-            let at = device.at;
-            last = Some(at);
             if !matches!(device.reset, None | Some(ResetKind::Bus)) || device.withheld.is_some() {
                 continue;
             }

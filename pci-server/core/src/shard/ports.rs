@@ -43,13 +43,13 @@ pub(super) enum Removed {
 impl<E: Env> Shard<'_, E> {
     /// Looks after the ports among the functions on these buses, new ones.
     pub(super) fn adopt_ports(&mut self, segment: u16, buses: BusRange) {
-        let mut last = before(segment, buses);
-        while let Some(index) = self.next_on(segment, buses, last) {
+        let mut next = self.next_on(segment, buses, before(segment, buses));
+        while let Some(index) = next {
+            next = self.following(segment, buses, index);
             let Some(device) = self.devices.get(index) else {
                 return;
             };
             let at = device.at;
-            last = Some(at);
             let is_bridge = device
                 .header
                 .is_some_and(|header| header.layout == Layout::Bridge);
@@ -164,8 +164,18 @@ impl<E: Env> Shard<'_, E> {
         last: Option<Sbdf>,
     ) -> Option<Index> {
         let index = self.devices.after(last)?;
-        let at = self.devices.get(index)?.at;
-        (at.segment() == segment && buses.contains(at.bus())).then_some(index)
+        self.is_on(segment, buses, index).then_some(index)
+    }
+
+    /// The function on these buses after another one of the table.
+    pub(super) fn following(&self, segment: u16, buses: BusRange, index: Index) -> Option<Index> {
+        let index = self.devices.next(index)?;
+        self.is_on(segment, buses, index).then_some(index)
+    }
+
+    fn is_on(&self, segment: u16, buses: BusRange, index: Index) -> bool {
+        let device = self.devices.get(index);
+        device.is_some_and(|Device { at, .. }| at.segment() == segment && buses.contains(at.bus()))
     }
 
     /// Does somebody hold a function behind the port?

@@ -85,13 +85,17 @@ impl<E: Env> Shard<'_, E> {
 
     /// Virtual functions that the description wants at boot.
     pub(super) fn begin_virtual(&mut self) {
-        let mut last = None;
-        while let Some(index) = self.devices.after(last) {
+        // Most descriptions want none.
+        let mut next = match self.info.virtual_functions.as_slice() {
+            [] => None,
+            _ => self.devices.after(None),
+        };
+        while let Some(index) = next {
+            next = self.devices.next(index);
             let Some(device) = self.devices.get(index) else {
                 return;
             };
             let at = device.at;
-            last = Some(at);
             let wanted = self
                 .info
                 .virtual_functions

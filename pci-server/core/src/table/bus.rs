@@ -64,17 +64,17 @@ impl Bus {
         }
     }
 
-    /// Sets the first function with a device number; gives the one before.
-    pub(super) fn set_first(&mut self, device: u8, link: u32) -> u32 {
+    /// Sets the first function with a device number.
+    pub(super) fn set_first(&mut self, device: u8, link: u32) {
         let bit = 1u32.checked_shl(device.into()).unwrap_or(0);
         if link == NOTHING {
             self.used &= !bit;
         } else {
             self.used |= bit;
         }
-        self.first
-            .get_mut(usize::from(device))
-            .map_or(NOTHING, |first| core::mem::replace(first, link))
+        if let Some(first) = self.first.get_mut(usize::from(device)) {
+            *first = link;
+        }
     }
 
     /// Counts a function in or out that is granted to `clients`.
