@@ -2,8 +2,8 @@
 //!
 //! The first thing it does is to enable every unit with all devices blocked;
 //! then it is a loop that receives requests and fault events and lets
-//! `iommu-core` decide. The kernel's part is [`kernel`], the units' is
-//! [`units`].
+//! `iommu-core` decide. The kernel's part is [`kernel`] (and [`spaces`], where it drives the units itself),
+//! the units' is [`units`].
 //!
 //! It must not hand out memory that a unit has not confirmed to have forgotten,
 //! wait for a client, or call anybody but the timer service.
@@ -12,6 +12,7 @@
 #![no_main]
 
 mod kernel;
+mod spaces;
 mod units;
 
 use heapless::Vec;

@@ -1,4 +1,4 @@
-//! The back end: VT-d or AMD units taken over, or none.
+//! The back end: VT-d or AMD units taken over, the kernel's I/O spaces, or none.
 //!
 //! Interrupts are remapped where a unit can and the description does not say
 //! otherwise, with the compatibility format blocked. The kernel writes I/O APIC
@@ -10,24 +10,32 @@
 
 use hw::{Clock, Mmio};
 use iommu_core::amdvi::{self, AmdVi};
+use iommu_core::iospace::{self, IoSpaces};
+use iommu_core::pool::Slots;
 use iommu_core::vtd::unit::{Compatibility, FaultMessage, Remapping, State};
 use iommu_core::vtd::{self, Options, Quarantine, Remap, Report, UnitSetup, Vtd};
 use iommu_core::{Chosen, Physical, TableMemory};
 use ipc_proto::Badge;
 use sel4::{IrqHandler, Notification};
 use sel4_glue::{CSpace, MmioRegion, Pd, TablePages, log, start};
-use system::info::UnitInfo;
+use system::info::{IoSpaceInfo, UnitInfo};
 use system::layout::{event, slot};
 use system::model::IommuChoice;
 
+use crate::spaces::KernelSpaces;
+
 /// What this server's shard runs on.
-pub type Units =
-    Chosen<Vtd<'static, MmioRegion, Tables>, Chosen<AmdVi<'static, MmioRegion, Tables>, Physical>>;
+pub type Units = Chosen<
+    Vtd<'static, MmioRegion, Tables>,
+    Chosen<AmdVi<'static, MmioRegion, Tables>, Chosen<IoSpaces<'static, KernelSpaces>, Physical>>,
+>;
 
 /// Memory of either back end.
 pub struct Memory {
     vtd: vtd::Storage,
     amdvi: amdvi::Storage,
+    spaces: iospace::Storage,
+    space_slots: Slots,
 }
 
 impl Memory {
@@ -36,6 +44,8 @@ impl Memory {
         Self {
             vtd: vtd::Storage::new(),
             amdvi: amdvi::Storage::new(),
+            spaces: iospace::Storage::new(),
+            space_slots: Slots::empty(),
         }
     }
 }
@@ -67,11 +77,16 @@ impl TableMemory for Tables {
 /// Takes every unit over with all devices blocked, and says in the log how each is.
 pub fn start(pd: &'static Pd, cspace: &mut CSpace, memory: &'static mut Memory) -> Units {
     let info = pd.iommu_info();
+    if let Some(kernel) = info.io_space {
+        return Chosen::None(Chosen::None(Chosen::Units(start_kernel(
+            pd, cspace, kernel, memory,
+        ))));
+    }
     if info.units.is_empty() {
         log!(
             "no IOMMU: devices reach all memory, and are assigned only if the description says so"
         );
-        return Chosen::None(Chosen::None(Physical));
+        return Chosen::None(Chosen::None(Chosen::None(Physical)));
     }
     for (number, unit) in info.units.iter().enumerate() {
         let handler = IrqHandler::at(unit.irq_handler.into());
@@ -129,6 +144,30 @@ pub fn start(pd: &'static Pd, cspace: &mut CSpace, memory: &'static mut Memory) 
         );
     }
     Chosen::Units(vtd)
+}
+
+/// Works through the kernel's own driver, which has blocked every device when it started.
+fn start_kernel(
+    pd: &'static Pd,
+    cspace: &mut CSpace,
+    kernel: IoSpaceInfo,
+    memory: &'static mut Memory,
+) -> IoSpaces<'static, KernelSpaces> {
+    // Half of the slots: each page mapped for a device takes one, as each page of a buffer does.
+    let count = cspace.free() / 2;
+    let taken = cspace.take_run(count).ok();
+    if let Some(slots) = taken.and_then(|first| Slots::new(first, count)) {
+        memory.space_slots = slots;
+    }
+    log!(
+        "the kernel drives the IOMMU: every device blocked; pages of 4 KiB, 39-bit addresses, {count} mapped pages at most"
+    );
+    log!(
+        "the kernel's driver does not remap interrupts: a device can forge any; it prints faults and tells nobody"
+    );
+    let spaces = KernelSpaces::new(kernel, pd.info().cnode_bits);
+    let clients = pd.info().clients.len();
+    IoSpaces::new(spaces, &mut memory.spaces, &mut memory.space_slots, clients)
 }
 
 /// Takes AMD's units over. One segment's: the device table is one for all.

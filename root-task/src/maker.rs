@@ -101,13 +101,15 @@ impl<'a> Maker<'a> {
         } else {
             FrameSize::Small
         };
-        let made = make(
-            tables.block.slot.into(),
-            ObjectType::Frame(size),
-            tables.slot,
-            tables.frames,
-        );
-        doing(made, "memory for IOMMU tables")?;
+        if tables.frames > 0 {
+            let made = make(
+                tables.block.slot.into(),
+                ObjectType::Frame(size),
+                tables.slot,
+                tables.frames,
+            );
+            doing(made, "memory for IOMMU tables")?;
+        }
         for server in self.plan.of(|kind| kind.is_server()) {
             self.objects(server)?;
         }

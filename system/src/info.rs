@@ -187,13 +187,24 @@ pub struct UnitInfo {
     pub irq_data: u32,
 }
 
+/// The kernel's own IOMMU driver, for an iommu-server that works through it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IoSpaceInfo {
+    /// Slot of the master capability, of which each requester's I/O space is minted.
+    pub master: u32,
+    /// Memory for I/O page tables.
+    pub tables: UntypedPiece,
+}
+
 /// An iommu-server shard's part.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IommuInfo {
     /// The shard's number.
     pub shard: u8,
-    /// Its units. None: the backend is "none".
+    /// Its units. None: the kernel drives them ([`Self::io_space`]), or there are none.
     pub units: Vec<UnitInfo, MAX_UNITS>,
+    /// The kernel's I/O spaces, where the kernel drives the units.
+    pub io_space: Option<IoSpaceInfo>,
     /// Table memory, mapped cached at `tables_vaddr`, physically contiguous from `tables_paddr`, zeroed.
     pub tables_vaddr: u64,
     /// Physical address of it.

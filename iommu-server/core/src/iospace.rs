@@ -104,7 +104,6 @@ struct Space {
     slot: Slot,
     domain: Option<DomainId>,
     standing: Standing,
-    tables: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -204,7 +203,6 @@ impl<'a, S: Spaces> IoSpaces<'a, S> {
             slot,
             domain: None,
             standing: Standing::Served,
-            tables: 0,
         });
         Ok(self.storage.spaces.len() - 1)
     }
@@ -314,7 +312,6 @@ fn place_page<S: Spaces>(
                     let _ = slots.give(table);
                     return Err(BackendError::TablesExhausted);
                 }
-                space.tables += 1;
             }
         }
     }

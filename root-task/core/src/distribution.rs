@@ -163,6 +163,7 @@ fn capability(plan: &Plan, pd: &Pd, cap: Cap) -> Result<(), Violation> {
             forbidden("untyped memory")
         }
         Cap::IrqControl if !matches!(pd.kind, Kind::Msi(_)) => forbidden("interrupt control"),
+        Cap::IoSpace if !matches!(pd.kind, Kind::Iommu(_)) => forbidden("I/O spaces"),
         Cap::Irq(index) if plan.irqs.get(index).is_none_or(|irq| irq.pd != pd.number) => {
             forbidden("another PD's interrupt")
         }

@@ -22,7 +22,7 @@ pub use grants::{CONFIG_PORTS, SERIAL_PORTS};
 use alloc::vec::Vec;
 
 use ipc_proto::Badge;
-use system::info::UntypedPiece;
+use system::info::{IoSpaceInfo, UntypedPiece};
 use system::layout::pd;
 use system::model::{Name, System};
 use thiserror::Error;
@@ -240,6 +240,8 @@ pub enum Cap {
     },
     /// Authority over interrupts.
     IrqControl,
+    /// The kernel's I/O spaces: whoever has it can let any device reach any frame that it has.
+    IoSpace,
     /// One interrupt: a number in [`Plan::irqs`].
     Irq(usize),
     /// A range of I/O ports.
@@ -345,6 +347,8 @@ pub struct Given {
     pub untypeds: Vec<UntypedPiece>,
     /// iommu-server: handler of each unit's interrupt.
     pub irqs: Vec<u32>,
+    /// iommu-server: the kernel's I/O spaces and the memory for their tables.
+    pub io_space: Option<IoSpaceInfo>,
     /// pci-server: signal to the supervisor.
     pub done: u32,
     /// Timer service: signal of each PD, by PD number; 0 for none.
@@ -409,7 +413,7 @@ pub struct Rings {
     pub copies: u32,
 }
 
-/// The memory for IOMMU tables: frames in order, side by side.
+/// The memory for IOMMU tables: frames in order, side by side; none where the kernel makes tables of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TableMemory {
     /// The memory.

@@ -28,9 +28,14 @@ pub enum PolicyError {
     Format(u32),
     /// The kernel drives the IOMMU itself.
     #[error(
-        "the kernel's own IOMMU driver is on ({0} levels): start the kernel with `disable_iommu`, or say `iommu = \"none\"`"
+        "the kernel's own IOMMU driver is on ({0} levels): start the kernel with `disable_iommu`, or say `iommu = \"kernel\"`"
     )]
     KernelIommu(u64),
+    /// The kernel's own IOMMU driver is asked for and is off.
+    #[error(
+        "the description asks for the kernel's own IOMMU driver, and that is off: the machine has no unit for it, or the kernel was started with `disable_iommu`"
+    )]
+    NoKernelIommu,
     /// VT-d is asked for and there is none.
     #[error("the description asks for VT-d, and the machine has no DMAR table with a unit")]
     NoVtd,
@@ -113,8 +118,10 @@ pub fn check(
     if system.format != model::FORMAT {
         return Err(PolicyError::Format(system.format));
     }
-    if machine.kernel_iommu_levels != 0 && system.iommu != IommuChoice::None {
-        return Err(PolicyError::KernelIommu(machine.kernel_iommu_levels));
+    match (system.iommu, machine.kernel_iommu_levels) {
+        (IommuChoice::Kernel, 0) => return Err(PolicyError::NoKernelIommu),
+        (_, 0) | (IommuChoice::Kernel | IommuChoice::None, _) => {}
+        (_, levels) => return Err(PolicyError::KernelIommu(levels)),
     }
     let has = |kind| machine.units.iter().any(|unit| unit.kind == kind);
     match system.iommu {
@@ -374,6 +381,10 @@ pub(crate) mod tests {
         assert_eq!(
             refused(|_, machine| machine.kernel_iommu_levels = 3),
             PolicyError::KernelIommu(3)
+        );
+        assert_eq!(
+            refused(|system, _| system.iommu = IommuChoice::Kernel),
+            PolicyError::NoKernelIommu
         );
         assert_eq!(
             refused(|_, machine| machine.timer = None),

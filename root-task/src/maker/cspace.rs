@@ -100,6 +100,13 @@ impl Maker<'_> {
                     "interrupt control",
                 );
             }
+            // Moved too: nobody else can let a device through.
+            Cap::IoSpace => {
+                return doing(
+                    dest.move_from(own(boot_slot::IO_SPACE as u32)),
+                    "I/O spaces",
+                );
+            }
             Cap::Call { of: number, badge } => {
                 let endpoint = match number {
                     pd::ROOT => self.own.endpoint.cptr(),

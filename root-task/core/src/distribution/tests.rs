@@ -132,6 +132,8 @@ fn each_wrong_capability_is_found() {
         ),
         (client, Cap::Irq(0)),
         (pci, Cap::IrqControl),
+        (pci, Cap::IoSpace),
+        (client, Cap::IoSpace),
         (iommu, Cap::IrqControl),
         (
             msi,

@@ -140,7 +140,11 @@ pub(super) fn build(inputs: &Inputs<'_>) -> Result<Plan, PlanError> {
     };
     let ring_frames = rings_count * RING_PAGES;
     let frame_bits = if table_bits >= 21 { 21 } else { 12 };
-    let table_frames = ((u64::from(system.table_pages) * PAGE).div_ceil(1 << frame_bits)) as u32;
+    let table_frames = if uses_kernel(inputs) {
+        0
+    } else {
+        ((u64::from(system.table_pages) * PAGE).div_ceil(1 << frame_bits)) as u32
+    };
     let mut plan = Plan {
         ram_cuts,
         device_cuts,
@@ -205,9 +209,14 @@ pub(super) fn units<'a>(inputs: &Inputs<'a>) -> impl Iterator<Item = &'a Unit> +
     units.iter().filter(move |unit| Some(unit.kind) == kind)
 }
 
-/// Does the iommu-server drive units?
-pub(super) fn uses_units(inputs: &Inputs<'_>) -> bool {
-    units(inputs).next().is_some()
+/// Does the iommu-server work through the kernel's own driver?
+pub(super) fn uses_kernel(inputs: &Inputs<'_>) -> bool {
+    inputs.system.iommu == IommuChoice::Kernel
+}
+
+/// Is the devices' DMA confined?
+pub(super) fn confines(inputs: &Inputs<'_>) -> bool {
+    uses_kernel(inputs) || units(inputs).next().is_some()
 }
 
 fn device_use(inputs: &Inputs<'_>, shards: &[shards::Shard]) -> DeviceUse {

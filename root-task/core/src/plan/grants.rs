@@ -2,15 +2,15 @@
 //! what its kind needs, each in the next free slot. Nothing else comes into a CSpace.
 
 use ipc_proto::{Badge, BadgeKind};
-use system::info::{MAX_UNTYPED, UntypedPiece};
+use system::info::{IoSpaceInfo, MAX_UNTYPED, UntypedPiece};
 use system::layout::{event, pd, slot};
 use system::model::{Client, DeviceMatch};
 
-use super::build::DeviceUse;
+use super::build::{DeviceUse, uses_kernel};
 use super::{Cap, Grant, Inputs, Kind, Pd, Plan, PlanError, Privileges};
 use crate::carve::{Piece, pieces_of};
 use crate::facts::Configuration;
-use crate::memory::Slots;
+use crate::memory::{Block, Slots};
 use crate::region::Region;
 use crate::shards::Shard;
 
@@ -190,12 +190,34 @@ impl Giver<'_> {
             });
             self.pd.given.shard_signals.push(signal);
         }
+        if uses_kernel(all.inputs) {
+            self.io_space(all)?;
+        }
         let pool = all
             .plan
             .pool
             .iter()
             .map(|block| (block.slot, block.base, block.bits));
         self.untypeds("pieces of the DMA pool", pool)
+    }
+
+    /// The kernel's I/O spaces, and all memory for IOMMU tables.
+    fn io_space(&mut self, all: &All<'_>) -> Result<(), PlanError> {
+        let Block {
+            slot: from,
+            base,
+            bits,
+            ..
+        } = all.plan.iommu_tables.block;
+        let region = Region::sized(base, 1 << bits).ok_or(PlanError::TooMany {
+            what: "bytes of IOMMU tables",
+            limit: 0,
+        })?;
+        let master = self.next(Cap::IoSpace);
+        let slot = self.next(Cap::Untyped { slot: from, region });
+        let tables = UntypedPiece { slot, base, bits };
+        self.pd.given.io_space = Some(IoSpaceInfo { master, tables });
+        Ok(())
     }
 
     fn msi(&mut self, all: &All<'_>) {

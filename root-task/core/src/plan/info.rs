@@ -12,7 +12,7 @@ use system::model::{self, DeviceMatch, Name};
 use super::grants::SERIAL_PORTS;
 use super::{Foreign, Inputs, Irq, Kind, Pd, Plan, PlanError};
 use crate::facts::{Configuration, Host, Unit};
-use crate::plan::build::{units as driven, uses_units};
+use crate::plan::build::{confines, units as driven};
 
 /// Message address of a fixed interrupt to a local APIC (Intel SDM volume 3, 11.11.1), without the APIC's id.
 const MESSAGE_ADDRESS: u64 = 0xfee0_0000;
@@ -157,6 +157,7 @@ impl Plan {
         Ok(IommuInfo {
             shard,
             units,
+            io_space: pd.given.io_space,
             tables_vaddr: tables.map_or(0, |mapping| mapping.vaddr),
             tables_paddr: self.iommu_tables.block.base,
             tables_pages: inputs.system.table_pages,
@@ -254,7 +255,7 @@ impl Plan {
             ats: inputs.system.ats.clone(),
             virtual_functions: inputs.system.virtual_functions.clone(),
             proximity,
-            iommu_present: uses_units(inputs),
+            iommu_present: confines(inputs),
             iommu_shard: 0,
             msi_shard: number % inputs.system.shards.msi.max(1),
             unprotected: inputs.system.unprotected,

@@ -7,7 +7,7 @@ use ipc_proto::log::RING_BYTES;
 use system::layout::{MAILBOX_BITS, priority, va};
 use system::model::Name;
 
-use super::build::{DeviceUse, NO_BLOCK, table_block_bits};
+use super::build::{DeviceUse, NO_BLOCK, table_block_bits, uses_kernel};
 use super::{
     Content, Foreign, Given, Inputs, Kind, Mapping, Pd, PlanError, Privileges, Run, channels,
 };
@@ -135,7 +135,7 @@ fn regions(inputs: &Inputs<'_>, device: &DeviceUse, kind: Kind, mappings: &mut V
         });
         at = (vaddr + region.bytes()).next_multiple_of(LARGE_PAGE);
     }
-    if matches!(kind, Kind::Iommu(_)) {
+    if matches!(kind, Kind::Iommu(_)) && !uses_kernel(inputs) {
         let bytes = u64::from(inputs.system.table_pages) * PAGE;
         let unit = if table_block_bits(inputs.system.table_pages) >= 21 {
             LARGE_PAGE

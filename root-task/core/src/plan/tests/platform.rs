@@ -147,11 +147,13 @@ fn the_description_chooses_among_the_kinds_of_units() {
             );
         }
     }
-    for choice in [IommuChoice::None, IommuChoice::Kernel] {
-        wanted.iommu = choice;
-        let (_, iommu, shards) = told(&machine, &wanted).unwrap();
-        assert!(iommu.units.is_empty() && !shards[0].iommu_present);
-    }
+    wanted.iommu = IommuChoice::None;
+    let (_, iommu, shards) = told(&machine, &wanted).unwrap();
+    assert!(iommu.units.is_empty() && !shards[0].iommu_present);
+    // Without a unit that it knows the kernel's driver is off.
+    wanted.iommu = IommuChoice::Kernel;
+    let error = told(&machine, &wanted).unwrap_err();
+    assert_eq!(error, PlanError::Policy(PolicyError::NoKernelIommu));
     wanted.iommu = IommuChoice::Vtd;
     let error = told(&machine, &wanted).unwrap_err();
     assert_eq!(error, PlanError::Policy(PolicyError::NoVtd));
@@ -170,4 +172,37 @@ fn each_shard_is_told_the_domains_of_its_own_host_bridges() {
     one.shards.pci = 1;
     let (_, _, shards) = told(&machine, &one).unwrap();
     assert_eq!(shards[0].proximity[..], [(0, 0x7f, 0), (0x80, 255, 3)]);
+}
+
+#[test]
+fn the_kernels_io_spaces_go_to_the_iommu_server_alone() {
+    let mut machine = q35(hosts());
+    machine.kernel_iommu_levels = 3;
+    let mut wanted = system(&clients());
+    wanted.iommu = IommuChoice::Kernel;
+    let (plan, iommu, shards) = told(&machine, &wanted).unwrap();
+    assert!(iommu.units.is_empty());
+    let spaces = iommu.io_space.unwrap();
+    assert_eq!(cap(&plan, 3, spaces.master.into()), Some(Cap::IoSpace));
+    let tables = cap(&plan, 3, spaces.tables.slot.into());
+    let block = plan.iommu_tables.block;
+    assert!(matches!(tables, Some(Cap::Untyped { slot, .. }) if slot == block.slot));
+    assert_eq!(
+        (spaces.tables.base, spaces.tables.bits),
+        (block.base, block.bits)
+    );
+    // The kernel makes tables of it: it is mapped nowhere, and is no memory for buffers.
+    assert_eq!((plan.iommu_tables.frames, iommu.tables_vaddr), (0, 0));
+    assert!(
+        iommu
+            .pool
+            .iter()
+            .all(|piece| piece.slot != spaces.tables.slot)
+    );
+    assert!(shards.iter().all(|shard| shard.iommu_present));
+    let holders = plan
+        .pds
+        .iter()
+        .filter(|pd| pd.grants.iter().any(|grant| grant.cap == Cap::IoSpace));
+    assert_eq!(holders.count(), 1);
 }
