@@ -10,8 +10,12 @@
 #![no_std]
 #![no_main]
 
+mod bridge;
+mod forge;
+mod recycled;
 mod scene;
 mod sharing;
+mod storm;
 
 use client::Error;
 use client::report::check;
@@ -39,12 +43,20 @@ fn main(platform: &'static SeL4Platform, info: &'static ClientInfo) -> u32 {
     }
 }
 
-fn play(scene: &Scene, role: &str, _rest: &str) -> Result<(), Error> {
+fn play(scene: &Scene, role: &str, rest: &str) -> Result<(), Error> {
     match role {
         "producer" => sharing::producer(scene),
         "consumer" => sharing::consumer(scene),
         "toucher" => sharing::toucher(scene),
         "mayfly" => sharing::mayfly(scene),
+        "raider" => recycled::raider(scene),
+        "heir" => recycled::heir(scene, rest),
+        "bridge" => bridge::behind(scene, rest),
+        "outsider" => bridge::outsider(scene, rest),
+        "forger" => forge::forger(scene),
+        "target" => forge::target(scene),
+        "storm" => storm::storm(scene),
+        "meter" => storm::meter(scene),
         _ => Err(Error::NotFound),
     }
 }

@@ -54,7 +54,7 @@ impl Scene {
         })
     }
 
-    /// Waits until one of `flags` has been signalled, at most `micros`; says whether. What else comes meanwhile is kept.
+    /// Waits until one of `flags` has been signalled, at most `micros` (not 0); says whether. What else comes meanwhile is kept.
     pub fn wait(&self, flags: u64, micros: u64) -> Result<bool, Error> {
         let timer = self.client.timer();
         let deadline = timer.now()?.micros.saturating_add(micros);
@@ -71,6 +71,13 @@ impl Scene {
                 return Ok(self.came.get() & flags != 0);
             }
         }
+    }
+
+    /// Has one of `flags` been signalled?
+    pub fn poll(&self, flags: u64) -> bool {
+        let came = self.came.get() | self.platform.poll();
+        self.came.set(came & !flags);
+        came & flags != 0
     }
 
     /// A named check.
