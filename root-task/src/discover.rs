@@ -13,7 +13,7 @@ use hw::address::EcamWindow;
 use hw::{BusRange, Mmio};
 use root_core::aml::{self, HostBridge as Declared, Reader};
 use root_core::carve::{Cut, Form, Want, carve, pieces_of};
-use root_core::facts::{Configuration as Means, Machine, Memory, Timer, Untyped};
+use root_core::facts::{Configuration as Means, Host, Machine, Memory, Timer, Untyped};
 use root_core::plan::CONFIG_PORTS;
 use root_core::region::{PAGE, Region, RegionSet};
 use sel4::bootinfo::{extra, extra_chunks};
@@ -82,15 +82,10 @@ pub fn discover(
 ) -> Result<(), String> {
     let mut look = Look::new(machine, space);
     let (platform, rsdp) = tables(&mut look, extra_information)?;
-    let said = match &platform.proximity {
-        // Domains mean nothing to a machine without an SRAT.
-        Ok(Some(_)) => declared(&mut look, &rsdp, voice),
-        Ok(None) => Vec::new(),
-        Err(error) => {
-            say!(voice, "{error}");
-            Vec::new()
-        }
-    };
+    let said = declared(&mut look, &rsdp, voice);
+    if let Err(error) = &platform.proximity {
+        say!(voice, "{error}");
+    }
     look.close()?;
     machine.firmware = look.read.clone();
     adopt(machine, &platform, voice);
@@ -152,7 +147,13 @@ pub fn discover(
     machine.hosts = found.hosts;
     for host in &mut machine.hosts {
         let own = |said: &&Declared| (said.segment, said.bus) == (host.segment, host.buses.first());
-        host.proximity = said.iter().find(own).and_then(|said| said.proximity);
+        let said = said.iter().find(own);
+        host.resources = said.and_then(|said| said.resources.clone());
+        say_resources(host, voice);
+        // Domains mean nothing to a machine without an SRAT.
+        host.proximity = said
+            .and_then(|said| said.proximity)
+            .filter(|_| matches!(platform.proximity, Ok(Some(_))));
         if let Some(domain) = host.proximity {
             let (segment, buses) = (host.segment, host.buses);
             say!(
@@ -246,6 +247,10 @@ impl<'a> Look<'a> {
         self.close()?;
         let cuts = self.cut(&[pages])?;
         self.buffer.clear();
+        // A table that lies about its length must not take the heap.
+        self.buffer
+            .try_reserve_exact(pages.bytes() as usize)
+            .map_err(|_| format!("firmware's memory at {pages} is too large"))?;
         for cut in cuts.iter().filter(|cut| cut.want.is_some()) {
             let mut done = 0;
             // Firmware's tables lie in small pieces; a large page is not expected and would not be shown.
@@ -311,15 +316,36 @@ fn declared(look: &mut Look<'_>, rsdp: &Rsdp, voice: &mut Voice) -> Vec<Declared
         }
     }
     let said = reader.said();
-    if said.code + said.skipped > 0 {
+    if said.code + said.unknown_resources + said.skipped > 0 {
         say!(
             voice,
-            "AML is not run: {} number(s) of host bridges are not known, {} block(s) were passed over",
+            "AML is not run: {} number(s) and the resources of {} of {} host bridges are not known, {} block(s) were passed over",
             said.code,
+            said.unknown_resources,
+            said.hosts.len(),
             said.skipped
         );
     }
     said.hosts
+}
+
+/// Says what a host bridge passes on, as far as firmware does.
+fn say_resources(host: &Host, voice: &mut Voice) {
+    let (segment, buses) = (host.segment, host.buses);
+    let Some(resources) = &host.resources else {
+        say!(
+            voice,
+            "segment {segment} buses {buses}: only code says what they pass on; room is what lies near their devices"
+        );
+        return;
+    };
+    let bytes: u64 = resources.memory.iter().map(|region| region.bytes()).sum();
+    say!(
+        voice,
+        "segment {segment} buses {buses}: {bytes:#x} bytes of memory in {} ranges, {} of I/O, as declared",
+        resources.memory.len(),
+        resources.io.len()
+    );
 }
 
 /// Takes over what the tables say. What is wrong with one is said; the rest counts.

@@ -87,6 +87,7 @@ fn host_bridges<C: ConfigSpace>(
                 windows: Vec::new(),
                 ports,
                 proximity: None,
+                resources: None,
             },
             functions,
         )

@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 pub const MAX_UNTYPED: usize = 192;
 /// Most ECAM windows of one pci-server shard.
 pub const MAX_ECAM: usize = 4;
+/// Most ranges of I/O addresses of one pci-server shard.
+pub const MAX_IO: usize = 8;
 /// Most IOMMU units of one iommu-server shard.
 pub const MAX_UNITS: usize = 8;
 /// Most device scopes of one IOMMU unit.
@@ -87,6 +89,8 @@ pub struct PciInfo {
     pub ecam: Vec<EcamWindow, MAX_ECAM>,
     /// Device untypeds of its memory windows, ascending, no overlap.
     pub mmio: Vec<UntypedPiece, MAX_UNTYPED>,
+    /// I/O addresses (first and last) that its host bridges pass on, where firmware says so.
+    pub io: Vec<(u16, u16), MAX_IO>,
     /// Slot of a capability for I/O ports 0xCF8 to 0xCFF where configuration space is reached through them; 0: ECAM.
     /// The windows' `vaddr` and `paddr` mean nothing then.
     pub config_ports: u32,

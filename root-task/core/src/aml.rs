@@ -1,5 +1,5 @@
 //! What AML tables say of host bridges without being run: [`Reader`] goes over the declarations of a DSDT and
-//! its SSDTs and keeps `_HID`, `_CID`, `_SEG`, `_BBN` and `_PXM` where they are constants, or methods that do
+//! its SSDTs and keeps `_HID`, `_CID`, `_SEG`, `_BBN`, `_PXM` and `_CRS` where they are constants, or methods that do
 //! nothing but return one.
 //!
 //! No code is run, so nothing can hang or reach a device, and a table costs as many steps as it has bytes. What
@@ -8,13 +8,16 @@
 //! interpreter: `docs/adr/0004-aml-is-not-run.md`.
 //!
 //! - [`find`]: where the tables are.
+//! - [`resources`]: what `_CRS` says.
 //! - [`stream`]: bytes of AML: package lengths, names, constants, what is passed over.
 
 pub mod find;
+pub mod resources;
 pub mod stream;
 
 use alloc::vec::Vec;
 
+use resources::Resources;
 use stream::{Stream, Value};
 
 /// Most blocks within blocks that are followed.
@@ -42,6 +45,18 @@ enum Number {
     Code,
 }
 
+/// What firmware declares that a device passes on.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+enum Passes {
+    /// Not declared.
+    #[default]
+    Absent,
+    /// A constant.
+    Constant(Resources),
+    /// Only code says it, or it is not to be understood.
+    Code,
+}
+
 /// What is known of a device.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Device {
@@ -50,10 +65,11 @@ struct Device {
     segment: Number,
     bus: Number,
     proximity: Number,
+    passes: Passes,
 }
 
 /// A host bridge.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HostBridge {
     /// PCI segment.
     pub segment: u16,
@@ -61,6 +77,8 @@ pub struct HostBridge {
     pub bus: u8,
     /// Proximity domain: its own, or that of the device around it.
     pub proximity: Option<u32>,
+    /// What it passes on; `None` where only code says that.
+    pub resources: Option<Resources>,
 }
 
 /// What the tables said.
@@ -70,6 +88,8 @@ pub struct Said {
     pub hosts: Vec<HostBridge>,
     /// Numbers of host bridges that only code says.
     pub code: usize,
+    /// Host bridges of which only code says what they pass on.
+    pub unknown_resources: usize,
     /// Blocks of which the rest was skipped.
     pub skipped: usize,
 }
@@ -99,6 +119,12 @@ impl Reader {
         };
         for device in self.devices.iter().filter(|device| device.host_bridge) {
             let proximity = self.proximity(&device.path);
+            let resources = match &device.passes {
+                Passes::Constant(resources) => Some(resources),
+                Passes::Absent | Passes::Code => None,
+            };
+            said.unknown_resources += usize::from(resources.is_none());
+            let first_bus = resources.and_then(|resources| resources.buses);
             let numbers = [device.segment, device.bus, proximity];
             said.code += numbers
                 .iter()
@@ -113,8 +139,10 @@ impl Reader {
             let place = |segment: u64, bus: u64| {
                 Some((u16::try_from(segment).ok()?, u8::try_from(bus).ok()?))
             };
+            // Its first bus stands in both.
+            let bus = number(device.bus).or(first_bus.map(|buses| buses.first().into()));
             let Some((segment, bus)) = number(device.segment)
-                .zip(number(device.bus))
+                .zip(bus)
                 .and_then(|(segment, bus)| place(segment, bus))
             else {
                 continue;
@@ -127,6 +155,7 @@ impl Reader {
                 segment,
                 bus,
                 proximity,
+                resources: resources.cloned(),
             });
         }
         said
@@ -206,7 +235,25 @@ impl Reader {
             b"_SEG" => self.set(device, |device| device.segment = number),
             b"_BBN" => self.set(device, |device| device.bus = number),
             b"_PXM" => self.set(device, |device| device.proximity = number),
+            b"_CRS" => self.keep_resources(device, value),
             _ => {}
+        }
+    }
+
+    /// Most devices have resources, and none that they pass on: those get no record.
+    fn keep_resources(&mut self, path: &[[u8; 4]], value: &Value<'_>) {
+        let template = match value {
+            Value::Buffer(template) => Resources::read(template),
+            _ => None,
+        };
+        let is_known = self.devices.iter().any(|device| device.path == path);
+        match template {
+            Some(resources) if resources.says_something() => {
+                self.set(path, |device| device.passes = Passes::Constant(resources));
+            }
+            Some(_) => {}
+            None if is_known => self.set(path, |device| device.passes = Passes::Code),
+            None => {}
         }
     }
 
@@ -228,6 +275,7 @@ impl Reader {
                     segment: Number::Absent,
                     bus: Number::Absent,
                     proximity: Number::Absent,
+                    passes: Passes::Absent,
                 });
                 self.devices.len() - 1
             }
@@ -247,7 +295,7 @@ fn is_host_bridge(value: &Value<'_>) -> bool {
             core::iter::from_fn(|| if ids.is_empty() { None } else { ids.value() })
                 .any(|id| !matches!(id, Value::List(_)) && is_host_bridge(&id))
         }
-        Value::Other => false,
+        Value::Buffer(_) | Value::Other => false,
     }
 }
 

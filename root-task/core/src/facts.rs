@@ -8,6 +8,7 @@ use hw::{BusRange, Sbdf};
 use system::info::{Reserved, Scope};
 use system::model::IommuChoice;
 
+use crate::aml::resources::Resources;
 use crate::region::{Region, RegionSet};
 
 /// Whether an untyped's memory is RAM.
@@ -81,6 +82,8 @@ pub struct Host {
     pub ports: Ports,
     /// Its proximity domain, where firmware declares one.
     pub proximity: Option<u32>,
+    /// What it passes on, where firmware declares that as a constant.
+    pub resources: Option<Resources>,
 }
 
 /// Bridges, ports and event collectors: what reports hot-plug and errors by interrupt.

@@ -2,9 +2,9 @@
 //!
 //! What a shard's functions decode, windows of bridges included, is its own. What nobody decodes is
 //! needed too: for BARs that firmware did not place, for bridges whose window is empty, and for what is
-//! plugged in later. Which addresses a host bridge passes on is said in AML only, which is not read here;
-//! but firmware gives each host bridge one range, or two, below 4 GiB and above. So an address belongs to
-//! the shard that decodes the nearest one: a gap between two shards is cut near its middle, at the
+//! plugged in later. Which addresses a host bridge passes on is said in AML only. Where that is code (constants:
+//! [`crate::shards::declared`]), firmware still gives each host bridge one range, or two, below 4 GiB and
+//! above. So an address belongs to the shard that decodes the nearest one: a gap between two shards is cut near its middle, at the
 //! roundest address there. Of the gaps at both ends, half is the first shard's, and a shard that decodes
 //! nothing gets a part of what the first has.
 

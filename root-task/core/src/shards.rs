@@ -1,10 +1,12 @@
 //! Which pci-server shard has which buses and which memory: [`split`].
 //!
 //! A shard owns whole host bridges. Its memory is what the functions of its
-//! buses decode, windows of bridges included, and room for what comes later
-//! ([`room`]): all of the space where PCI devices can be is somebody's. No page
+//! buses decode, windows of bridges included, what firmware says that its host bridges pass on
+//! ([`declared`]), and where it does not say so room for what comes later ([`room`]). No page
 //! goes to two shards: one that two decode goes to none, and is reported as a
 //! [`Conflict`].
+
+pub mod declared;
 
 use alloc::vec::Vec;
 
@@ -17,6 +19,7 @@ use crate::carve::{MOST_BITS, PAGE_BITS};
 use crate::facts::{Configuration, Host, Machine, Ports};
 use crate::region::{PAGE, Region, RegionSet};
 use crate::room;
+use declared::Declared;
 
 /// Where the chipset's own registers begin on PC platforms: IOAPIC, HPET, local APIC, firmware's flash. No
 /// BAR lies from here to 4 GiB.
@@ -54,6 +57,14 @@ pub enum Conflict {
         first: usize,
         /// The other.
         second: usize,
+        /// The pages.
+        region: Region,
+    },
+    /// Firmware says of host bridges of two shards that they pass the same addresses on.
+    #[error(
+        "firmware declares {region} twice, for host bridges of two shards: nobody gets what no device decodes of it"
+    )]
+    DeclaredTwice {
         /// The pages.
         region: Region,
     },
@@ -151,8 +162,11 @@ pub fn split(machine: &Machine, wanted: u8) -> Result<Split, ShardError> {
         .iter()
         .map(|claim| claim.difference(&shared))
         .collect();
+    let (declared, twice) = declared::declare(&groups, &space, &claims);
+    let twice_over = twice.regions().iter();
+    conflicts.extend(twice_over.map(|region| Conflict::DeclaredTwice { region: *region }));
     let mut memory = Vec::new();
-    for (share, claim) in room::share(&space.difference(&shared), &own)
+    for (share, claim) in with_room(&space.difference(&shared), &own, &declared, &twice)
         .iter()
         .zip(&own)
     {
@@ -185,6 +199,44 @@ pub fn split(machine: &Machine, wanted: u8) -> Result<Split, ShardError> {
         });
     }
     Ok(Split { shards, conflicts })
+}
+
+/// What each shard decodes and is declared to pass on. The rest of `space`, without what is declared `twice`, is
+/// shared among those of which firmware does not say everything.
+fn with_room(
+    space: &RegionSet,
+    own: &[RegionSet],
+    declared: &[Declared],
+    twice: &RegionSet,
+) -> Vec<RegionSet> {
+    let mut rest = space.clone();
+    let mut open = Vec::new();
+    let mut shares = Vec::new();
+    for (claim, declared) in own.iter().zip(declared) {
+        let mut share = claim.clone();
+        let regions = declared.memory.regions().iter();
+        regions.for_each(|region| share.insert(*region));
+        share = share.intersection(space);
+        if declared.whole {
+            rest = rest.difference(&share);
+        } else {
+            open.push(share.clone());
+        }
+        shares.push(share);
+    }
+    let nobodys = own
+        .iter()
+        .fold(twice.clone(), |left, claim| left.difference(claim));
+    rest = rest.difference(&nobodys);
+    let mut shared_out = room::share(&rest, &open).into_iter();
+    for (share, declared) in shares.iter_mut().zip(declared) {
+        if !declared.whole
+            && let Some(room) = shared_out.next()
+        {
+            *share = room;
+        }
+    }
+    shares
 }
 
 /// As much of `space` as a server can be told of, in pieces of natural sizes: all of `decoded`, then the largest

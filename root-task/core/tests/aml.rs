@@ -6,7 +6,9 @@
     reason = "a test may stop at the first surprise"
 )]
 
+use root_core::aml::resources::Resources;
 use root_core::aml::{HostBridge, Reader, Said};
+use root_core::region::Region;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -46,6 +48,7 @@ const fn host(segment: u16, bus: u8, proximity: Option<u32>) -> HostBridge {
         segment,
         bus,
         proximity,
+        resources: None,
     }
 }
 
@@ -149,7 +152,119 @@ fn everything_else_that_firmware_declares_is_passed_over() {
     let Some(said) = read("everything", &[("DSDT", dsdt)]) else {
         return;
     };
-    assert_eq!(said.hosts, [host(0, 0, Some(4))]);
+    let passed = Resources {
+        buses: Some(hw::BusRange::ALL),
+        ..Resources::default()
+    };
+    let declared = HostBridge {
+        resources: Some(passed),
+        ..host(0, 0, Some(4))
+    };
+    assert_eq!(said.hosts, [declared]);
     // The block under the condition is not run.
     assert_eq!((said.code, said.skipped), (0, 1));
+}
+
+/// What the one host bridge with this template passes on, and how many bridges are not known.
+fn passes(test: &str, template: &str) -> Option<(Option<Resources>, usize)> {
+    let dsdt = format!(
+        "Device (\\_SB.PCI0) {{ Name (_CRS, ResourceTemplate () {{ {template} }}) Name (_HID, EisaId (\"PNP0A08\")) }}"
+    );
+    let said = read(test, &[("DSDT", &dsdt)])?;
+    let [host] = &said.hosts[..] else {
+        panic!("{said:?}")
+    };
+    Some((host.resources.clone(), said.unknown_resources))
+}
+
+fn region(first: u64, last: u64) -> Region {
+    Region::new(first, last + 1).unwrap()
+}
+
+#[test]
+fn ranges_that_a_host_bridge_passes_on_are_read_in_all_forms() {
+    // As QEMU's q35 has it, and the other forms.
+    let template = r"
+        WordBusNumber (ResourceProducer, MinFixed, MaxFixed, PosDecode, 0, 0, 0x7F, 0, 0x80)
+        IO (Decode16, 0x0CF8, 0x0CF8, 1, 8)
+        WordIO (ResourceProducer, MinFixed, MaxFixed, PosDecode, EntireRange, 0, 0, 0x0CF7, 0, 0x0CF8)
+        WordIO (ResourceProducer, MinFixed, MaxFixed, PosDecode, EntireRange, 0, 0x0D00, 0xFFFF, 0, 0xF300)
+        DWordIO (ResourceProducer, MinFixed, MaxFixed, PosDecode, EntireRange, 0, 0, 0, 0, 0, , , NONE)
+        DWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, Cacheable, ReadWrite, 0, 0xA0000, 0xBFFFF, 0, 0x20000)
+        QWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, NonCacheable, ReadWrite, 0, 0x800000000, 0xFFFFFFFFF, 0, 0x800000000)
+        ExtendedMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, NonCacheable, ReadWrite, 0, 0xC0000000, 0xCFFFFFFF, 0, 0x10000000)
+        DWordMemory (ResourceConsumer, PosDecode, MinFixed, MaxFixed, NonCacheable, ReadOnly, 0, 0x1000, 0x1FFF, 0, 0x1000)
+        Memory32Fixed (ReadWrite, 0xFED00000, 0x400)
+        IRQNoFlags () { 5 }
+        Interrupt (ResourceConsumer, Level, ActiveHigh, Shared) { 16 }";
+    let Some(found) = passes("ranges", template) else {
+        return;
+    };
+    let expected = Resources {
+        memory: vec![
+            region(0xa_0000, 0xb_ffff),
+            region(0x8_0000_0000, 0xf_ffff_ffff),
+            region(0xc000_0000, 0xcfff_ffff),
+        ],
+        io: vec![(0, 0xcf7), (0xd00, 0xffff)],
+        buses: hw::BusRange::new(0, 0x7f),
+    };
+    assert_eq!(found, (Some(expected), 0));
+}
+
+#[test]
+fn ranges_that_can_be_elsewhere_make_the_whole_unknown() {
+    let good = "QWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, NonCacheable, ReadWrite, 0, 0x80000000, 0x8FFFFFFF, 0, 0x10000000)";
+    for (name, other) in [
+        // Other addresses behind the bridge.
+        (
+            "translated",
+            "QWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, NonCacheable, ReadWrite, 0, 0x90000000, 0x9FFFFFFF, 0x1000000000, 0x10000000)",
+        ),
+        // Anywhere between the ends.
+        (
+            "floating",
+            "DWordMemory (ResourceProducer, PosDecode, MinNotFixed, MaxNotFixed, NonCacheable, ReadWrite, 0xFFFF, 0x90000000, 0x9FFFFFFF, 0, 0x10000)",
+        ),
+    ] {
+        let Some(found) = passes(name, &format!("{good} {other}")) else {
+            return;
+        };
+        assert_eq!(found, (None, 1), "{name}");
+    }
+}
+
+#[test]
+fn resources_that_only_code_says_are_not_known_and_others_records_stay_few() {
+    // More devices with resources than are kept: the host bridge behind them is found.
+    let others: String = (0..400)
+        .map(|n| {
+            format!("Device (\\_SB.D{n:03X}) {{ Name (_CRS, ResourceTemplate () {{ IRQNoFlags () {{ 5 }} }}) }}\n")
+        })
+        .collect();
+    let bridges = r#"
+        Name (\FLAG, 0x40)
+        Device (\_SB.PC00) {
+            Name (_HID, EisaId ("PNP0A08"))
+            Name (BUF0, ResourceTemplate () { WordBusNumber (ResourceProducer, MinFixed, MaxFixed, PosDecode, 0, 0, 0xFF, 0, 0x100) })
+            Method (_CRS, 0, Serialized) { CreateWordField (BUF0, 8, MINB) Store (0, MINB) Return (BUF0) }
+        }
+        Device (\_SB.PC01) {
+            Name (_HID, EisaId ("PNP0A08"))
+            Method (_BBN) { Return (Add (\FLAG, 0x40)) }
+            Method (_CRS) { Return (ResourceTemplate () { WordBusNumber (ResourceProducer, MinFixed, MaxFixed, PosDecode, 0, 0x80, 0xFF, 0, 0x80) }) }
+        }"#;
+    let Some(said) = read("resources", &[("DSDT", &format!("{others}{bridges}"))]) else {
+        return;
+    };
+    assert_eq!((said.code, said.unknown_resources), (1, 1));
+    // The first bus of the second is known from what it passes on.
+    let second = HostBridge {
+        resources: Some(Resources {
+            buses: hw::BusRange::new(0x80, 0xff),
+            ..Resources::default()
+        }),
+        ..host(0, 0x80, None)
+    };
+    assert_eq!(said.hosts, [host(0, 0, None), second]);
 }

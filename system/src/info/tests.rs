@@ -62,6 +62,7 @@ fn samples() -> [PdInfo; 3] {
             ats: Vec::new(),
             virtual_functions: Vec::new(),
             proximity: Vec::new(),
+            io: Vec::new(),
             iommu_present: true,
             iommu_shard: 0,
             msi_shard: 0,

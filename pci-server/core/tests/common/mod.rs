@@ -51,6 +51,7 @@ pub fn pci_info() -> PciInfo {
         ats: Default::default(),
         virtual_functions: Default::default(),
         proximity: Default::default(),
+        io: Default::default(),
         shard: 0,
         ecam: Default::default(),
         mmio: Default::default(),

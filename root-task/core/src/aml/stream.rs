@@ -30,6 +30,8 @@ pub enum Value<'a> {
     Integer(u64),
     /// A text, without its zero.
     Text(&'a [u8]),
+    /// The bytes that a buffer begins with.
+    Buffer(&'a [u8]),
     /// A package: the number of its elements, and they.
     List(Stream<'a>),
     /// Anything else.
@@ -183,8 +185,16 @@ impl<'a> Stream<'a> {
             }
             // Package.
             0x12 => return self.package().map(Value::List),
-            // Buffer, package of a length that is computed.
-            0x11 | 0x13 => {
+            // Buffer: its size, then its bytes.
+            0x11 => {
+                let mut block = self.package()?;
+                return Some(match block.expression(nested) {
+                    Some(Value::Integer(_)) => Value::Buffer(block.0),
+                    _ => Value::Other,
+                });
+            }
+            // Package of a length that is computed.
+            0x13 => {
                 self.package()?;
             }
             // Local variables and arguments; the revision; the time.

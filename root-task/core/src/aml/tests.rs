@@ -44,6 +44,7 @@ const BRIDGE: HostBridge = HostBridge {
     segment: 0,
     bus: 0x80,
     proximity: Some(1),
+    resources: None,
 };
 
 #[test]
@@ -53,6 +54,7 @@ fn a_host_bridge_is_found_and_what_is_unknown_ends_its_block_only() {
         Said {
             hosts: vec![BRIDGE],
             code: 0,
+            unknown_resources: 1,
             skipped: 0
         }
     );

@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 
 use system::info::{
-    ChannelEnd, ClientEntry, ClientInfo, ConsoleInfo, EcamWindow, IommuInfo, MAX_PROXIMITY,
+    ChannelEnd, ClientEntry, ClientInfo, ConsoleInfo, EcamWindow, IommuInfo, MAX_IO, MAX_PROXIMITY,
     MsiInfo, PciInfo, PdInfo, PortInterrupt, Role, Slots, TimerInfo, UnitInfo,
 };
 use system::layout::pd;
@@ -235,6 +235,10 @@ impl Plan {
             host.proximity.map(|domain| (first, last, domain))
         });
         let proximity = domains.take(MAX_PROXIMITY).collect();
+        let passed = inputs.machine.hosts.iter().filter(own);
+        let io = passed.filter_map(|host| host.resources.as_ref());
+        let io = io.flat_map(|resources| resources.io.iter().copied());
+        let io = io.take(MAX_IO).collect();
         let mut withheld = inputs.system.withheld.clone();
         for function in inputs.machine.units.iter().filter_map(|unit| unit.function) {
             let rule = DeviceMatch::Address(function.to_bits());
@@ -248,6 +252,7 @@ impl Plan {
             shard: number,
             ecam,
             mmio,
+            io,
             config_ports: pd.given.config_ports,
             port_interrupt: self.port_interrupt(inputs, pd),
             withheld,

@@ -1,6 +1,7 @@
 //! Sharing out machines like QEMU's q35.
 
 use super::*;
+use crate::aml::resources::Resources;
 use crate::facts::{Memory, Timer, Unit, Untyped};
 use alloc::vec;
 use hw::address::EcamWindow;
@@ -87,6 +88,7 @@ pub(crate) fn host(first: u8, last: u8, windows: &[(u64, u64)]) -> Host {
         windows,
         ports: Ports::Some,
         proximity: None,
+        resources: None,
     }
 }
 
@@ -270,5 +272,132 @@ fn memory_above_four_gibibytes_pushes_the_upper_space_up() {
     assert_eq!(
         pci_space(&machine).regions().last().unwrap().start(),
         (1 << 32) + (1 << 31)
+    );
+}
+
+/// A host bridge of which firmware says what it passes on.
+fn declared(first: u8, last: u8, windows: &[(u64, u64)], memory: &[(u64, u64)]) -> Host {
+    let memory = memory.iter().map(|(start, end)| region(*start, *end));
+    Host {
+        resources: Some(Resources {
+            memory: memory.collect(),
+            ..Resources::default()
+        }),
+        ..host(first, last, windows)
+    }
+}
+
+fn memory(split: &Split) -> Vec<Vec<Region>> {
+    let shards = split.shards.iter();
+    shards
+        .map(|shard| shard.memory.regions().to_vec())
+        .collect()
+}
+
+#[test]
+fn shards_have_what_firmware_says_and_nothing_else() {
+    let machine = q35(vec![
+        // The first declaration goes beyond what PCI may have: RAM and configuration space.
+        declared(
+            0,
+            0x7f,
+            &[(0xfebf_0000, 0xfebf_1000)],
+            &[
+                (0, 0x3000_0000),
+                (0xa000_0000, 0xd000_0000),
+                (0xfeb0_0800, 0xfebf_f800),
+            ],
+        ),
+        // What is decoded counts though it is not declared.
+        declared(
+            0x80,
+            0xff,
+            &[(0xe000_0000, 0xe010_0000)],
+            &[(0xd000_0000, 0xd800_0000), (1 << 33, 1 << 34)],
+        ),
+    ]);
+    let split = split(&machine, 0).unwrap();
+    assert_eq!(split.conflicts, vec![]);
+    let expected = [
+        vec![
+            region(0x2000_0000, 0x3000_0000),
+            region(0xa000_0000, 0xb000_0000),
+            region(0xc000_0000, 0xd000_0000),
+            region(0xfeb0_1000, 0xfebf_f000),
+        ],
+        vec![
+            region(0xd000_0000, 0xd800_0000),
+            region(0xe000_0000, 0xe010_0000),
+            region(1 << 33, 1 << 34),
+        ],
+    ];
+    assert_eq!(memory(&split), expected);
+}
+
+#[test]
+fn where_firmware_says_half_the_rest_goes_by_nearness_to_the_others() {
+    let machine = q35(vec![
+        host(0, 0x7f, &[(0xfebf_0000, 0xfebf_1000)]),
+        declared(0x80, 0xff, &[], &[(0xd000_0000, 0xd800_0000)]),
+    ]);
+    let split = split(&machine, 0).unwrap();
+    let expected = [
+        vec![
+            region(0x2000_0000, 0xb000_0000),
+            region(0xc000_0000, 0xd000_0000),
+            region(0xd800_0000, 0xfec0_0000),
+            region(1 << 32, 1 << 40),
+        ],
+        vec![region(0xd000_0000, 0xd800_0000)],
+    ];
+    assert_eq!(
+        (memory(&split), split.conflicts),
+        (expected.to_vec(), vec![])
+    );
+}
+
+#[test]
+fn declarations_never_take_what_another_decodes_and_never_give_twice() {
+    let machine = q35(vec![
+        declared(
+            0,
+            0x7f,
+            &[(0xfebf_0000, 0xfebf_1000)],
+            &[(0xd000_0000, 0xe000_0000)],
+        ),
+        declared(
+            0x80,
+            0xff,
+            &[(0xd000_0000, 0xd010_0000)],
+            &[(0xd800_0000, 0xf000_0000), (0xfebf_0000, 0xfec0_0000)],
+        ),
+    ]);
+    let split = split(&machine, 0).unwrap();
+    let twice = region(0xd800_0000, 0xe000_0000);
+    assert_eq!(
+        split.conflicts,
+        vec![Conflict::DeclaredTwice { region: twice }]
+    );
+    let expected = [
+        vec![
+            region(0xd010_0000, 0xd800_0000),
+            region(0xfebf_0000, 0xfebf_1000),
+        ],
+        vec![
+            region(0xd000_0000, 0xd010_0000),
+            region(0xe000_0000, 0xf000_0000),
+            region(0xfebf_1000, 0xfec0_0000),
+        ],
+    ];
+    assert_eq!(memory(&split), expected);
+    // One shard for both: nothing is contradictory.
+    let one = super::split(&machine, 1).unwrap();
+    assert_eq!(one.conflicts, vec![]);
+    assert_eq!(
+        memory(&one),
+        [vec![
+            region(0xd000_0000, 0xf000_0000),
+            region(0xfebf_0000, 0xfec0_0000),
+        ]]
     );
 }
