@@ -2,7 +2,7 @@
 
 use hw::Clock;
 use iommu_core::{EffectError, Env, Note, Placed, Slot};
-use ipc_proto::{Badge, ClientId, Trouble};
+use ipc_proto::{Badge, ClientId, Trouble, Turns};
 use sel4::object::FrameSize;
 use sel4::{CapData, Error, Notification, ObjectType, Rights};
 use sel4_glue::cspace::signal_client;
@@ -135,6 +135,10 @@ impl Env for Kernel {
 
     fn now_us(&self) -> u64 {
         self.clock.now_us()
+    }
+
+    fn turns(&self) -> Turns {
+        sel4_glue::turns::turns()
     }
 
     fn wake_in(&mut self, micros: u64) {

@@ -29,7 +29,7 @@ pub use tables::{console, iommu, msi, pci, supervisor, timer};
 pub use types::{
     ANY_IOVA, Access, BarKind, CapabilityListKind, ClientId, ConfigRight, ContextChoice,
     DeviceError, DeviceState, EventKind, GroupTie, Mechanism, NO_PROXIMITY, PagePreference,
-    Properties, ResetKind, Switch, Trouble, Width, WithheldCode, Word,
+    Properties, ResetKind, Switch, Trouble, Turns, Width, WithheldCode, Word,
 };
 
 /// Version of the whole contract. Client and server compare it in `Hello`;

@@ -104,6 +104,9 @@ interface! {
     /// Address, size and kind of a BAR of the `index`-th device; `bar` 6 is its expansion ROM, which is off and stays so.
     /// Sizes of what the platform keeps are not asked for: 0.
     [Supervisor | Inspect] HolderBar = 52: holder_bar(index: u32, bar: u8) -> HolderBarReply { kind: BarKind, base: u64, bytes: u64 }
+    /// How the shard has spent its time since the start: ticks of the time-stamp counter in all turns of its loop (a
+    /// request or an event, until it waits again), and in the longest.
+    [Supervisor | Inspect] Turns = 53: turns() -> TurnsReply { ticks: u64, longest: u64 }
 
     /// Why nobody gets a device (0 where somebody may): for a dump. The text of each code is [`WithheldCode`]'s.
     [Inspect] Why = 64: why(device: Sbdf) -> WhyReply { code: WithheldCode, bar: u8 }
@@ -176,6 +179,9 @@ interface! {
     [Supervisor | Inspect] Figures = 50: figures() -> FiguresReply { pool_bytes: u64, pool_free: u64, tables_used: u32, domains_used: u32, slots_used: u32, buffers: u32, attached: u32, faults: u64, operations: u64, refused: u64 }
     /// The `index`-th attached device. `EndOfList` past the last.
     [Supervisor | Inspect] AttachedAt = 51: attached_at(index: u16) -> AttachedAtReply { device: Sbdf, client: ClientId, domain: u16 }
+    /// How the shard has spent its time since the start: ticks of the time-stamp counter in all turns of its loop (a
+    /// request or an event, until it waits again), and in the longest.
+    [Supervisor | Inspect] Turns = 53: turns() -> TurnsReply { ticks: u64, longest: u64 }
 }
 
 interface! {
@@ -197,6 +203,9 @@ interface! {
     [Supervisor | Inspect] Figures = 50: figures() -> FiguresReply { vectors: u16, free: u16, slots_used: u32, operations: u64, refused: u64 }
     /// The `index`-th vector in use. `EndOfList` past the last.
     [Supervisor | Inspect] VectorAt = 51: vector_at(index: u16) -> VectorAtReply { vector: u16, device: Sbdf, client: ClientId, data: u32 }
+    /// How the shard has spent its time since the start: ticks of the time-stamp counter in all turns of its loop (a
+    /// request or an event, until it waits again), and in the longest.
+    [Supervisor | Inspect] Turns = 53: turns() -> TurnsReply { ticks: u64, longest: u64 }
 }
 
 interface! {

@@ -245,6 +245,16 @@ pub const ANY_IOVA: u64 = u64::MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClientId(pub u16);
 
+/// How a server has spent its time since its start, in turns of its loop: from a request or an event until it waits
+/// again. What waiting costs the kernel is not in it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Turns {
+    /// Ticks of the time-stamp counter in all turns.
+    pub ticks: u64,
+    /// Ticks of the longest.
+    pub longest: u64,
+}
+
 impl Word for ClientId {
     fn to_word(self) -> u64 {
         u64::from(self.0)

@@ -8,7 +8,7 @@
 #![no_main]
 
 use hw::Sbdf;
-use ipc_proto::{ClientId, Refusal, Rule, msi};
+use ipc_proto::{ClientId, Refusal, Rule, Turns, msi};
 use msi_core::{Env, Shard};
 use sel4::irq::{MsiSource, Vector};
 use sel4::{IrqControl, Rights};
@@ -99,5 +99,9 @@ impl Env for Kernel {
 
     fn slots_used(&self) -> u32 {
         self.cspace.used()
+    }
+
+    fn turns(&self) -> Turns {
+        sel4_glue::turns::turns()
     }
 }

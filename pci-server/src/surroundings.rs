@@ -5,7 +5,8 @@ use core::fmt;
 use hw::{Clock, ConfigSpace, Sbdf};
 use ipc_proto::iommu::{ReservedAtReply, TroubleNextReply};
 use ipc_proto::{
-    Badge, ClientId, ContextChoice, Message, Properties, Refusal, Rule, Width, iommu, msi, timer,
+    Badge, ClientId, ContextChoice, Message, Properties, Refusal, Rule, Turns, Width, iommu, msi,
+    timer,
 };
 use pci_core::MAX_ASSIGNMENTS;
 use pci_core::bank::{Bank, PageSize};
@@ -367,6 +368,10 @@ impl Host for Surroundings {
 
     fn ticks(&self) -> u64 {
         self.clock.tsc()
+    }
+
+    fn turns(&self) -> Turns {
+        sel4_glue::turns::turns()
     }
 
     fn usage(&self) -> Usage {

@@ -20,6 +20,8 @@ use client::{Client, Error, Inspector};
 use sel4_client::SeL4Platform;
 use system::info::ClientInfo;
 
+use row::ALL;
+
 sel4_client::program!(main);
 
 fn main(platform: &'static SeL4Platform, info: &'static ClientInfo) -> u32 {
@@ -48,5 +50,52 @@ fn run(platform: &'static SeL4Platform, info: &'static ClientInfo) -> Result<(),
     device::configuration(platform, &held, overhead)?;
     device::bar(platform, &held, overhead)?;
     memory::mapping(&client, overhead)?;
-    device::interrupts(&client, &held, overhead)
+    device::interrupts(&client, &held, overhead)?;
+    counters(&client, &inspector)
+}
+
+/// What each shard has counted meanwhile: every operation of the rows is in it.
+fn counters(
+    client: &Client<'static, SeL4Platform>,
+    inspector: &Inspector<'static, SeL4Platform>,
+) -> Result<(), Error> {
+    let platform = client.platform();
+    let tell = |shard: &str, operations: u64, ticks: u64, longest: u64| {
+        metric(platform, shard, operations);
+        let mean = ticks.checked_div(operations).unwrap_or(0);
+        let ok = operations > ALL as u64 && mean > 0 && longest >= mean && longest < ticks;
+        check(
+            platform,
+            "counters",
+            ok,
+            format_args!("{shard} {operations}, {mean} ticks each, the longest turn {longest}"),
+        );
+    };
+    for &(shard, ..) in &client.info().pci {
+        let port = inspector.pci(shard);
+        let (figures, turns) = (port.figures()?, port.turns()?);
+        tell(
+            "pci_operations",
+            figures.operations,
+            turns.ticks,
+            turns.longest,
+        );
+    }
+    let port = inspector.iommu(client.info().iommu.ok_or(Error::NoIommuShard)?);
+    let (figures, turns) = (port.figures()?, port.turns()?);
+    tell(
+        "iommu_operations",
+        figures.operations,
+        turns.ticks,
+        turns.longest,
+    );
+    let port = inspector.msi(0);
+    let (figures, turns) = (port.figures()?, port.turns()?);
+    tell(
+        "msi_operations",
+        figures.operations,
+        turns.ticks,
+        turns.longest,
+    );
+    Ok(())
 }

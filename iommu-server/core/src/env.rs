@@ -5,7 +5,7 @@
 //! kernel's capabilities in the tests.
 
 use hw::Sbdf;
-use ipc_proto::{Badge, ClientId, Trouble};
+use ipc_proto::{Badge, ClientId, Trouble, Turns};
 
 use crate::Fault;
 
@@ -133,6 +133,9 @@ pub trait Env {
 
     /// Microseconds since some fixed moment; never goes back.
     fn now_us(&self) -> u64;
+
+    /// How the server has spent its time.
+    fn turns(&self) -> Turns;
 
     /// Has [`crate::Shard::on_timer`] called in about `micros` microseconds.
     fn wake_in(&mut self, micros: u64);

@@ -19,7 +19,7 @@ mod shard;
 pub use shard::{ConfigError, MAX_VECTORS, Shard};
 
 use hw::Sbdf;
-use ipc_proto::{ClientId, Refusal};
+use ipc_proto::{ClientId, Refusal, Turns};
 
 /// What the kernel does for the shard.
 pub trait Env {
@@ -51,4 +51,7 @@ pub trait Env {
 
     /// Capability slots in use, for the figures.
     fn slots_used(&self) -> u32;
+
+    /// How the server has spent its time.
+    fn turns(&self) -> Turns;
 }

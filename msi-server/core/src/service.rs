@@ -2,9 +2,10 @@
 
 use hw::Sbdf;
 use ipc_proto::msi::{
-    AllocReply, ClientGoneReply, FiguresReply, FreeReply, HelloReply, Service, VectorAtReply,
+    AllocReply, ClientGoneReply, FiguresReply, FreeReply, HelloReply, Service, TurnsReply,
+    VectorAtReply,
 };
-use ipc_proto::{Call, ClientId, Refusal, Reply, Rule, VERSION};
+use ipc_proto::{Call, ClientId, Refusal, Reply, Rule, Turns, VERSION};
 
 use crate::{Env, Shard};
 
@@ -90,6 +91,11 @@ impl<E: Env> Service for Shard<E> {
             refused: self.refused,
         };
         self.counted(Ok(figures))
+    }
+
+    fn turns(&mut self, _call: Call) -> Result<Reply<TurnsReply>, Refusal> {
+        let Turns { ticks, longest } = self.env().turns();
+        self.counted(Ok(TurnsReply { ticks, longest }))
     }
 
     fn vector_at(&mut self, _call: Call, index: u16) -> Result<Reply<VectorAtReply>, Refusal> {

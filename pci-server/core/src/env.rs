@@ -8,7 +8,7 @@ use core::fmt;
 
 use hw::{Clock, ConfigSpace, Sbdf};
 use ipc_proto::iommu::{ReservedAtReply, TroubleNextReply};
-use ipc_proto::{Badge, ClientId, ContextChoice, Message, Properties, Refusal, Width};
+use ipc_proto::{Badge, ClientId, ContextChoice, Message, Properties, Refusal, Turns, Width};
 
 use crate::bank::PageSize;
 
@@ -249,6 +249,8 @@ pub trait Host {
     fn usage(&self) -> Usage;
     /// The time-stamp counter: what a request has cost.
     fn ticks(&self) -> u64;
+    /// How the server has spent its time.
+    fn turns(&self) -> Turns;
 }
 
 /// All that a shard needs of its surroundings.

@@ -8,6 +8,7 @@
 //! | [`port`] | [`Port`]: a stub's transport over an endpoint capability |
 //! | [`server`] | [`Server`]: receive, reply, receive |
 //! | [`parking`] | [`Parking`]: requests that are answered later |
+//! | [`turns`](mod@turns) | how the loop has spent its time |
 //! | [`cspace`] | [`CSpace`]: own slots, the clients' grant windows, retype, revoke |
 //! | [`mmio`] | [`EcamSpace`], [`MmioRegion`]: the seams of `hw` over mapped registers |
 //! | [`ports`] | [`PortSpace`]: configuration space through I/O ports; [`Configuration`]: whichever there is |
@@ -39,6 +40,7 @@ pub mod ports;
 pub mod root;
 pub mod server;
 pub mod start;
+pub mod turns;
 
 pub use clock::TscClock;
 pub use cspace::CSpace;

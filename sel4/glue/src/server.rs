@@ -22,6 +22,7 @@ use system::layout::slot;
 
 use crate::Pd;
 use crate::port::{incoming, outgoing};
+use crate::turns;
 
 /// What a receive yields.
 #[derive(Clone, Copy, Debug)]
@@ -79,7 +80,7 @@ impl Server {
     /// Waits for a request or event.
     #[inline(always)]
     pub fn receive(&mut self) -> Incoming {
-        let received = self.endpoint.recv(&mut self.reply);
+        let received = self.wait();
         self.accept(received)
     }
 
@@ -89,7 +90,7 @@ impl Server {
     pub fn reply_and_receive(&mut self, reply: Option<Answer>) -> Incoming {
         let received = match reply {
             Some(answer) => self.send(answer),
-            None => self.endpoint.recv(&mut self.reply),
+            None => self.wait(),
         };
         self.accept(received)
     }
@@ -105,12 +106,12 @@ impl Server {
     ) -> (u64, Message) {
         let mut received = match reply {
             Some(answer) => self.send(answer),
-            None => self.endpoint.recv(&mut self.reply),
+            None => self.wait(),
         };
         loop {
             if let Some(flags) = Badge::event_flags(received.badge) {
                 on_event(flags);
-                received = self.endpoint.recv(&mut self.reply);
+                received = self.wait();
                 continue;
             }
             match self.request(&received) {
@@ -132,10 +133,24 @@ impl Server {
         self.reply.send(answer.info, answer.registers);
     }
 
+    /// Waits, without an answer to anybody. A turn of the loop ends with the waiting, and one begins after it.
+    #[inline(always)]
+    fn wait(&mut self) -> Received {
+        turns::end();
+        let received = self.endpoint.recv(&mut self.reply);
+        turns::begin();
+        received
+    }
+
+    /// The same, and answers the last request.
     #[inline(always)]
     fn send(&mut self, answer: Answer) -> Received {
-        self.endpoint
-            .reply_recv(&mut self.reply, answer.info, answer.registers)
+        turns::end();
+        let received = self
+            .endpoint
+            .reply_recv(&mut self.reply, answer.info, answer.registers);
+        turns::begin();
+        received
     }
 
     /// Turns what was received into a request or an event; refuses by itself what is too long for a [`Message`].

@@ -257,6 +257,8 @@ impl Pd {
             crate::log!("the supervisor refused: {refusal}");
             stop("the supervisor does not know this PD");
         }
+        // What came before was no turn of a server's loop.
+        crate::turns::begin();
     }
 
     /// Tells the supervisor that the PD has finished. 0 is success. What was logged is written first.

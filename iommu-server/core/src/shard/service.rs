@@ -4,12 +4,12 @@ use hw::Sbdf;
 use ipc_proto::iommu::{
     AliasReply, AllocReply, AttachReply, AttachedAtReply, ClientGoneReply, DetachReply,
     FaultNextReply, FiguresReply, FramesReply, FreeReply, HelloReply, ImportReply, InfoReply,
-    MapReply, PromiseReply, RemapReply, ReservedAtReply, Service, TroubleNextReply, UnmapReply,
-    UnremapReply,
+    MapReply, PromiseReply, RemapReply, ReservedAtReply, Service, TroubleNextReply, TurnsReply,
+    UnmapReply, UnremapReply,
 };
 use ipc_proto::{
     ANY_IOVA, Access, BadgeKind, Call, ClientId, ContextChoice, PagePreference, Refusal, Reply,
-    Rule, Switch, VERSION,
+    Rule, Switch, Turns, VERSION,
 };
 
 use super::Shard;
@@ -286,6 +286,11 @@ impl<E: Env, B: Backend> Service for Shard<'_, E, B> {
             operations: self.operations,
             refused: self.refused,
         }))
+    }
+
+    fn turns(&mut self, _call: Call) -> Answer<TurnsReply> {
+        let Turns { ticks, longest } = self.env.turns();
+        Ok(Reply::Now(TurnsReply { ticks, longest }))
     }
 
     fn attached_at(&mut self, _call: Call, index: u16) -> Answer<AttachedAtReply> {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::vec::Vec;
 
-use ipc_proto::{Badge, ClientId};
+use ipc_proto::{Badge, ClientId, Turns};
 
 use crate::{EffectError, Env, Note, Placed, Slot};
 
@@ -301,6 +301,10 @@ impl Env for Kernel {
 
     fn now_us(&self) -> u64 {
         self.0.borrow().now_us
+    }
+
+    fn turns(&self) -> Turns {
+        Turns::default()
     }
 
     fn wake_in(&mut self, micros: u64) {

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use hw::Sbdf;
 use ipc_proto::msi::{self, Request};
-use ipc_proto::{Badge, BadgeKind, ClientId, Message, Refusal, Rule};
+use ipc_proto::{Badge, BadgeKind, ClientId, Message, Refusal, Rule, Turns};
 use msi_core::{Env, Shard};
 use system::info::MsiInfo;
 
@@ -77,6 +77,10 @@ impl Env for Shared {
 
     fn slots_used(&self) -> u32 {
         self.0.borrow().handlers.len() as u32
+    }
+
+    fn turns(&self) -> Turns {
+        Turns::default()
     }
 }
 

@@ -3,7 +3,8 @@
 use hw::Sbdf;
 use ipc_proto::pci::{self, *};
 use ipc_proto::{
-    Call, ClientId, ConfigRight, ContextChoice, Mechanism, Refusal, Reply, Rule, Switch, Width,
+    Call, ClientId, ConfigRight, ContextChoice, Mechanism, Refusal, Reply, Rule, Switch, Turns,
+    Width,
 };
 
 use super::Shard;
@@ -144,6 +145,11 @@ impl<E: Env> pci::Service for Shard<'_, E> {
 
     fn figures(&mut self, _: Call) -> Result<Reply<FiguresReply>, Refusal> {
         now(self.count())
+    }
+
+    fn turns(&mut self, _: Call) -> Result<Reply<TurnsReply>, Refusal> {
+        let Turns { ticks, longest } = self.env.turns();
+        now(Ok(TurnsReply { ticks, longest }))
     }
 
     fn holder(&mut self, _: Call, index: u32) -> Result<Reply<HolderReply>, Refusal> {

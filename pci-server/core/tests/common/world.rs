@@ -8,7 +8,7 @@ use std::fmt;
 use hw::{Clock, ConfigSpace, Sbdf};
 use ipc_proto::iommu::{ReservedAtReply, TroubleNextReply};
 use ipc_proto::{
-    Badge, ClientId, ContextChoice, Message, Properties, Refusal, Rule, Switch, Width,
+    Badge, ClientId, ContextChoice, Message, Properties, Refusal, Rule, Switch, Turns, Width,
 };
 use pci_core::bank::{Bank, PageSize};
 use pci_core::env::*;
@@ -446,6 +446,9 @@ impl Host for World {
     }
     fn ticks(&self) -> u64 {
         self.machine.reads() as u64
+    }
+    fn turns(&self) -> Turns {
+        Turns::default()
     }
     fn usage(&self) -> Usage {
         Usage {

@@ -13,7 +13,7 @@ use std::fmt;
 
 use hw::{Clock, ConfigSpace, Sbdf};
 use ipc_proto::iommu::{ReservedAtReply, TroubleNextReply};
-use ipc_proto::{Badge, ClientId, ContextChoice, Message, Properties, Refusal, Rule, Width};
+use ipc_proto::{Badge, ClientId, ContextChoice, Message, Properties, Refusal, Rule, Turns, Width};
 use pci_core::bank::PageSize;
 use pci_core::env::*;
 use system::info::{EcamWindow, PciInfo, UntypedPiece};
@@ -403,6 +403,9 @@ impl Host for Lazy {
     }
     fn ticks(&self) -> u64 {
         self.accesses.get()
+    }
+    fn turns(&self) -> Turns {
+        Turns::default()
     }
     fn usage(&self) -> Usage {
         Usage::default()
