@@ -80,8 +80,8 @@ fn lines() -> Vec<String> {
         Pending {} => PendingReply { count: 1 };
         Figures {} => FiguresReply { devices: 1, assigned: 2, slots_used: 3, untyped_used: 4, operations: 5, refused: 6, parked: 7 };
         Holder { index: 3 } => HolderReply { device, ids, class, state: DeviceState::Broken, holder: 6, frames: 2, messages: 1 };
-        Turns {} => TurnsReply { ticks: 2, longest: 1 };
         HolderBar { index: 3, bar: 1 } => HolderBarReply { kind: BarKind::Io, base: 0xc000, bytes: 0x20 };
+        Turns {} => TurnsReply { ticks: 2, longest: 1 };
         Why { device } => WhyReply { code: WithheldCode::Malformed, bar: 2 };
         RawConfig { device, offset: 0x40 } => RawConfigReply { w0: 1, w1: 2, w2: 3, w3: 4, w4: 5, w5: 6, w6: 7, w7: 8 };
         ViewAt { index: 2 } => ViewAtReply { device, holder: 6, config: ConfigRight::Write, bars: 1, messages: 0, control: Switch::On };
@@ -108,8 +108,8 @@ fn lines() -> Vec<String> {
         ReservedAt { device, index: 0 } => ReservedAtReply { base: 0x7a00_0000, bytes: 0x1_0000, allowed: Switch::On };
         ClientGone { client } => ClientGoneReply { bytes: 0x4000 };
         Figures {} => FiguresReply { pool_bytes: 1, pool_free: 2, tables_used: 3, domains_used: 4, slots_used: 5, buffers: 6, attached: 7, faults: 8, operations: 9, refused: 10 };
-        Turns {} => TurnsReply { ticks: 2, longest: 1 };
         AttachedAt { index: 1 } => AttachedAtReply { device, client, domain: 2 };
+        Turns {} => TurnsReply { ticks: 2, longest: 1 };
     }
     golden! { msi:
         Hello { version: 1 } => HelloReply { version: 1, quota: 4, used: 1 };
@@ -117,8 +117,8 @@ fn lines() -> Vec<String> {
         Free { device } => FreeReply { count: 4 };
         ClientGone { client } => ClientGoneReply { vectors: 0 };
         Figures {} => FiguresReply { vectors: 100, free: 99, slots_used: 1, operations: 2, refused: 3 };
-        Turns {} => TurnsReply { ticks: 2, longest: 1 };
         VectorAt { index: 0 } => VectorAtReply { vector: 20, device, client, data: 0x44 };
+        Turns {} => TurnsReply { ticks: 2, longest: 1 };
     }
     golden! { supervisor:
         Ready {} => ReadyReply {};
