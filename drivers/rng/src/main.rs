@@ -1,11 +1,16 @@
 //! The crates.io virtio entropy driver: fetches random bytes twice and checks
 //! that they look like some and differ.
+//!
+//! Arguments: nothing; `ats`: the device has to be allowed to keep translations, and has to answer when it is to
+//! forget them; `no-ats`: it could, and must not be allowed to.
 
 #![no_std]
 #![no_main]
 
 use client::report::check;
-use client::{Client, Device, Platform};
+use client::{
+    ANY_IOVA, Access, CapabilityListKind, Client, Device, Error, PagePreference, Platform, Width,
+};
 use sel4_client::SeL4Platform;
 use sel4_client::virtio::{PlatformTransport, Reason, VirtioHal, attach, because};
 use spin::Once;
@@ -40,6 +45,12 @@ fn fetch_entropy(platform: &'static SeL4Platform, info: &'static ClientInfo) -> 
     let transport = attach(client, device).map_err(because)?;
     let mut source = VirtIORng::<VirtioHal, _>::new(transport).map_err(because)?;
 
+    match info.args.as_str() {
+        "ats" => keeps(platform, client, device, true).map_err(because)?,
+        "no-ats" => keeps(platform, client, device, false).map_err(because)?,
+        _ => {}
+    }
+
     let mut first = [0; BYTES];
     let mut second = [0; BYTES];
     fill(&mut source, &mut first)?;
@@ -60,6 +71,51 @@ fn fetch_entropy(platform: &'static SeL4Platform, info: &'static ClientInfo) -> 
         ),
     );
     core::mem::forget(source);
+    Ok(())
+}
+
+/// The extended capability of address translation services, its control register and "enable" (PCIe 5.0, 10.5.1).
+const ATS: u16 = 0x000f;
+const ATS_CONTROL: u16 = 6;
+const ATS_ENABLE: u32 = 1 << 15;
+/// Mappings that come and go.
+const ROUNDS: u32 = 100;
+
+/// Whether the device may keep translations is as it should be, and unmapping ends when it has answered: a device
+/// that did not would be taken away.
+fn keeps(
+    platform: &'static SeL4Platform,
+    client: &'static Client<'static, SeL4Platform>,
+    device: &'static Device<'static, 'static, SeL4Platform>,
+    wanted: bool,
+) -> Result<(), Error> {
+    let capability = client
+        .capabilities(device.address())
+        .filter_map(Result::ok)
+        .find(|entry| entry.list == CapabilityListKind::Extended && entry.id == ATS)
+        .ok_or(Error::NotFound)?;
+    let control = device.config_read(capability.offset + ATS_CONTROL, Width::Word)?;
+    let enabled = control & ATS_ENABLE != 0;
+    let promised = device.properties().translation_cached;
+    check(
+        platform,
+        if wanted { "ats_is_on" } else { "ats_is_off" },
+        enabled == wanted && promised == wanted,
+        format_args!("control {control:#06x}, promised: {promised}"),
+    );
+    let buffer = client.buffer(16 * 4096, PagePreference::Small)?;
+    let mut rounds = 0;
+    for _ in 0..ROUNDS {
+        buffer.map(ANY_IOVA, Access::ReadWrite)?;
+        buffer.unmap()?;
+        rounds += 1;
+    }
+    check(
+        platform,
+        "unmapping_is_answered",
+        rounds == ROUNDS,
+        format_args!("{rounds} of {ROUNDS} mappings came and went"),
+    );
     Ok(())
 }
 
