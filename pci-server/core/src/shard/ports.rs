@@ -7,38 +7,16 @@
 use hw::capability::{CapabilityList, Express};
 use hw::header::{BusNumbers, Layout};
 use hw::{BusRange, Sbdf};
-use ipc_proto::pci::RemoveReply;
 use ipc_proto::{ClientId, DeviceState, EventKind, Refusal, Rule};
 
 use super::Shard;
+use super::removals::Removed;
 use super::revoke::Manner;
 use crate::env::{Env, VectorBlock};
 use crate::ports::errors::{self, ErrorSource};
 use crate::ports::slot::Slot;
 use crate::ports::{GRACE_US, Port, State, Task, message};
 use crate::{Device, Index};
-
-/// Most removals that administrators wait for.
-pub(super) const MAX_REMOVALS: usize = 8;
-
-/// A removal that an administrator waits for.
-#[derive(Debug)]
-pub struct Removal<T> {
-    /// What is removed.
-    what: Removed,
-    /// How many functions.
-    functions: u16,
-    ticket: T,
-}
-
-/// What is removed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Removed {
-    /// The card behind a port.
-    Card(Sbdf),
-    /// One function.
-    Function(Sbdf),
-}
 
 impl<E: Env> Shard<'_, E> {
     /// Looks after the ports among the functions on these buses, new ones.
@@ -436,49 +414,6 @@ impl<E: Env> Shard<'_, E> {
         }
         if found > 0 {
             self.adopt_ports(at.segment(), buses);
-        }
-    }
-
-    /// Puts the administrator aside who waits for a removal.
-    pub(super) fn await_removal(&mut self, what: Removed, functions: u16) -> Result<(), Refusal> {
-        if self.later.removals.is_full() {
-            return Err(Refusal::new(Rule::TooManyParked, MAX_REMOVALS as u64));
-        }
-        let ticket = self.env.park()?;
-        let removal = Removal {
-            what,
-            functions,
-            ticket,
-        };
-        // There is room.
-        let _ = self.later.removals.push(removal);
-        Ok(())
-    }
-
-    /// Answers those who wait for the removal of a card, if it may be pulled out now.
-    fn answer_removals(&mut self, at: Sbdf) {
-        let busy = self.ports.iter().any(|port| {
-            let state = port.state;
-            port.at == at
-                && matches!(
-                    state,
-                    State::Occupied
-                        | State::RemovalPending
-                        | State::Withdrawing(_)
-                        | State::PoweringOff
-                )
-        });
-        if !busy {
-            self.answer_removal(Removed::Card(at));
-        }
-    }
-
-    fn answer_removal(&mut self, what: Removed) {
-        while let Some(place) = (self.later.removals.iter()).position(|one| one.what == what) {
-            let Removal {
-                functions, ticket, ..
-            } = self.later.removals.swap_remove(place);
-            self.env.answer(ticket, &RemoveReply { functions }.encode());
         }
     }
 

@@ -9,7 +9,7 @@ use ipc_proto::pci::{RemoveReply, RescanReply};
 use ipc_proto::{Refusal, Reply, Rule};
 
 use super::Shard;
-use super::ports::Removed;
+use super::removals::Removed;
 use super::revoke::Manner;
 use crate::device::Presence;
 use crate::env::Env;
