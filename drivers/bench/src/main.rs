@@ -3,7 +3,8 @@
 //! without it the figures mean nothing and are marked so by the run's report.
 //!
 //! Needs an edu device with large frames, the right to look, and nothing else
-//! to do meanwhile. Each row tells the median of [`row::ROUNDS`] rounds
+//! to do meanwhile. With the arguments `measured` and `neighbour`: see [`isolation`].
+//! Each row tells the median of [`row::ROUNDS`] rounds
 //! (`<row>`), the least (`<row>.min`) and their number (`<row>.n`). The names
 //! are those of `images/figures/rows.toml`, which has the goals.
 
@@ -12,6 +13,7 @@
 
 mod device;
 mod footprint;
+mod isolation;
 mod memory;
 mod row;
 
@@ -25,7 +27,11 @@ use row::ALL;
 sel4_client::program!(main);
 
 fn main(platform: &'static SeL4Platform, info: &'static ClientInfo) -> u32 {
-    let outcome = run(platform, info);
+    let outcome = match info.args.as_str() {
+        "measured" => isolation::measured(platform, info),
+        "neighbour" => isolation::neighbour(platform, info),
+        _ => run(platform, info),
+    };
     let detail = outcome.as_ref().err();
     check(
         platform,

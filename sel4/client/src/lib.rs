@@ -14,6 +14,7 @@
 #![no_std]
 
 pub mod hammer;
+pub mod turnstile;
 #[cfg(feature = "virtio")]
 pub mod virtio;
 
