@@ -248,7 +248,8 @@ impl Run {
 
 fn run(model: Model, steps: &[(Step, Option<u64>)]) {
     let mut run = Run {
-        world: World::new(model),
+        // Every check is a storm of faults.
+        world: World::patient(model),
         held: BTreeMap::new(),
         attached: BTreeMap::new(),
     };

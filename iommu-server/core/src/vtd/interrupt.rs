@@ -64,19 +64,26 @@ pub enum Source {
 }
 
 impl Source {
-    /// The narrowest source that takes in a device and its aliases.
+    /// The narrowest source that takes in what a device's messages carry, of which `aliases` are named from the
+    /// device upwards: the outermost one. An alias of device 0, function 0 on a bus that is not the root's stands
+    /// for all of a bridge's secondary bus (PCI Express to PCI/PCI-X Bridge Specification 1.0, 2.3: requests of PCI-X
+    /// may keep their ids); any other is the own id of a conventional bridge, which replaces whatever was there.
     pub fn of(device: Sbdf, aliases: &[Sbdf]) -> Self {
         let id = device.requester_id();
         let others = || aliases.iter().map(|alias| alias.requester_id());
-        if others().all(|alias| alias == id) {
-            Self::Exact(id)
-        } else if others().all(|alias| alias >> 3 == id >> 3) {
-            Self::Device(id)
-        } else {
-            let buses = || others().map(|alias| (alias >> 8) as u8);
-            let own = device.bus();
-            Self::Buses(buses().fold(own, u8::min), buses().fold(own, u8::max))
+        let is_secondary = |alias: u16| alias > 0xff && alias & 0xff == 0;
+        let Some(outermost) = others().last().filter(|_| others().any(|alias| alias != id)) else {
+            return Self::Exact(id);
+        };
+        if others().all(|alias| alias >> 3 == id >> 3) {
+            return Self::Device(id);
         }
+        // A bridge that may be of either kind: its own id, or its secondary bus.
+        if others().any(|alias| is_secondary(alias) && alias >= outermost) {
+            let (own, top) = (device.bus(), (outermost >> 8) as u8);
+            return Self::Buses(own.min(top), own.max(top));
+        }
+        Self::Exact(outermost)
     }
 
     const fn bits(self) -> u64 {
@@ -293,8 +300,14 @@ mod tests {
         assert_eq!(Source::of(device, &[device]), Source::Exact(0x208));
         assert_eq!(Source::of(device, &[at(2, 1, 4)]), Source::Device(0x208));
         assert_eq!(Source::of(device, &[at(2, 0, 0)]), Source::Buses(2, 2));
-        let far = [at(1, 0, 0), at(2, 0, 0)];
-        assert_eq!(Source::of(device, &far), Source::Buses(1, 2));
+        // A bridge that is of either kind.
+        let either = [at(2, 0, 0), at(1, 0, 0)];
+        assert_eq!(Source::of(device, &either), Source::Buses(1, 2));
+        // A bus behind a bus behind a bridge from Express.
+        let nested = [at(1, 5, 0), at(1, 0, 0)];
+        assert_eq!(Source::of(device, &nested), Source::Buses(1, 2));
+        // A conventional bridge on the root bus: none of the root bus's other devices.
+        assert_eq!(Source::of(device, &[at(0, 30, 0)]), Source::Exact(0xf0));
     }
 
     #[test]
