@@ -72,7 +72,10 @@ impl Source {
         let id = device.requester_id();
         let others = || aliases.iter().map(|alias| alias.requester_id());
         let is_secondary = |alias: u16| alias > 0xff && alias & 0xff == 0;
-        let Some(outermost) = others().last().filter(|_| others().any(|alias| alias != id)) else {
+        let Some(outermost) = others()
+            .next_back()
+            .filter(|_| others().any(|alias| alias != id))
+        else {
             return Self::Exact(id);
         };
         if others().all(|alias| alias >> 3 == id >> 3) {

@@ -1,0 +1,461 @@
+//! [`Surroundings`]: what the pci-server's shard has around it. Its calls to the
+//! servers below are encoded messages.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::rc::Rc;
+
+use hw::{Clock, ConfigSpace, Sbdf};
+use ipc_proto::iommu::{ReservedAtReply, TroubleNextReply};
+use ipc_proto::{
+    Badge, BadgeKind, ClientId, ContextChoice, Message, Properties, Refusal, Rule, Transport,
+    Width, iommu, msi,
+};
+use pci_core::bank::{Bank, Objects, PageSize};
+use pci_core::env::*;
+
+use crate::below::{Handlers, Memory, REFUSED, Slots, TableWindow};
+use crate::hardware::Hardware;
+use crate::kernel::{Kernel, Object, Place, Server};
+use crate::setting::WINDOW_BITS;
+
+/// The iommu-server's core over its driver.
+pub type IommuShard<'s> =
+    iommu_core::Shard<'s, Memory, iommu_core::vtd::Vtd<'s, sim::vtd::Vtd, TableWindow>>;
+/// The msi-server's core.
+pub type MsiShard = msi_core::Shard<Handlers>;
+
+/// A way to a server below.
+pub struct Below<S>(pub Rc<RefCell<S>>);
+
+impl<S> Clone for Below<S> {
+    fn clone(&self) -> Self {
+        Self(Rc::clone(&self.0))
+    }
+}
+
+/// A server below, as a request sees it.
+pub trait Answers {
+    /// Serves a request of a capability with this badge.
+    fn answer(&mut self, badge: Badge, request: &Message) -> Message;
+}
+
+impl Answers for IommuShard<'_> {
+    fn answer(&mut self, badge: Badge, request: &Message) -> Message {
+        self.serve(badge.to_word(), request, |reply| *reply)
+            .expect("the iommu-server parks nothing")
+    }
+}
+
+impl Answers for MsiShard {
+    fn answer(&mut self, badge: Badge, request: &Message) -> Message {
+        msi::dispatch(self, badge.to_word(), request).expect("the msi-server parks nothing")
+    }
+}
+
+/// A capability of a server below.
+pub struct To<S> {
+    server: Below<S>,
+    badge: Badge,
+}
+
+impl<S: Answers> Transport for To<S> {
+    fn call(&self, request: &Message) -> Message {
+        self.server.0.borrow_mut().answer(self.badge, request)
+    }
+}
+
+impl<S> Below<S> {
+    /// A capability with a badge.
+    #[must_use]
+    pub fn with(&self, badge: Badge) -> To<S> {
+        To {
+            server: self.clone(),
+            badge,
+        }
+    }
+}
+
+/// Slots of the pci-server and the kernel.
+pub struct Caps {
+    kernel: Kernel,
+    slots: Slots,
+}
+
+impl Caps {
+    fn retype(&mut self, from: u32, frames: bool, bits: u8, count: u32) -> Result<u32, Refusal> {
+        let first = self.slots.take(count)?;
+        let place = |number| Place::Pci(first + number);
+        let made = self
+            .kernel
+            .retype(Place::Pci(from), frames, bits, count, place);
+        if made.is_err() {
+            self.slots.give_back(first, count);
+            return Err(REFUSED);
+        }
+        Ok(first)
+    }
+
+    fn place(&mut self, from: u32, client: ClientId, slot: u16) -> Result<(), Refusal> {
+        if slot >> WINDOW_BITS != 0 {
+            return Err(Refusal::new(Rule::WindowSlotOutOfRange, slot.into()));
+        }
+        let window = Place::Window(client.0, slot);
+        if self.kernel.object(window).is_some() {
+            return Err(Refusal::new(Rule::WindowSlotOccupied, slot.into()));
+        }
+        self.kernel
+            .copy(Place::Pci(from), window)
+            .map_err(|_| REFUSED)
+    }
+
+    fn mint(&mut self, badge: Badge, client: ClientId, slot: u16) -> Result<u32, Refusal> {
+        let master = self.slots.take(1)?;
+        let object = Object::Endpoint {
+            server: Server::Pci,
+            badge: badge.to_word(),
+        };
+        let made = self
+            .kernel
+            .make(Place::Pci(master), object)
+            .map_err(|_| REFUSED)
+            .and_then(|()| self.place(master, client, slot));
+        if let Err(refusal) = made {
+            self.kernel.delete(Place::Pci(master));
+            self.slots.give_back(master, 1);
+            return Err(refusal);
+        }
+        Ok(master)
+    }
+
+    fn retire(&mut self, master: u32) {
+        self.kernel.revoke(Place::Pci(master));
+        self.kernel.delete(Place::Pci(master));
+        self.slots.give_back(master, 1);
+    }
+}
+
+impl Objects for Caps {
+    fn split(&mut self, untyped: u32, bits: u8, count: u32) -> Result<u32, Refusal> {
+        self.retype(untyped, false, bits, count)
+    }
+    fn frames(&mut self, untyped: u32, bits: u8, count: u32) -> Result<u32, Refusal> {
+        self.retype(untyped, true, bits, count)
+    }
+    fn revoke(&mut self, slot: u32) -> Result<(), Refusal> {
+        self.kernel.revoke(Place::Pci(slot));
+        Ok(())
+    }
+    fn forget(&mut self, first: u32, count: u32) {
+        for slot in first..first + count {
+            assert_eq!(
+                self.kernel.object(Place::Pci(slot)),
+                None,
+                "slot {slot} given back full"
+            );
+        }
+        self.slots.give_back(first, count);
+    }
+    fn place(&mut self, frame: u32, client: ClientId, slot: u16) -> Result<(), Refusal> {
+        Caps::place(self, frame, client, slot)
+    }
+    fn clear(&mut self, client: ClientId, slot: u16) {
+        self.kernel.delete(Place::Window(client.0, slot));
+    }
+}
+
+/// The environment of the pci-server's shard.
+pub struct Surroundings<'s> {
+    hardware: Rc<Hardware>,
+    caps: Caps,
+    bank: Bank,
+    iommu: iommu::Stub<To<IommuShard<'s>>>,
+    msi: msi::Stub<To<MsiShard>>,
+    masters: BTreeMap<u16, u32>,
+    views: BTreeMap<u16, u32>,
+    tables: BTreeMap<u16, u64>,
+    pages: BTreeMap<u16, u64>,
+    parked: BTreeSet<u32>,
+    last_ticket: u32,
+    /// Who waits for which ticket is the world's to know: the ticket of a request that has just been
+    /// parked.
+    pub just_parked: Option<u32>,
+    /// Answers of parked requests.
+    pub answers: BTreeMap<u32, Message>,
+    /// When the timer runs out.
+    pub alarm: Option<u64>,
+    /// Has it said that it owes the supervisor nothing?
+    pub done: bool,
+    /// Lines for people.
+    pub log: Vec<String>,
+}
+
+impl<'s> Surroundings<'s> {
+    /// Around nothing yet.
+    pub fn new(
+        hardware: Rc<Hardware>,
+        kernel: Kernel,
+        bank: Bank,
+        iommu: &Below<IommuShard<'s>>,
+        msi: &Below<MsiShard>,
+    ) -> Self {
+        let badge = Badge::plain(BadgeKind::Shard, 0);
+        Self {
+            hardware,
+            caps: Caps {
+                kernel,
+                slots: Slots::default(),
+            },
+            bank,
+            iommu: iommu::Stub(iommu.with(badge)),
+            msi: msi::Stub(msi.with(badge)),
+            masters: BTreeMap::new(),
+            views: BTreeMap::new(),
+            tables: BTreeMap::new(),
+            pages: BTreeMap::new(),
+            parked: BTreeSet::new(),
+            last_ticket: 0,
+            just_parked: None,
+            answers: BTreeMap::new(),
+            alarm: None,
+            done: false,
+            log: Vec::new(),
+        }
+    }
+}
+
+impl ConfigSpace for Surroundings<'_> {
+    fn read8(&self, at: Sbdf, offset: u16) -> u8 {
+        self.hardware.machine.borrow().read8(at, offset)
+    }
+    fn read16(&self, at: Sbdf, offset: u16) -> u16 {
+        self.hardware.machine.borrow().read16(at, offset)
+    }
+    fn read32(&self, at: Sbdf, offset: u16) -> u32 {
+        self.hardware.machine.borrow().read32(at, offset)
+    }
+    fn write8(&mut self, at: Sbdf, offset: u16, value: u8) {
+        self.hardware.machine.borrow_mut().write8(at, offset, value);
+    }
+    fn write16(&mut self, at: Sbdf, offset: u16, value: u16) {
+        self.hardware
+            .machine
+            .borrow_mut()
+            .write16(at, offset, value);
+    }
+    fn write32(&mut self, at: Sbdf, offset: u16, value: u32) {
+        self.hardware
+            .machine
+            .borrow_mut()
+            .write32(at, offset, value);
+    }
+}
+
+impl Clock for Surroundings<'_> {
+    fn now_us(&self) -> u64 {
+        self.hardware.clock.now_us()
+    }
+}
+
+impl Iommu for Surroundings<'_> {
+    fn attach(
+        &mut self,
+        device: Sbdf,
+        client: ClientId,
+        context: ContextChoice,
+        ats_queue: u8,
+    ) -> Result<(Properties, u16), Refusal> {
+        let reply = self.iommu.attach(device, client, context, ats_queue)?;
+        Ok((reply.properties, reply.context))
+    }
+    fn detach(&mut self, device: Sbdf) -> Result<(), Refusal> {
+        self.iommu.detach(device).map(drop)
+    }
+    fn promise(&mut self, device: Sbdf) -> Result<Properties, Refusal> {
+        Ok(self.iommu.promise(device)?.properties)
+    }
+    fn alias(&mut self, device: Sbdf, alias: Sbdf) -> Result<(), Refusal> {
+        self.iommu.alias(device, alias).map(drop)
+    }
+    fn remap(
+        &mut self,
+        device: Sbdf,
+        vectors: VectorBlock,
+        count: u16,
+    ) -> Result<VectorBlock, Refusal> {
+        let reply = self
+            .iommu
+            .remap(device, vectors.address, vectors.data, count)?;
+        Ok(VectorBlock {
+            address: reply.address,
+            data: reply.data,
+        })
+    }
+    fn unremap(&mut self, device: Sbdf) -> Result<(), Refusal> {
+        self.iommu.unremap(device).map(drop)
+    }
+    fn reserved_at(&mut self, device: Sbdf, index: u16) -> Result<ReservedAtReply, Refusal> {
+        self.iommu.reserved_at(device, index)
+    }
+    fn trouble_next(&mut self) -> Result<TroubleNextReply, Refusal> {
+        self.iommu.trouble_next()
+    }
+}
+
+impl Vectors for Surroundings<'_> {
+    fn take(
+        &mut self,
+        device: Sbdf,
+        client: ClientId,
+        count: u16,
+        slot: u16,
+    ) -> Result<VectorBlock, Refusal> {
+        let reply = self.msi.alloc(device, client, count, slot)?;
+        Ok(VectorBlock {
+            address: reply.address,
+            data: reply.data,
+        })
+    }
+    fn give_back(&mut self, device: Sbdf) -> Result<(), Refusal> {
+        self.msi.free(device).map(drop)
+    }
+}
+
+impl Grants for Surroundings<'_> {
+    fn place_device(
+        &mut self,
+        assignment: u16,
+        badge: Badge,
+        client: ClientId,
+        slot: u16,
+    ) -> Result<(), Refusal> {
+        let master = self.caps.mint(badge, client, slot)?;
+        assert_eq!(self.masters.insert(assignment, master), None);
+        Ok(())
+    }
+    fn revoke_device(&mut self, assignment: u16) -> Result<(), Refusal> {
+        let master = self.masters.remove(&assignment);
+        self.caps.retire(master.expect("no device capability"));
+        Ok(())
+    }
+    fn place_view(
+        &mut self,
+        view: u16,
+        badge: Badge,
+        client: ClientId,
+        slot: u16,
+    ) -> Result<(), Refusal> {
+        let master = self.caps.mint(badge, client, slot)?;
+        assert_eq!(self.views.insert(view, master), None);
+        Ok(())
+    }
+    fn revoke_view(&mut self, view: u16) -> Result<(), Refusal> {
+        let master = self.views.remove(&view);
+        self.caps.retire(master.expect("no narrowed capability"));
+        Ok(())
+    }
+}
+
+impl BarMemory for Surroundings<'_> {
+    fn place_frames(
+        &mut self,
+        region: RegionId,
+        size: PageSize,
+        first: u32,
+        count: u16,
+        client: ClientId,
+        slot: u16,
+    ) -> Result<(), Refusal> {
+        self.bank
+            .place(&mut self.caps, region, size, first, count, client, slot)
+    }
+    fn map_table(
+        &mut self,
+        region: RegionId,
+        table: u16,
+        first: u32,
+        pages: u16,
+    ) -> Result<(), Refusal> {
+        if self.tables.contains_key(&table) {
+            return Ok(());
+        }
+        for page in first..first + u32::from(pages) {
+            self.bank.frame(&mut self.caps, region, page)?;
+        }
+        let base = region.base + u64::from(first) * 4096;
+        self.tables.insert(table, base);
+        Ok(())
+    }
+    fn read_table(&self, table: u16, offset: u32) -> u32 {
+        let Some(base) = self.tables.get(&table) else {
+            return u32::MAX;
+        };
+        let registers = self.hardware.registers.borrow();
+        let value = registers.get(&(base + u64::from(offset)));
+        value.copied().unwrap_or(0)
+    }
+    fn write_table(&mut self, table: u16, offset: u32, value: u32) {
+        let base = self.tables.get(&table).expect("a table that is mapped");
+        let place = base + u64::from(offset);
+        self.hardware.registers.borrow_mut().insert(place, value);
+    }
+    fn map_page(&mut self, region: RegionId, table: u16, page: u32) -> Result<(), Refusal> {
+        self.bank.frame(&mut self.caps, region, page)?;
+        self.pages
+            .insert(table, region.base + u64::from(page) * 4096);
+        Ok(())
+    }
+    fn read_page(&self, _: u16, _: u16, _: Width) -> u32 {
+        0
+    }
+    fn write_page(&mut self, _: u16, _: u16, _: Width, _: u32) {}
+    fn revoke_frames(&mut self, region: RegionId, table: u16) -> Result<(), Refusal> {
+        self.pages.remove(&table);
+        self.tables.remove(&table);
+        self.bank.revoke(&mut self.caps, region)
+    }
+}
+
+impl Parking for Surroundings<'_> {
+    type Ticket = u32;
+    fn park(&mut self) -> Result<u32, Refusal> {
+        self.last_ticket += 1;
+        self.parked.insert(self.last_ticket);
+        self.just_parked = Some(self.last_ticket);
+        Ok(self.last_ticket)
+    }
+    fn answer(&mut self, ticket: u32, reply: &Message) {
+        assert!(self.parked.remove(&ticket), "answered twice");
+        self.answers.insert(ticket, *reply);
+    }
+}
+
+impl Alarm for Surroundings<'_> {
+    fn arm(&mut self, micros: u64) {
+        assert!(micros > 0, "0 switches the timer off");
+        self.alarm = Some(self.now_us() + micros);
+    }
+}
+
+impl Signals for Surroundings<'_> {
+    fn tell_client(&mut self, _: ClientId) {}
+    fn tell_supervisor(&mut self) {
+        self.done = true;
+    }
+}
+
+impl Host for Surroundings<'_> {
+    fn log(&mut self, line: fmt::Arguments<'_>) {
+        self.log.push(line.to_string());
+    }
+    fn ticks(&self) -> u64 {
+        self.hardware.machine.borrow().reads() as u64
+    }
+    fn usage(&self) -> Usage {
+        Usage {
+            slots: self.caps.slots.used(),
+            untyped_bytes: self.bank.split_bytes(),
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! The surroundings of the servers below: [`Memory`] (what the iommu-server
+//! needs of the kernel), [`TableWindow`], [`Handlers`] (the msi-server's).
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use hw::{Clock, Sbdf};
+use iommu_core::{EffectError, Env, Note, Placed, Slot, TableMemory};
+use ipc_proto::{Badge, ClientId, Refusal, Rule};
+
+use crate::hardware::{Hardware, TABLE_PAGES, TABLES};
+use crate::kernel::{Kernel, Object, Place, Refused, Server};
+
+/// The refusal of an effect.
+pub const REFUSED: Refusal = Refusal::new(Rule::KernelRefused, 77);
+
+/// Effects of the iommu-server.
+#[derive(Clone)]
+pub struct Memory {
+    /// All capabilities.
+    pub kernel: Kernel,
+    /// The machine.
+    pub hardware: Rc<Hardware>,
+    /// When its timer runs out.
+    pub wake: Rc<Cell<Option<u64>>>,
+    /// Has it signalled the pci-server?
+    pub trouble: Rc<Cell<bool>>,
+    /// Bytes that it gave up.
+    pub lost: Rc<Cell<u64>>,
+}
+
+fn refused(_: Refused) -> EffectError {
+    EffectError::Kernel(77)
+}
+
+impl Env for Memory {
+    fn split(&mut self, untyped: Slot, half_bits: u8, into: Slot) -> Result<(), EffectError> {
+        let place = |number| Place::Iommu(into + number);
+        self.kernel
+            .retype(Place::Iommu(untyped), false, half_bits, 2, place)
+            .map_err(refused)
+    }
+    fn frames(
+        &mut self,
+        untyped: Slot,
+        page_bits: u8,
+        into: Slot,
+        count: u32,
+    ) -> Result<(), EffectError> {
+        let place = |number| Place::Iommu(into + number);
+        self.kernel
+            .retype(Place::Iommu(untyped), true, page_bits, count, place)
+            .map_err(refused)
+    }
+    fn revoke(&mut self, slot: Slot) -> Result<(), EffectError> {
+        self.kernel.revoke(Place::Iommu(slot));
+        Ok(())
+    }
+    fn retire(&mut self, slot: Slot) -> Result<(), EffectError> {
+        self.kernel.revoke(Place::Iommu(slot));
+        self.kernel.delete(Place::Iommu(slot));
+        Ok(())
+    }
+    fn mint(&mut self, badge: Badge, into: Slot) -> Result<(), EffectError> {
+        let object = Object::Endpoint {
+            server: Server::Iommu,
+            badge: badge.to_word(),
+        };
+        self.kernel
+            .make(Place::Iommu(into), object)
+            .map_err(refused)
+    }
+    fn place(
+        &mut self,
+        what: Placed,
+        slot: Slot,
+        client: ClientId,
+        window_slot: u16,
+    ) -> Result<(), EffectError> {
+        let window = Place::Window(client.0, window_slot);
+        if self.kernel.object(window).is_some() {
+            return Err(EffectError::Occupied);
+        }
+        let object = self.kernel.object(Place::Iommu(slot));
+        let endpoint = matches!(object, Some(Object::Endpoint { .. }));
+        assert_eq!(endpoint, what == Placed::Buffer);
+        self.kernel
+            .copy(Place::Iommu(slot), window)
+            .map_err(refused)
+    }
+    fn take_back(&mut self, client: ClientId, window_slot: u16) {
+        self.kernel.delete(Place::Window(client.0, window_slot));
+    }
+    fn signal(&mut self, _: ClientId) {}
+    fn signal_shard(&mut self, shard: u16) {
+        assert_eq!(shard, 0);
+        self.trouble.set(true);
+    }
+    fn now_us(&self) -> u64 {
+        self.hardware.clock.now_us()
+    }
+    fn wake_in(&mut self, micros: u64) {
+        self.wake.set(Some(self.now_us() + micros.max(1)));
+    }
+    fn note(&mut self, note: Note) {
+        if let Note::MemoryLost { bytes } = note {
+            self.lost.set(self.lost.get() + bytes);
+        }
+    }
+}
+
+/// The unit's tables.
+pub struct TableWindow(pub Rc<Hardware>);
+
+impl TableWindow {
+    fn address(page: u32, index: u16) -> u64 {
+        TABLES + u64::from(page) * 0x1000 + u64::from(index) * 8
+    }
+}
+
+impl TableMemory for TableWindow {
+    fn pages(&self) -> u32 {
+        TABLE_PAGES
+    }
+    fn read64(&self, page: u32, index: u16) -> u64 {
+        self.0.memory.read(Self::address(page, index))
+    }
+    fn write64(&mut self, page: u32, index: u16, value: u64) {
+        assert!(page < TABLE_PAGES && index < 512);
+        self.0.memory.write(Self::address(page, index), value);
+    }
+    fn write_back(&mut self, page: u32, index: u16, count: u16) {
+        let bytes = u64::from(count) * 8;
+        self.0.memory.write_back(Self::address(page, index), bytes);
+    }
+}
+
+/// Handlers that exist: vector, and whose messages raise it.
+pub type Issued = Rc<RefCell<BTreeMap<u16, Sbdf>>>;
+
+/// Effects of the msi-server.
+#[derive(Clone)]
+pub struct Handlers {
+    /// All capabilities.
+    pub kernel: Kernel,
+    /// What it issued.
+    pub issued: Issued,
+}
+
+impl msi_core::Env for Handlers {
+    type Handler = u16;
+
+    fn issue(&mut self, vector: u16, device: Sbdf, _: u16) -> Result<u16, Refusal> {
+        self.kernel
+            .make(Place::Msi(vector), Object::Handler { vector })
+            .map_err(|_| REFUSED)?;
+        let before = self.issued.borrow_mut().insert(vector, device);
+        assert!(before.is_none(), "vector {vector} issued twice");
+        Ok(vector)
+    }
+    fn place(&mut self, handler: &u16, client: ClientId, slot: u16) -> Result<(), Refusal> {
+        let window = Place::Window(client.0, slot);
+        if slot >> crate::setting::WINDOW_BITS != 0 {
+            return Err(Refusal::new(Rule::WindowSlotOutOfRange, slot.into()));
+        }
+        if self.kernel.object(window).is_some() {
+            return Err(Refusal::new(Rule::WindowSlotOccupied, slot.into()));
+        }
+        self.kernel
+            .copy(Place::Msi(*handler), window)
+            .map_err(|_| REFUSED)
+    }
+    fn retire(&mut self, handler: u16) -> Result<(), Refusal> {
+        self.kernel.revoke(Place::Msi(handler));
+        self.kernel.delete(Place::Msi(handler));
+        self.issued.borrow_mut().remove(&handler);
+        Ok(())
+    }
+    fn slots_used(&self) -> u32 {
+        self.issued.borrow().len() as u32
+    }
+}
+
+/// Places that are used of a server's slots.
+#[derive(Default)]
+pub struct Slots {
+    used: BTreeSet<u32>,
+}
+
+impl Slots {
+    const FIRST: u32 = 1000;
+    const COUNT: u32 = 4096;
+
+    /// `count` in a row.
+    ///
+    /// # Errors
+    /// `SlotsExhausted`.
+    pub fn take(&mut self, count: u32) -> Result<u32, Refusal> {
+        let mut first = Self::FIRST;
+        for used in &self.used {
+            if used - first >= count {
+                break;
+            }
+            first = used + 1;
+        }
+        if first + count > Self::FIRST + Self::COUNT {
+            return Err(Refusal::new(Rule::SlotsExhausted, Self::COUNT.into()));
+        }
+        self.used.extend(first..first + count);
+        Ok(first)
+    }
+
+    /// Gives slots back.
+    pub fn give_back(&mut self, first: u32, count: u32) {
+        for slot in first..first + count {
+            assert!(self.used.remove(&slot), "slot {slot} given back twice");
+        }
+    }
+
+    /// How many are used.
+    #[must_use]
+    pub fn used(&self) -> u32 {
+        self.used.len() as u32
+    }
+}

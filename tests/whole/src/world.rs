@@ -1,0 +1,412 @@
+//! [`World`]: everything together; requests of clients, signals, time, and the
+//! supervisor's part when a client dies.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use hw::{Clock, Sbdf};
+use iommu_core::vtd::unit::FaultMessage;
+use iommu_core::vtd::{self, Options, Quarantine, Remap, UnitSetup};
+use iommu_core::{ClientLimits, Setup};
+use ipc_proto::{Badge, BadgeKind, ClientId, Message, iommu, msi, pci};
+use pci_core::Shard;
+use pci_core::bank::Bank;
+use sim::vtd::Ailment;
+use system::info::{MsiInfo, Slots};
+
+use crate::above::{Answers, Below, IommuShard, MsiShard, Surroundings};
+use crate::below::{Handlers, Issued, Memory, TableWindow};
+use crate::hardware::{Hardware, TABLES};
+use crate::kernel::{Kernel, Object, Place, Server};
+use crate::setting::{
+    DEVICE_MEMORY, FIRST_VECTOR, Flaw, POOL, QUOTA, Setting, Store, VECTOR_BASE, VECTOR_COUNT,
+    VECTORS, WINDOW_BITS,
+};
+use crate::shape::Shape;
+use crate::told::{Life, Told, Wait};
+
+/// What came of a request.
+#[derive(Clone, Copy, Debug)]
+pub enum Outcome {
+    /// An answer.
+    Reply(Message),
+    /// It will be answered later: the ticket.
+    Later(u32),
+    /// There is no capability in the slot.
+    NoCapability,
+}
+
+/// Everything.
+pub struct World<'s> {
+    /// The machine.
+    pub hardware: Rc<Hardware>,
+    /// All capabilities.
+    pub kernel: Kernel,
+    /// The pci-server.
+    pub pci: Shard<'s, Surroundings<'s>>,
+    /// The iommu-server.
+    pub iommu: Below<IommuShard<'s>>,
+    /// The msi-server.
+    pub msi: Below<MsiShard>,
+    /// Handlers that exist.
+    pub issued: Issued,
+    /// What clients have been told.
+    pub told: Told,
+    /// How it was made.
+    pub setting: Setting,
+    memory: Memory,
+    /// Clients that the supervisor takes down, in the order of their deaths.
+    pub dying: Vec<u16>,
+    /// Copies that clients have made.
+    pub copies: u32,
+}
+
+impl<'s> World<'s> {
+    /// Boots.
+    pub fn boot(store: &'s mut Store, setting: Setting) -> Self {
+        let hardware = Hardware::new(setting.model, setting.devices);
+        let kernel = Kernel::default();
+        for piece in POOL {
+            let object = Object::Untyped {
+                base: piece.base,
+                bits: piece.bits,
+            };
+            kernel.give(Place::Iommu(piece.slot), object);
+        }
+        let mut bank = Bank::new();
+        for (slot, base, bits) in DEVICE_MEMORY {
+            kernel.give(Place::Pci(slot), Object::Untyped { base, bits });
+            bank.add(slot, base, bits).expect("room in the bank");
+        }
+        let memory = Memory {
+            kernel: kernel.clone(),
+            hardware: Rc::clone(&hardware),
+            wake: Rc::new(Cell::new(None)),
+            trouble: Rc::new(Cell::new(false)),
+            lost: Rc::new(Cell::new(0)),
+        };
+        let iommu = boot_iommu(&mut store.iommu, &mut store.units, &memory, &setting);
+        let issued = Issued::default();
+        let handlers = Handlers {
+            kernel: kernel.clone(),
+            issued: Rc::clone(&issued),
+        };
+        let msi_info = MsiInfo {
+            shard: 0,
+            first_vector: FIRST_VECTOR,
+            vectors: VECTOR_COUNT,
+            cpu_vector_base: VECTOR_BASE,
+            apic_id: 0,
+            shard_buses: [(0, 0, 0x3f)].into_iter().collect(),
+        };
+        let quotas = (0..setting.clients).map(|_| VECTORS);
+        let msi = msi_core::Shard::new(&msi_info, quotas, handlers).expect("vectors");
+        let (iommu, msi) = (
+            Below(Rc::new(RefCell::new(iommu))),
+            Below(Rc::new(RefCell::new(msi))),
+        );
+        let surroundings =
+            Surroundings::new(Rc::clone(&hardware), kernel.clone(), bank, &iommu, &msi);
+        let pci = Shard::boot(
+            surroundings,
+            &store.info,
+            &store.clients,
+            store.tables.lend(),
+        );
+        match setting.flaw {
+            Flaw::None => {}
+            Flaw::KeepsContexts => hardware.unit.set_ailment(Ailment::DeafToContexts),
+            Flaw::KeepsTranslations => hardware.unit.set_ailment(Ailment::DeafToTranslations),
+            Flaw::KeepsCopies => kernel.keep_copies(|_| true),
+            Flaw::KeepsDeviceCapabilities => kernel.keep_copies(|object| {
+                matches!(
+                    object,
+                    Object::Endpoint {
+                        server: Server::Pci,
+                        ..
+                    }
+                )
+            }),
+        }
+        Self {
+            hardware,
+            kernel,
+            pci,
+            iommu,
+            msi,
+            issued,
+            told: Told::new(setting.clients),
+            setting,
+            memory,
+            dying: Vec::new(),
+            copies: 0,
+        }
+    }
+
+    /// Bytes of DMA memory that the iommu-server gave up.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.memory.lost.get()
+    }
+
+    /// A request over the capability of a server's endpoint with a badge.
+    fn serve(&mut self, server: Server, badge: Badge, request: &Message) -> Outcome {
+        match server {
+            Server::Iommu => Outcome::Reply(self.iommu.0.borrow_mut().answer(badge, request)),
+            Server::Pci => {
+                self.pci.env_mut().just_parked = None;
+                let reply = self.pci.serve(badge.to_word(), request, |reply| *reply);
+                match (reply, self.pci.env_mut().just_parked) {
+                    (Some(reply), None) => Outcome::Reply(reply),
+                    (None, Some(ticket)) => Outcome::Later(ticket),
+                    other => panic!("neither answered nor parked: {other:?}"),
+                }
+            }
+        }
+    }
+
+    /// A request of a client over what lies in a slot of its own. One that is refused must change nothing.
+    pub fn call(&mut self, place: Place, request: &Message) -> Outcome {
+        match self.kernel.object(place) {
+            Some(Object::Endpoint { server, badge }) => {
+                let badge = Badge::from_word(badge).expect("a badge of ours");
+                self.checked(server, badge, request)
+            }
+            _ => Outcome::NoCapability,
+        }
+    }
+
+    /// A request of a client over its way to a server.
+    pub fn ask(&mut self, client: u16, server: Server, request: &Message) -> Outcome {
+        self.checked(server, Badge::plain(BadgeKind::Client, client), request)
+    }
+
+    fn checked(&mut self, server: Server, badge: Badge, request: &Message) -> Outcome {
+        let before = self.shape().without_cuts();
+        let outcome = self.serve(server, badge, request);
+        if let Outcome::Reply(reply) = &outcome
+            && reply.label != 0
+        {
+            let after = self.shape().without_cuts();
+            assert!(
+                before == after,
+                "a request that was refused with {} has changed something: {}",
+                reply.label,
+                before.difference(&after)
+            );
+        }
+        outcome
+    }
+
+    /// A request of the supervisor or the administrator to the pci-server.
+    pub fn oversee(&mut self, kind: BadgeKind, request: pci::Request) -> Outcome {
+        self.serve(Server::Pci, Badge::plain(kind, 0), &request.encode())
+    }
+
+    fn figures(&mut self) -> pci::FiguresReply {
+        match self.oversee(BadgeKind::Supervisor, pci::Request::Figures {}) {
+            Outcome::Reply(reply) => pci::FiguresReply::decode(&reply).expect("figures"),
+            other => panic!("{other:?} is no reply with figures"),
+        }
+    }
+
+    /// Devices with their holders, as the pci-server tells.
+    pub fn holders(&mut self) -> Vec<pci::HolderReply> {
+        let mut all = Vec::new();
+        loop {
+            let index = all.len() as u32;
+            match self.oversee(BadgeKind::Supervisor, pci::Request::Holder { index }) {
+                Outcome::Reply(reply) => match pci::HolderReply::decode(&reply) {
+                    Ok(holder) => all.push(holder),
+                    Err(_) => return all,
+                },
+                other => panic!("{other:?} is no reply with a holder"),
+            }
+        }
+    }
+
+    /// What a refused request must not change.
+    pub fn shape(&mut self) -> Shape {
+        let pci = self.figures();
+        let supervisor = Badge::plain(BadgeKind::Supervisor, 0);
+        let iommu = iommu::Stub(self.iommu.with(supervisor)).figures();
+        let msi = msi::Stub(self.msi.with(supervisor)).figures();
+        let (iommu, msi) = (iommu.expect("figures"), msi.expect("figures"));
+        Shape {
+            caps: self.kernel.shape(),
+            pci: (pci.devices, pci.assigned, pci.slots_used, pci.untyped_used),
+            iommu: iommu::FiguresReply {
+                operations: 0,
+                refused: 0,
+                faults: 0,
+                ..iommu
+            },
+            msi: (msi.vectors, msi.free),
+        }
+    }
+
+    /// Lets time pass until the next timer, if one is armed, and lets that run out.
+    pub fn tick(&mut self) -> bool {
+        let now = self.hardware.clock.now_us();
+        let (alarm, wake) = (self.pci.env().alarm, self.memory.wake.get());
+        let Some(next) = alarm.into_iter().chain(wake).min() else {
+            return false;
+        };
+        self.hardware.clock.advance_us(next.saturating_sub(now));
+        if alarm == Some(next) {
+            self.pci.env_mut().alarm = None;
+            self.pci.on_timer();
+        } else {
+            self.memory.wake.set(None);
+            self.iommu.0.borrow_mut().on_timer();
+        }
+        true
+    }
+
+    /// Signals reach their servers, answers their clients; the supervisor goes on.
+    pub fn deliver(&mut self) {
+        for _ in self.hardware.unit.take_interrupts() {
+            self.iommu.0.borrow_mut().on_interrupt(0);
+        }
+        if self.memory.trouble.take() {
+            self.pci.on_trouble();
+        }
+        let answers = std::mem::take(&mut self.pci.env_mut().answers);
+        for (ticket, reply) in answers {
+            // A client that has died since hears nothing.
+            let waiting =
+                (0..)
+                    .zip(&self.told.clients)
+                    .find_map(|(client, about)| match about.waits {
+                        Some((waits, wait)) if waits == ticket => Some((client, wait)),
+                        _ => None,
+                    });
+            if let Some((client, wait)) = waiting {
+                self.told.of(client).waits = None;
+                self.hear(client, wait, &reply);
+            }
+        }
+        self.supervise();
+    }
+
+    fn hear(&mut self, client: u16, wait: Wait, reply: &Message) {
+        match wait {
+            Wait::Release(device) if reply.label == 0 => {
+                self.told.of(client).devices.remove(&device);
+            }
+            _ => {}
+        }
+    }
+
+    /// Stops a client: from now on it does nothing, and the supervisor takes it down.
+    pub fn kill(&mut self, client: u16) {
+        let about = self.told.of(client);
+        assert_eq!(about.life, Life::Alive);
+        about.life = Life::Dying;
+        about.waits = None;
+        for device in about.devices.values_mut() {
+            device.tense = crate::told::Tense::Leaving;
+        }
+        self.pci.env_mut().done = false;
+        self.oversee(
+            BadgeKind::Supervisor,
+            pci::Request::ClientGone {
+                client: ClientId(client),
+            },
+        );
+        self.dying.push(client);
+    }
+
+    /// Goes on with taking clients down once the pci-server owes nothing.
+    fn supervise(&mut self) {
+        if self.dying.is_empty() || !std::mem::take(&mut self.pci.env_mut().done) {
+            return;
+        }
+        let Outcome::Reply(reply) = self.oversee(BadgeKind::Supervisor, pci::Request::Pending {})
+        else {
+            panic!("the supervisor was parked");
+        };
+        let pending = pci::PendingReply::decode(&reply).expect("a count");
+        if pending.count != 0 {
+            return;
+        }
+        let supervisor = Badge::plain(BadgeKind::Supervisor, 0);
+        for client in std::mem::take(&mut self.dying) {
+            let id = ClientId(client);
+            iommu::Stub(self.iommu.with(supervisor))
+                .client_gone(id)
+                .expect("the client's memory");
+            let left = msi::Stub(self.msi.with(supervisor))
+                .client_gone(id)
+                .expect("the client's vectors");
+            assert_eq!(left.vectors, 0, "client {client} had vectors left");
+            self.kernel.bury(client);
+            self.told.bury(client);
+        }
+    }
+
+    /// The badge of the capability in a slot.
+    #[must_use]
+    pub fn badge(&self, place: Place) -> Badge {
+        match self.kernel.object(place) {
+            Some(Object::Endpoint { badge, .. }) => Badge::from_word(badge).expect("our badge"),
+            other => panic!("{other:?} in {place:?} is no endpoint"),
+        }
+    }
+
+    /// The address of a device.
+    #[must_use]
+    pub fn at(device: usize) -> Sbdf {
+        crate::hardware::device(device)
+    }
+}
+
+fn boot_iommu<'s>(
+    storage: &'s mut iommu_core::Storage,
+    units: &'s mut vtd::Storage,
+    memory: &Memory,
+    setting: &Setting,
+) -> IommuShard<'s> {
+    let hardware = &memory.hardware;
+    let unit = UnitSetup {
+        window: hardware.unit.clone(),
+        segment: 0,
+        include_all: true,
+        scopes: &[],
+        message: FaultMessage {
+            address: 0xfee0_1000,
+            data: 0x4e,
+        },
+    };
+    let options = Options {
+        remap: Remap::WherePossible,
+        quarantine: Quarantine::Blocking,
+        clients: usize::from(setting.clients),
+    };
+    let vtd = vtd::Vtd::start(
+        units,
+        TableWindow(Rc::clone(hardware)),
+        TABLES,
+        std::iter::once(unit),
+        &options,
+    );
+    let limits = ClientLimits {
+        quota: QUOTA,
+        window_bits: WINDOW_BITS,
+    };
+    let limits = vec![limits; usize::from(setting.clients)];
+    let setup = Setup {
+        clients: &limits,
+        buses: &[(0, 0, 0x3f)],
+        slots: Slots {
+            first: 1000,
+            count: 4096,
+        },
+        pool: &POOL,
+        reserved: &[],
+        reserved_allowed: &[],
+        // The rules try everything at every step: no device is silenced for it.
+        fault_bound: u32::MAX,
+    };
+    iommu_core::Shard::new(storage, memory.clone(), vtd, &setup).expect("a shard")
+}
