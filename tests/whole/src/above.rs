@@ -10,7 +10,7 @@ use hw::{Clock, ConfigSpace, Sbdf};
 use ipc_proto::iommu::{ReservedAtReply, TroubleNextReply};
 use ipc_proto::{
     Badge, BadgeKind, ClientId, ContextChoice, Message, Properties, Refusal, Rule, Transport,
-    Width, iommu, msi,
+    Turns, Width, iommu, msi,
 };
 use pci_core::bank::{Bank, Objects, PageSize};
 use pci_core::env::*;
@@ -446,6 +446,9 @@ impl Signals for Surroundings<'_> {
 }
 
 impl Host for Surroundings<'_> {
+    fn turns(&self) -> Turns {
+        Turns::default()
+    }
     fn log(&mut self, line: fmt::Arguments<'_>) {
         self.log.push(line.to_string());
     }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use hw::{Clock, Sbdf};
 use iommu_core::{EffectError, Env, Note, Placed, Slot, TableMemory};
-use ipc_proto::{Badge, ClientId, Refusal, Rule};
+use ipc_proto::{Badge, ClientId, Refusal, Rule, Turns};
 
 use crate::hardware::{Hardware, TABLE_PAGES, TABLES};
 use crate::kernel::{Kernel, Object, Place, Refused, Server};
@@ -35,6 +35,9 @@ fn refused(_: Refused) -> EffectError {
 }
 
 impl Env for Memory {
+    fn turns(&self) -> Turns {
+        Turns::default()
+    }
     fn split(&mut self, untyped: Slot, half_bits: u8, into: Slot) -> Result<(), EffectError> {
         let place = |number| Place::Iommu(into + number);
         self.kernel
@@ -151,6 +154,9 @@ pub struct Handlers {
 impl msi_core::Env for Handlers {
     type Handler = u16;
 
+    fn turns(&self) -> Turns {
+        Turns::default()
+    }
     fn issue(&mut self, vector: u16, device: Sbdf, _: u16) -> Result<u16, Refusal> {
         self.kernel
             .make(Place::Msi(vector), Object::Handler { vector })
