@@ -47,6 +47,7 @@ pub struct Machine {
     functions: BTreeMap<Sbdf, RefCell<Space>>,
     domains: dump::Domains,
     slots: BTreeMap<Sbdf, hotplug::SlotModel>,
+    routed: bool,
     reads: Cell<usize>,
     writes: Cell<usize>,
 }
@@ -125,10 +126,42 @@ impl Machine {
         }
     }
 
+    /// From now on only bus 0 answers by itself: another one as long as a bridge that answers has it as secondary bus.
+    /// Without this a function answers at its address, whatever bridges say.
+    pub fn route(&mut self) {
+        self.routed = true;
+    }
+
+    /// Do accesses reach this bus?
+    fn reaches(&self, segment: u16, bus: u8) -> bool {
+        if !self.routed || bus == 0 {
+            return true;
+        }
+        self.functions.iter().any(|(at, space)| {
+            let space = space.borrow();
+            let byte = |offset: usize| space.bytes().get(offset).copied().unwrap_or(0);
+            at.segment() == segment
+                && at.bus() < bus
+                && byte(0x0e) & 0x7f == 1
+                && byte(0x19) == bus
+                && self.reaches(segment, at.bus())
+        })
+    }
+
+    /// Makes the function at `at` misbehave from now on.
+    pub fn misbehave(&self, at: Sbdf, how: Misbehaviour) {
+        if let Some(function) = self.functions.get(&at) {
+            function.borrow_mut().misbehave(how);
+        }
+    }
+
     fn read<const N: usize>(&self, at: Sbdf, offset: u16) -> [u8; N] {
         self.reads.set(self.reads.get() + 1);
         match self.functions.get(&at) {
-            Some(function) if usize::from(offset).is_multiple_of(N) => {
+            Some(function)
+                if usize::from(offset).is_multiple_of(N)
+                    && self.reaches(at.segment(), at.bus()) =>
+            {
                 function.borrow_mut().read(offset)
             }
             _ => [0xff; N],
@@ -140,7 +173,7 @@ impl Machine {
         let Some(function) = self.functions.get(&at) else {
             return;
         };
-        if !usize::from(offset).is_multiple_of(N) {
+        if !usize::from(offset).is_multiple_of(N) || !self.reaches(at.segment(), at.bus()) {
             return;
         }
         let before = secondary_reset(&function.borrow());

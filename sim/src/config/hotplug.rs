@@ -40,6 +40,8 @@ pub(super) struct SlotModel {
     powered: bool,
     /// The link never comes up.
     dead_link: bool,
+    /// Commands are never said to be completed.
+    mute: bool,
     level: bool,
     messages: usize,
     /// Commands that were given.
@@ -119,6 +121,13 @@ impl Machine {
         }
     }
 
+    /// The slot does what it is told from now on, and never says that it has.
+    pub fn mute_slot(&mut self, port: Sbdf) {
+        if let Some(slot) = self.slots.get_mut(&port) {
+            slot.mute = true;
+        }
+    }
+
     /// Has the slot power?
     #[must_use]
     pub fn has_power(&self, port: Sbdf) -> bool {
@@ -158,12 +167,13 @@ impl Machine {
         let control = slot.express + CONTROL;
         if (offset..offset + bytes as u16).any(|byte| byte == control || byte == control + 1) {
             slot.commands += 1;
+            let completed = if slot.mute { 0 } else { 1 << 4 };
             if self.has_power(at) {
                 self.supply(at);
             } else {
                 self.cut(at);
             }
-            self.change_status(at, 0, 0, 1 << 4);
+            self.change_status(at, 0, 0, completed);
         }
         self.update_level(at);
     }
