@@ -232,6 +232,8 @@ fn virtual_function(client: &OurClient) -> Result<(), Trouble> {
     let at = aim.map(ANY_IOVA, Access::Read)?;
     blocked(client, &device, &mut controller, "read_only", &aim, at)?;
     aim.unmap()?;
+    let at = aim.map(ANY_IOVA, Access::ReadWrite)?;
+    aim.unmap()?;
     blocked(client, &device, &mut controller, "after_unmap", &aim, at)?;
 
     // Given back with a command under way.
