@@ -58,7 +58,7 @@ impl<'c, 'p, P: Platform> Channel<'c, 'p, P> {
     /// # Errors
     /// [`Error::ChannelFull`], or the kernel's.
     pub fn give(&self, buffer: &Buffer<'_, 'p, P>) -> Result<(), Error> {
-        self.post(buffer.slot())
+        self.give_slot(buffer.slot())
     }
 
     /// Hands the other end a narrowed capability of a device, and signals it.
@@ -66,10 +66,14 @@ impl<'c, 'p, P: Platform> Channel<'c, 'p, P> {
     /// # Errors
     /// [`Error::ChannelFull`], or the kernel's.
     pub fn give_narrowed(&self, narrowed: &Narrowed<'_, 'p, P>) -> Result<(), Error> {
-        self.post(narrowed.slot())
+        self.give_slot(narrowed.slot())
     }
 
-    fn post(&self, window_slot: u16) -> Result<(), Error> {
+    /// Hands the other end a copy of the capability in a window slot, whatever it is, and signals it.
+    ///
+    /// # Errors
+    /// [`Error::ChannelFull`], or the kernel's.
+    pub fn give_slot(&self, window_slot: u16) -> Result<(), Error> {
         let platform = self.client.platform();
         for place in half(self.end.side) {
             match platform.post(self.end.mailbox.into(), place, window_slot) {

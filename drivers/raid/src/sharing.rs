@@ -4,6 +4,7 @@
 
 use client::{Error, Memory, Rule, Switch};
 use edu_driver::{Completion, Edu, MOST};
+use system::layout::slot;
 
 use crate::scene::{PAGE, SETTLE_MICROS, Scene, fill, map, mark, touched, wrong};
 
@@ -36,6 +37,11 @@ pub fn producer(scene: &Scene) -> Result<(), Error> {
         format_args!("{MOST} bytes moved on by the owner's device, {bad} wrong"),
     );
 
+    // What is no buffer: the frame of one, and a device's capability.
+    channel.give_slot(shared.frame_slots().first)?;
+    scene.hear(&channel)?;
+    channel.give_slot(device.slot())?;
+    scene.hear(&channel)?;
     revoke_in_mid_transfer(scene, shared)?;
     touch(scene)?;
     peer_killed(scene, &mut edu)?;
@@ -122,7 +128,14 @@ fn owner_dies(scene: &Scene) -> Result<(), Error> {
     device.bus_master(Switch::On)?;
     scene.faults(device.address(), 0)?;
     channel.signal();
-    let gift = scene.receive(&channel)?;
+    scene.hear(&channel)?;
+    // Its own way to the pci-server: with it we are, to the server, the one who dies.
+    let disguise = channel.take_narrowed()?.ok_or(Error::NotFound)?;
+    let alive = disguise.port().device_at(0);
+    let gift = match channel.take()? {
+        Some(gift) => gift,
+        None => scene.receive(&channel)?,
+    };
     let iova = map(&gift)?;
     edu.store(0, iova, MOST, Completion::Poll);
     channel.signal();
@@ -137,6 +150,13 @@ fn owner_dies(scene: &Scene) -> Result<(), Error> {
             "buffer: {capability:?}, frame: {frame:?}, {:?}",
             faults.newest
         ),
+    );
+    let dead = disguise.port().device_at(0);
+    let gone = dead.map_err(|refusal| refusal.rule) == Err(Rule::NoCapability);
+    scene.holds(
+        "authority_dies_with_its_owner",
+        alive.is_ok() && gone,
+        format_args!("asked in the name of the one who died, before: {alive:?}, after: {dead:?}"),
     );
     Ok(())
 }
@@ -170,6 +190,30 @@ pub fn consumer(scene: &Scene) -> Result<(), Error> {
         format_args!("{MOST} bytes out and back at {iova:#x}, {bad} wrong"),
     );
     channel.signal();
+
+    for (name, rules) in [
+        (
+            "frame_is_no_buffer",
+            [Rule::UnexpectedCapability, Rule::MissingCapability],
+        ),
+        (
+            "device_is_no_buffer",
+            [Rule::UnexpectedCapability, Rule::MissingCapability],
+        ),
+    ] {
+        let before = scene.client.window().in_use();
+        scene.hear(&channel)?;
+        let taken = channel.take().map(|taken| taken.is_some());
+        let refused =
+            taken.is_err_and(|error| error.rule().is_some_and(|rule| rules.contains(&rule)));
+        let after = scene.client.window().in_use();
+        scene.holds(
+            name,
+            refused && before == after,
+            format_args!("{taken:?}, window slots in use: {before}, then {after}"),
+        );
+        channel.signal();
+    }
 
     // The owner frees it while a transfer to it is under way.
     scene.hear(&channel)?;
@@ -230,6 +274,12 @@ pub fn mayfly(scene: &Scene) -> Result<(), Error> {
     scene.hear(&channel)?;
     let gift = scene.pages(1)?;
     mark(&gift);
+    let shard = scene.client.info().pci.first().map_or(0, |first| first.0);
+    let own = scene.client.window().take(1).ok_or(Error::NotFound)?;
+    scene
+        .platform
+        .duplicate_private(slot::PCI + u64::from(shard), own.first)?;
+    channel.give_slot(own.first)?;
     channel.give(&gift)?;
     scene.hear(&channel)?;
     gift.keep();

@@ -133,6 +133,18 @@ impl SeL4Platform {
             .map_err(sel4("copy a capability"))
     }
 
+    /// Copies the capability of a private slot (`system::layout::slot`) to an empty window slot: for tests of what
+    /// becomes of capabilities that are passed on.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn duplicate_private(&self, from: u64, to: u16) -> Result<(), KernelError> {
+        let private = CNode::at(slot::CNODE).slot_at(from, self.pd.info().cnode_bits);
+        self.window(to)
+            .copy_from(private, Rights::ALL)
+            .map_err(sel4("copy a capability"))
+    }
+
     /// A slot of the grant window, to work on.
     fn window(&self, slot: u16) -> sel4::Slot {
         let depth = self.pd.client_info().window_bits;
