@@ -182,6 +182,10 @@ impl Hands for RootHands<'_> {
         });
     }
 
+    fn disown(&mut self, pd: u16) {
+        self.with_pd(pd, "disown", |maker, pd| maker.disown(pd));
+    }
+
     fn resume(&mut self, pd: u16) {
         self.with_pd(pd, "resume", |maker, pd| maker.start(pd));
     }

@@ -415,13 +415,17 @@ impl<'a> Maker<'a> {
         doing(tcb.write_registers(&registers, Then::Leave), "registers")
     }
 
-    /// Takes back all of a PD's objects, and every copy of what it was given, wherever it passed one on. Says how
-    /// many slots did not become empty.
-    pub fn unmake(&self, pd: &Pd) -> sel4::Result<u32> {
+    /// Takes back every copy of what a client was given, wherever it passed one on.
+    pub fn disown(&self, pd: &Pd) -> Result<(), String> {
         for (master, _) in pd.masters() {
-            own(master).revoke()?;
-            own(master).delete()?;
+            doing(own(master).revoke(), "copies of a master")?;
+            doing(own(master).delete(), "master")?;
         }
+        Ok(())
+    }
+
+    /// Takes back all of a PD's objects. Says how many slots did not become empty.
+    pub fn unmake(&self, pd: &Pd) -> sel4::Result<u32> {
         own(pd.block.slot).revoke()?;
         Ok(occupied(pd, self.plan.slots_left.0))
     }

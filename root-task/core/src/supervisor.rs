@@ -327,6 +327,7 @@ impl Supervisor {
         };
         if !dying.stopped {
             hands.stop(index as u16 + 1);
+            hands.disown(index as u16 + 1);
             dying.stopped = true;
         }
         let mut round = Round::default();

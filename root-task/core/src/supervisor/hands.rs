@@ -11,6 +11,9 @@ use super::figures::Figures;
 pub trait Hands {
     /// Stops a PD's thread.
     fn stop(&mut self, pd: u16);
+    /// Takes back every way to call or signal others that a client was given, and every copy of it, wherever the client
+    /// passed one on: from now on nobody asks in its name. Its thread was stopped; others of its own may run.
+    fn disown(&mut self, pd: u16);
     /// Lets a stopped thread go on.
     fn resume(&mut self, pd: u16);
     /// Prints what the client holds of a pci-server shard.

@@ -1,9 +1,12 @@
 //! The supervisor against hands that write down what they are told to do.
 
+mod fake;
+
 use super::*;
 use alloc::string::{String as Text, ToString};
 use alloc::vec;
 use alloc::vec::Vec as List;
+use fake::Fake;
 use ipc_proto::supervisor::{self, Request};
 use ipc_proto::{Badge, BadgeKind, Message, Rule};
 
@@ -12,74 +15,6 @@ const PCI1: u16 = 6;
 const A: u16 = 7;
 const B: u16 = 8;
 const LOOKER: u16 = 9;
-
-#[derive(Default)]
-struct Fake {
-    log: List<Text>,
-    /// Revocations that each pci shard owes.
-    owes: [u16; 2],
-    /// What `ClientGone` adds to that.
-    slow: [u16; 2],
-    refuses: Option<&'static str>,
-    vectors_left: u16,
-    resources: u64,
-}
-
-impl Hands for Fake {
-    fn stop(&mut self, pd: u16) {
-        self.log.push(alloc::format!("stop {pd}"));
-    }
-    fn resume(&mut self, pd: u16) {
-        self.log.push(alloc::format!("resume {pd}"));
-    }
-    fn tell_held(&mut self, shard: u8, client: ClientId) {
-        self.log.push(alloc::format!("held {shard} {}", client.0));
-    }
-    fn pci_gone(&mut self, shard: u8, client: ClientId) -> Result<u16, Refusal> {
-        self.log.push(alloc::format!("pci {shard} {}", client.0));
-        if self.refuses == Some("pci") {
-            return Err(Rule::KernelRefused.into());
-        }
-        self.owes[usize::from(shard)] += self.slow[usize::from(shard)];
-        Ok(self.slow[usize::from(shard)])
-    }
-    fn pci_pending(&mut self, shard: u8) -> Result<u16, Refusal> {
-        Ok(self.owes[usize::from(shard)])
-    }
-    fn iommu_gone(&mut self, shard: u8, client: ClientId) -> Result<(), Refusal> {
-        self.log.push(alloc::format!("iommu {shard} {}", client.0));
-        Ok(())
-    }
-    fn msi_gone(&mut self, shard: u8, client: ClientId) -> Result<u16, Refusal> {
-        self.log.push(alloc::format!("msi {shard} {}", client.0));
-        Ok(self.vectors_left)
-    }
-    fn reclaim(&mut self, pd: u16) -> Result<(), &'static str> {
-        self.log.push(alloc::format!("reclaim {pd}"));
-        Ok(())
-    }
-    fn figures(&mut self) -> Figures {
-        let mut figures = Figures::default();
-        figures.add(
-            &"iommu-server-0".try_into().unwrap(),
-            "buffers",
-            self.resources,
-        );
-        figures
-    }
-    fn say(&mut self, line: fmt::Arguments<'_>) {
-        self.log.push(line.to_string());
-    }
-    fn end(&mut self, verdict: Verdict<'_>, power: Power) {
-        self.log.push(alloc::format!("{verdict:?} {power:?}"));
-    }
-}
-
-impl Fake {
-    fn take(&mut self) -> List<Text> {
-        core::mem::take(&mut self.log)
-    }
-}
 
 fn ward(name: &str, kind: Kind) -> Ward {
     Ward {
@@ -150,6 +85,7 @@ fn a_run_ends_when_all_that_must_have_finished() {
         hands.take(),
         [
             "stop 7",
+            "disown 7",
             "held 0 0",
             "pci 0 0",
             "held 1 0",
@@ -188,13 +124,27 @@ fn a_run_ends_when_all_that_must_have_finished() {
 }
 
 #[test]
+fn nobody_can_ask_in_the_name_of_a_dead_client_when_servers_take_back_what_it_had() {
+    let (mut supervisor, mut hands) = running();
+    ask(&mut supervisor, &mut hands, A, EXIT);
+    let log = hands.take();
+    let at = |text: &str| log.iter().position(|line| line == text).unwrap();
+    // What it handed on would else have a server give it more after it was told that it is gone.
+    for server in ["pci 0 0", "pci 1 0", "iommu 0 0", "msi 0 0"] {
+        assert!(at("stop 7") < at("disown 7") && at("disown 7") < at(server));
+    }
+}
+
+#[test]
 fn memory_is_taken_back_only_when_every_shard_has_let_go() {
     let (mut supervisor, mut hands) = running();
     hands.slow = [1, 2];
     ask(&mut supervisor, &mut hands, A, EXIT);
     assert_eq!(
         hands.take(),
-        ["stop 7", "held 0 0", "pci 0 0", "held 1 0", "pci 1 0"]
+        [
+            "stop 7", "disown 7", "held 0 0", "pci 0 0", "held 1 0", "pci 1 0"
+        ]
     );
     hands.owes = [0, 2];
     supervisor.signalled(event::SHARD_DONE);
@@ -352,7 +302,7 @@ fn a_suspended_server_is_not_called_and_what_waited_goes_on() {
     ask(&mut supervisor, &mut hands, B, suspend(Switch::Off)).unwrap();
     assert_eq!(hands.take(), ["stop 6"]);
     ask(&mut supervisor, &mut hands, A, EXIT);
-    assert_eq!(hands.take(), ["stop 7", "held 0 0", "pci 0 0"]);
+    assert_eq!(hands.take(), ["stop 7", "disown 7", "held 0 0", "pci 0 0"]);
     supervisor.signalled(event::SHARD_DONE << 1);
     supervisor.work(&mut hands);
     assert_eq!(hands.take(), List::<Text>::new());

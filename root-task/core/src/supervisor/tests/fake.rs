@@ -1,0 +1,76 @@
+//! Hands that write down what they are told to do.
+
+use super::*;
+
+/// Writes down what it is told.
+#[derive(Default)]
+pub(super) struct Fake {
+    pub(super) log: List<Text>,
+    /// Revocations that each pci shard owes.
+    pub(super) owes: [u16; 2],
+    /// What `ClientGone` adds to that.
+    pub(super) slow: [u16; 2],
+    pub(super) refuses: Option<&'static str>,
+    pub(super) vectors_left: u16,
+    pub(super) resources: u64,
+}
+
+impl Hands for Fake {
+    fn stop(&mut self, pd: u16) {
+        self.log.push(alloc::format!("stop {pd}"));
+    }
+    fn disown(&mut self, pd: u16) {
+        self.log.push(alloc::format!("disown {pd}"));
+    }
+    fn resume(&mut self, pd: u16) {
+        self.log.push(alloc::format!("resume {pd}"));
+    }
+    fn tell_held(&mut self, shard: u8, client: ClientId) {
+        self.log.push(alloc::format!("held {shard} {}", client.0));
+    }
+    fn pci_gone(&mut self, shard: u8, client: ClientId) -> Result<u16, Refusal> {
+        self.log.push(alloc::format!("pci {shard} {}", client.0));
+        if self.refuses == Some("pci") {
+            return Err(Rule::KernelRefused.into());
+        }
+        self.owes[usize::from(shard)] += self.slow[usize::from(shard)];
+        Ok(self.slow[usize::from(shard)])
+    }
+    fn pci_pending(&mut self, shard: u8) -> Result<u16, Refusal> {
+        Ok(self.owes[usize::from(shard)])
+    }
+    fn iommu_gone(&mut self, shard: u8, client: ClientId) -> Result<(), Refusal> {
+        self.log.push(alloc::format!("iommu {shard} {}", client.0));
+        Ok(())
+    }
+    fn msi_gone(&mut self, shard: u8, client: ClientId) -> Result<u16, Refusal> {
+        self.log.push(alloc::format!("msi {shard} {}", client.0));
+        Ok(self.vectors_left)
+    }
+    fn reclaim(&mut self, pd: u16) -> Result<(), &'static str> {
+        self.log.push(alloc::format!("reclaim {pd}"));
+        Ok(())
+    }
+    fn figures(&mut self) -> Figures {
+        let mut figures = Figures::default();
+        figures.add(
+            &"iommu-server-0".try_into().unwrap(),
+            "buffers",
+            self.resources,
+        );
+        figures
+    }
+    fn say(&mut self, line: fmt::Arguments<'_>) {
+        self.log.push(line.to_string());
+    }
+    fn end(&mut self, verdict: Verdict<'_>, power: Power) {
+        self.log.push(alloc::format!("{verdict:?} {power:?}"));
+    }
+}
+
+impl Fake {
+    /// What it was told since the last time.
+    pub(super) fn take(&mut self) -> List<Text> {
+        core::mem::take(&mut self.log)
+    }
+}
