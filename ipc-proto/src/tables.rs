@@ -170,6 +170,10 @@ interface! {
     /// A device of the shard that gives trouble: too many faults, or no answer to a device-TLB invalidation. The server
     /// signals the shard when there is one. `EndOfList` when there is none.
     [Shard] TroubleNext = 38: trouble_next() -> TroubleNextReply { device: Sbdf, trouble: Trouble, count: u32 }
+    /// Whether an attached device may keep translations from now on: `ats_queue` as in an attachment. With 0, when the
+    /// reply arrives, it has forgotten all that it kept, and no unit waits for its answer any more: to be said before a
+    /// reset, in which it cannot answer, and taken back afterwards. The reply says whether it may.
+    [Shard] Cache = 40: cache(device: Sbdf, ats_queue: u8) -> CacheReply { allowed: Switch }
     /// The `index`-th region that firmware reserved for the device's DMA. `EndOfList` past the last.
     [Shard] ReservedAt = 39: reserved_at(device: Sbdf, index: u16) -> ReservedAtReply { base: u64, bytes: u64, allowed: Switch }
 

@@ -104,6 +104,7 @@ fn lines() -> Vec<String> {
         Remap { device, address: 0xfee0_0000, data: 0x44, count: 4 } => RemapReply { address: 0xfee0_0010, data: 0 };
         Unremap { device } => UnremapReply {};
         Alias { device, alias: device } => AliasReply {};
+        Cache { device, ats_queue: 8 } => CacheReply { allowed: Switch::On };
         TroubleNext {} => TroubleNextReply { device, trouble: Trouble::FaultStorm, count: 10 };
         ReservedAt { device, index: 0 } => ReservedAtReply { base: 0x7a00_0000, bytes: 0x1_0000, allowed: Switch::On };
         ClientGone { client } => ClientGoneReply { bytes: 0x4000 };
