@@ -5,8 +5,8 @@ use core::fmt;
 use hw::{Clock, ConfigSpace, Sbdf};
 use ipc_proto::iommu::{ReservedAtReply, TroubleNextReply};
 use ipc_proto::{
-    Badge, ClientId, ContextChoice, Message, Properties, Refusal, Rule, Turns, Width, iommu, msi,
-    timer,
+    Badge, ClientId, ContextChoice, Message, Properties, Refusal, Rule, Switch, Turns, Width,
+    iommu, msi, timer,
 };
 use pci_core::MAX_ASSIGNMENTS;
 use pci_core::bank::{Bank, PageSize};
@@ -132,6 +132,10 @@ impl Iommu for Surroundings {
     ) -> Result<(Properties, u16), Refusal> {
         let reply = self.iommu.attach(device, client, context, ats_queue)?;
         Ok((reply.properties, reply.context))
+    }
+
+    fn keep(&mut self, device: Sbdf, ats_queue: u8) -> Result<Switch, Refusal> {
+        Ok(self.iommu.cache(device, ats_queue)?.allowed)
     }
 
     fn detach(&mut self, device: Sbdf) -> Result<(), Refusal> {

@@ -42,14 +42,13 @@ fn fetch_entropy(platform: &'static SeL4Platform, info: &'static ClientInfo) -> 
     let device = client.assign_ids(VIRTIO, ENTROPY).map_err(because)?;
     let device = DEVICE.call_once(|| device);
     platform.log(format_args!("@assigned {}", device.address()));
-    let transport = attach(client, device).map_err(because)?;
-    let mut source = VirtIORng::<VirtioHal, _>::new(transport).map_err(because)?;
-
     match info.args.as_str() {
         "ats" => keeps(platform, client, device, true).map_err(because)?,
         "no-ats" => keeps(platform, client, device, false).map_err(because)?,
         _ => {}
     }
+    let transport = attach(client, device).map_err(because)?;
+    let mut source = VirtIORng::<VirtioHal, _>::new(transport).map_err(because)?;
 
     let mut first = [0; BYTES];
     let mut second = [0; BYTES];
@@ -94,14 +93,20 @@ fn keeps(
         .filter_map(Result::ok)
         .find(|entry| entry.list == CapabilityListKind::Extended && entry.id == ATS)
         .ok_or(Error::NotFound)?;
-    let control = device.config_read(capability.offset + ATS_CONTROL, Width::Word)?;
-    let enabled = control & ATS_ENABLE != 0;
+    let enabled = || -> Result<bool, Error> {
+        let control = device.config_read(capability.offset + ATS_CONTROL, Width::Word)?;
+        Ok(control & ATS_ENABLE != 0)
+    };
     let promised = device.properties().translation_cached;
+    let before = enabled()?;
+    // In its reset it can answer nobody; afterwards it is as before.
+    device.reset()?;
+    let after = enabled()?;
     check(
         platform,
         if wanted { "ats_is_on" } else { "ats_is_off" },
-        enabled == wanted && promised == wanted,
-        format_args!("control {control:#06x}, promised: {promised}"),
+        [promised, before, after] == [wanted; 3],
+        format_args!("promised: {promised}, on: {before}, after a reset: {after}"),
     );
     let buffer = client.buffer(16 * 4096, PagePreference::Small)?;
     let mut rounds = 0;

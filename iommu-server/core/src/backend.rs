@@ -168,6 +168,20 @@ pub trait Backend {
         cache: DeviceCache,
     ) -> Result<DeviceCache, BackendError>;
 
+    /// Says what a requester that is in the domain may keep from now on; says what that is. With
+    /// `DeviceCache::None`, on success, nothing is kept and no answer of the device is waited for any more.
+    ///
+    /// # Errors
+    /// As [`Self::detach`].
+    fn keep(
+        &mut self,
+        _device: Sbdf,
+        _domain: DomainId,
+        _cache: DeviceCache,
+    ) -> Result<DeviceCache, BackendError> {
+        Ok(DeviceCache::None)
+    }
+
     /// Takes a requester out of its domain. On success none of its requests reaches memory by the
     /// domain's translations any more, and they are cached for it nowhere.
     ///
@@ -289,6 +303,14 @@ impl<A: Backend, B: Backend> Backend for Chosen<A, B> {
         cache: DeviceCache,
     ) -> Result<DeviceCache, BackendError> {
         either!(self, backend => backend.attach(device, domain, cache))
+    }
+    fn keep(
+        &mut self,
+        device: Sbdf,
+        domain: DomainId,
+        cache: DeviceCache,
+    ) -> Result<DeviceCache, BackendError> {
+        either!(self, backend => backend.keep(device, domain, cache))
     }
     fn detach(&mut self, device: Sbdf, domain: DomainId) -> Result<(), BackendError> {
         either!(self, backend => backend.detach(device, domain))

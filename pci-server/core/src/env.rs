@@ -8,7 +8,9 @@ use core::fmt;
 
 use hw::{Clock, ConfigSpace, Sbdf};
 use ipc_proto::iommu::{ReservedAtReply, TroubleNextReply};
-use ipc_proto::{Badge, ClientId, ContextChoice, Message, Properties, Refusal, Turns, Width};
+use ipc_proto::{
+    Badge, ClientId, ContextChoice, Message, Properties, Refusal, Switch, Turns, Width,
+};
 
 use crate::bank::PageSize;
 
@@ -26,6 +28,12 @@ pub trait Iommu {
         context: ContextChoice,
         ats_queue: u8,
     ) -> Result<(Properties, u16), Refusal>;
+    /// Whether an attached device may keep translations from now on; whether it may then. With `ats_queue` 0 it has
+    /// forgotten what it kept, and its answer is waited for no more.
+    ///
+    /// # Errors
+    /// The server's refusal.
+    fn keep(&mut self, device: Sbdf, ats_queue: u8) -> Result<Switch, Refusal>;
     /// Moves the device back. When this returns no DMA of it reaches memory.
     ///
     /// # Errors

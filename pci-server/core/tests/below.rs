@@ -67,6 +67,8 @@ fn order_of(booted: &Booted) -> Vec<&'static str> {
                 ..
             } => Some(if *value == 0 { "cache off" } else { "cache on" }),
             Did::Detached(_) => Some("detached"),
+            Did::Kept(_, 0) => Some("is to forget"),
+            Did::Kept(..) => Some("may keep"),
             Did::Unremapped(_) => Some("unremapped"),
             Did::GaveVectorsBack(_) => Some("vectors given back"),
             _ => None,
@@ -212,12 +214,20 @@ fn a_cache_is_on_only_while_the_device_is_attached() {
     assert_eq!(order_of(&booted), ["attached", "cache on"]);
     assert_eq!(control(), ENABLED);
     let device = booted.device(booted.badge_in(0, 0));
+    booted.world(|world| world.did.clear());
     device.reset().unwrap();
     assert_eq!(control(), ENABLED, "a reset takes it away");
+    // In its reset it cannot answer: nobody waits for it then.
+    assert_eq!(
+        order_of(&booted),
+        ["is to forget", "cache off", "may keep", "cache on"]
+    );
     booted.world(|world| world.did.clear());
     device.release().unwrap();
-    let words = order_of(&booted);
-    assert_eq!(words[words.len() - 2..], ["cache off", "detached"]);
+    assert_eq!(
+        order_of(&booted),
+        ["is to forget", "cache off", "cache off", "detached"]
+    );
     assert_eq!(control(), 0);
     // Not every device may have one, whatever it is able to.
     let reply = booted

@@ -228,6 +228,30 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
         Ok(())
     }
 
+    /// Says whether an attached device may keep translations from now on; whether it may then.
+    pub(super) fn keep_device(
+        &mut self,
+        device: Sbdf,
+        cache: DeviceCache,
+    ) -> Result<bool, Refusal> {
+        let about = u64::from(device.to_bits());
+        let attached = self.attached(device).copied();
+        let attached = attached.ok_or(Refusal::new(Rule::NotAttached, about))?;
+        if attached.certainty == Certainty::Unconfirmed {
+            return Err(Refusal::new(Rule::InvalidationTimeout, about));
+        }
+        if self.requesters_of(device).len() > 1 {
+            // As when it was attached: a cache is kept under one id.
+            return Ok(false);
+        }
+        let context = self.context(attached.client, attached.context)?;
+        let domain = context.domain.ok_or(Rule::NoContext)?;
+        let kept = self.backend.keep(device, domain, cache);
+        self.hear_silent();
+        kept.map(|kept| kept != DeviceCache::None)
+            .map_err(backend_refusal)
+    }
+
     pub(super) fn attached(&self, device: Sbdf) -> Option<&Attached> {
         self.devices
             .iter()

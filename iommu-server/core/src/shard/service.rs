@@ -2,7 +2,7 @@
 
 use hw::Sbdf;
 use ipc_proto::iommu::{
-    AliasReply, AllocReply, AttachReply, AttachedAtReply, ClientGoneReply, DetachReply,
+    AliasReply, AllocReply, AttachReply, AttachedAtReply, CacheReply, ClientGoneReply, DetachReply,
     FaultNextReply, FiguresReply, FramesReply, FreeReply, HelloReply, ImportReply, InfoReply,
     MapReply, PromiseReply, RemapReply, ReservedAtReply, Service, TroubleNextReply, TurnsReply,
     UnmapReply, UnremapReply,
@@ -176,6 +176,19 @@ impl<E: Env, B: Backend> Service for Shard<'_, E, B> {
         self.on_its_buses(call, device)?;
         self.detach_device(device)?;
         Ok(Reply::Now(DetachReply {}))
+    }
+
+    fn cache(&mut self, call: Call, device: Sbdf, ats_queue: u8) -> Answer<CacheReply> {
+        self.on_its_buses(call, device)?;
+        if ats_queue > MAX_QUEUE {
+            return Err(Refusal::new(Rule::BadArgument, 1));
+        }
+        let allowed = if self.keep_device(device, DeviceCache::from_depth(ats_queue))? {
+            Switch::On
+        } else {
+            Switch::Off
+        };
+        Ok(Reply::Now(CacheReply { allowed }))
     }
 
     fn promise(&mut self, call: Call, device: Sbdf) -> Answer<PromiseReply> {

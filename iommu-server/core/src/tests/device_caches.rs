@@ -1,7 +1,7 @@
 //! Devices that keep translations (ATS): what is unmapped is gone from them
 //! too, and one that does not answer loses everything.
 
-use ipc_proto::{Badge, ContextChoice, PagePreference, Rule, Trouble};
+use ipc_proto::{Badge, ContextChoice, PagePreference, Rule, Switch, Trouble};
 use sim::vtd::{Ailment, Dma, Model, Reason};
 
 use super::machine::{World, device, rule};
@@ -200,6 +200,74 @@ fn a_storm_takes_what_the_device_keeps_out_of_use() {
     world.unit.set_ailment(Ailment::DeviceMute(ID));
     world.unmap(buffer).unwrap();
     world.free(buffer).unwrap();
+}
+
+#[test]
+fn a_device_in_its_reset_holds_nobody_up() {
+    for model in [Model::QEMU.device_tlb(), Model::QEMU.device_tlb().caching()] {
+        let mut world = World::new(model);
+        attach(&mut world, ONE, 1);
+        let (buffer, at) = mapped(&mut world, 1, 0, 0x1000);
+        let (_, other) = mapped(&mut world, 1, 1, 0x1000);
+        for address in [at, other] {
+            world.unit.ask(ID, address, Dma::Read).unwrap();
+        }
+        assert_eq!(world.cache(device(ONE), 0), Ok(Switch::Off));
+        assert_eq!(world.unit.translated(ID, at), None);
+        assert_eq!(world.unit.ask(ID, at, Dma::Read), Err(Reason::Translated));
+        // It reaches memory as any other does, and what it would have to answer is not waited for.
+        assert!(world.dma(device(ONE), at, Dma::Read).is_ok());
+        world.unit.set_ailment(Ailment::DeviceMute(ID));
+        let before = world.unit.descriptors();
+        world.unmap(buffer).unwrap();
+        assert_eq!(world.unit.descriptors() - before, 2);
+        assert!(world.dma(device(ONE), at, Dma::Read).is_err());
+        assert_eq!(world.cache(device(ONE), 0), Ok(Switch::Off), "said again");
+        // Back.
+        world.unit.set_ailment(Ailment::Healthy);
+        assert_eq!(world.cache(device(ONE), 8), Ok(Switch::On));
+        world.unit.ask(ID, other, Dma::Read).unwrap();
+        assert!(world.unit.translated(ID, other).unwrap().is_ok());
+        assert_eq!(world.cache(device(ONE), 8), Ok(Switch::On), "said again");
+        world.detach(device(ONE)).unwrap();
+        assert_eq!(world.unit.translated(ID, other), None);
+        assert_eq!(rule(world.cache(device(ONE), 8)), Rule::NotAttached);
+    }
+}
+
+#[test]
+fn a_device_that_does_not_answer_before_its_reset_is_blocked_and_told() {
+    let mut world = World::new(Model::QEMU.device_tlb());
+    attach(&mut world, ONE, 1);
+    let (buffer, at) = mapped(&mut world, 1, 0, 0x1000);
+    world.unit.ask(ID, at, Dma::Read).unwrap();
+    world.unit.set_ailment(Ailment::DeviceMute(ID));
+    assert_eq!(rule(world.cache(device(ONE), 0)), Rule::DeviceTlbTimeout);
+    assert_eq!(
+        world.unit.translated(ID, at),
+        Some(Err(Reason::ContextNotPresent))
+    );
+    assert!(world.dma(device(ONE), at, Dma::Read).is_err());
+    let trouble = world.trouble_next(0).unwrap().trouble;
+    assert_eq!(trouble, Trouble::DeviceTlbTimeout);
+    // It is let through again by nothing but an attachment.
+    assert_eq!(world.cache(device(ONE), 8), Ok(Switch::Off));
+    assert!(world.dma(device(ONE), at, Dma::Read).is_err());
+    world.unmap(buffer).unwrap();
+    world.detach(device(ONE)).unwrap();
+    world.attach(device(ONE), 1).unwrap();
+}
+
+#[test]
+fn where_nothing_can_be_kept_nothing_is() {
+    let mut world = World::new(Model::QEMU);
+    attach(&mut world, ONE, 1);
+    assert_eq!(world.cache(device(ONE), 8), Ok(Switch::Off));
+    assert_eq!(rule(world.cache(device(ONE), 33)), Rule::BadArgument);
+    let mut world = World::new(Model::QEMU.device_tlb());
+    world.alias(device(ONE), device(0x1c)).unwrap();
+    attach(&mut world, ONE, 1);
+    assert_eq!(world.cache(device(ONE), 8), Ok(Switch::Off));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::vec::Vec;
 use hw::Sbdf;
 use ipc_proto::{
     ANY_IOVA, Access, Badge, BadgeKind, ClientId, ContextChoice, Message, PagePreference, Refusal,
-    Rule, Trouble, iommu,
+    Rule, Switch, Trouble, iommu,
 };
 use sim::vtd::{Dma, Memory, Model, Reason};
 use system::info::{Slots, UntypedPiece};
@@ -315,6 +315,13 @@ impl World {
             ats_queue,
         };
         iommu::AttachReply::decode(&self.call(shard_badge(device), request, None))
+    }
+
+    /// Whether the device may keep translations from now on.
+    pub fn cache(&mut self, device: Sbdf, ats_queue: u8) -> Result<Switch, Refusal> {
+        let request = iommu::Request::Cache { device, ats_queue };
+        let reply = self.call(shard_badge(device), request, None);
+        Ok(iommu::CacheReply::decode(&reply)?.allowed)
     }
 
     pub fn alias(&mut self, device: Sbdf, alias: Sbdf) -> Result<(), Refusal> {

@@ -100,6 +100,19 @@ pub fn enable<T: TableMemory>(
     tables.flush(table, at, 1);
 }
 
+/// Step 5, before the unit is told: whether the device of a present entry may keep translations. The translation type
+/// is in the half that is written at once, so the entry is whole at every moment.
+pub fn set_keeps<T: TableMemory>(
+    tables: &mut Tables<'_, T>,
+    table: Page,
+    requester: u16,
+    keeps: bool,
+) {
+    let low = tables.get(table, index(requester)) & !KEEPS_TRANSLATIONS;
+    let kind = if keeps { KEEPS_TRANSLATIONS } else { 0 };
+    write_low(tables, table, requester, low | kind);
+}
+
 /// Whether a requester's entry is present.
 pub fn is_present<T: TableMemory>(tables: &Tables<'_, T>, table: Page, requester: u16) -> bool {
     tables.get(table, index(requester)) & PRESENT != 0

@@ -118,9 +118,9 @@ pub(super) fn forget_requester<M: Mmio, T: TableMemory>(
     unit.run(tables, &batch)
 }
 
-/// Has a unit block a requester whose context entry is not present any more. It stays in its domain: what
+/// Has a unit see that a requester's context entry has changed, or is not present any more. It stays in its domain: what
 /// could be fetched through it is forgotten when it is unmapped, or the requester leaves.
-pub(super) fn block_requester<M: Mmio, T: TableMemory>(
+pub(super) fn forget_entry<M: Mmio, T: TableMemory>(
     unit: &mut Unit<M>,
     tables: &mut Tables<'_, T>,
     requester: u16,
@@ -207,7 +207,7 @@ pub(super) fn tell_devices<M: Mmio, T: TableMemory>(
                 if let Some(table) = context::existing(tables, unit.root(), bus) {
                     context::silence(tables, table, requester);
                 }
-                if block_requester(unit, tables, requester, domain.0).is_err() {
+                if forget_entry(unit, tables, requester, domain.0).is_err() {
                     found.fate = Fate::Retired;
                     outcome = Err(BackendError::Unconfirmed);
                 } else if outcome.is_ok() {

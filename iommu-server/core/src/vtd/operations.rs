@@ -7,7 +7,7 @@ use ipc_proto::{Access, ClientId, Properties};
 use system::info::{MAX_UNITS, Scope};
 
 use super::forget::{
-    Forget, block_requester, forget_all_of_device, forget_requester, show_requester, tell,
+    Forget, forget_all_of_device, forget_entry, forget_requester, show_requester, tell,
     tell_devices,
 };
 use super::interrupt::{Block, Source};
@@ -148,6 +148,67 @@ impl<M: Mmio, T: TableMemory> Backend for Vtd<'_, M, T> {
         Ok(keeps)
     }
 
+    fn keep(
+        &mut self,
+        device: Sbdf,
+        domain: DomainId,
+        cache: DeviceCache,
+    ) -> Result<DeviceCache, BackendError> {
+        let number = self.unit_of(device).ok_or(BackendError::NoUnit)?;
+        let found = find_domain(self.domains, domain).ok_or(BackendError::NoDomain)?;
+        let unit = driven(&mut self.units, number)?;
+        let requester = device.requester_id();
+        let table = context::existing(&self.tables, unit.root(), device.bus())
+            .ok_or(BackendError::NoUnit)?;
+        let known = found.caching.iter().position(|one| one.device == device);
+        if !context::is_present(&self.tables, table, requester) {
+            // It was silenced, and keeps nothing.
+            return Ok(DeviceCache::None);
+        }
+        let keeps = match (cache, known) {
+            (DeviceCache::None, None) => return Ok(cache),
+            (DeviceCache::Depth(_), Some(_)) => return Ok(cache),
+            (DeviceCache::None, Some(_)) => false,
+            (DeviceCache::Depth(_), None) => {
+                unit.capabilities().device_tlb && !found.caching.is_full()
+            }
+        };
+        if !keeps && known.is_none() {
+            return Ok(DeviceCache::None);
+        }
+        context::set_keeps(&mut self.tables, table, requester, keeps);
+        // From here on the unit refuses what the device kept, or answers its questions. Translations did not change, but
+        // whoever shadows the tables (caching mode) looks at them anew only when the domain is named.
+        if forget_requester(unit, &mut self.tables, requester, domain.0).is_err() {
+            found.fate = Fate::Retired;
+            return Err(BackendError::Unconfirmed);
+        }
+        let Some(place) = known else {
+            if let DeviceCache::Depth(depth) = cache {
+                let unit = number as u8;
+                // There is room: it was checked.
+                let _ = found.caching.push(Caching {
+                    unit,
+                    device,
+                    depth,
+                });
+            }
+            return Ok(cache);
+        };
+        let caching = found.caching.swap_remove(place);
+        if forget_all_of_device(unit, &mut self.tables, &caching).is_ok() {
+            return Ok(DeviceCache::None);
+        }
+        // It did not say that it forgot: it is blocked, as one that does not answer when something is unmapped.
+        context::silence(&mut self.tables, table, requester);
+        let _ = self.silent.push(device);
+        if forget_entry(unit, &mut self.tables, requester, domain.0).is_err() {
+            found.fate = Fate::Retired;
+            return Err(BackendError::Unconfirmed);
+        }
+        Err(BackendError::DeviceSilent)
+    }
+
     fn detach(&mut self, device: Sbdf, domain: DomainId) -> Result<(), BackendError> {
         let number = self.unit_of(device).ok_or(BackendError::NoUnit)?;
         let found = find_domain(self.domains, domain).ok_or(BackendError::NoDomain)?;
@@ -204,7 +265,7 @@ impl<M: Mmio, T: TableMemory> Backend for Vtd<'_, M, T> {
             (None, _) => 0,
         };
         context::silence(&mut self.tables, table, requester);
-        let told = block_requester(unit, &mut self.tables, requester, filed_under);
+        let told = forget_entry(unit, &mut self.tables, requester, filed_under);
         if let Some(found) = domain.and_then(|domain| find_domain(self.domains, domain)) {
             // What it keeps is refused from now on.
             found.caching.retain(|one| one.device != device);

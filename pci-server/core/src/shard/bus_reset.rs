@@ -12,7 +12,7 @@ use ipc_proto::pci::{AgreeBusResetReply, BusResetReply};
 use ipc_proto::{Badge, DeviceState, EventKind, Refusal, Reply, Rule};
 
 use super::ports::before;
-use super::revoke::cache_again;
+use super::revoke::{cache_again, no_cache};
 use super::{Parts, Shard};
 use crate::device::Presence;
 use crate::env::Env;
@@ -215,6 +215,13 @@ impl<E: Env> Shard<'_, E> {
             interrupts::silence(&mut self.env, device.at, device.msi, device.msix);
             // Whether it obeys is seen after the reset.
             let _ = set_control(&mut self.env, device, Kept::baseline(device));
+            if let Some(at) = device.assignment
+                && let Some(Parts {
+                    env, hold, device, ..
+                }) = self.parts(at)
+            {
+                no_cache(env, hold.properties, device);
+            }
         }
         true
     }

@@ -11,7 +11,9 @@
 
 use hw::capability::PowerState;
 use ipc_proto::pci::{ConfigWriteReply, ReleaseReply, ResetReply};
-use ipc_proto::{Badge, ClientId, DeviceState, EventKind, Refusal, Reply, ResetKind, Rule, Switch};
+use ipc_proto::{
+    Badge, ClientId, DeviceState, EventKind, Properties, Refusal, Reply, ResetKind, Rule, Switch,
+};
 
 use super::messages::give_back;
 use super::views::{Need, revoke_all, slot_of};
@@ -373,6 +375,7 @@ fn advance<E: Env>(
             // Decoding goes off with bus mastering: nothing that the holder still has mapped
             // reaches the device between its reset and the end.
             job.at_rest = reset::set_control(env, device, Kept::baseline(device));
+            no_cache(env, hold.properties, device);
             Step::first(env, device)
         }
     };
@@ -388,7 +391,8 @@ fn advance<E: Env>(
         Progress::Done => job.at_rest,
     };
     let job = hold.job.take()?;
-    if job.purpose == Purpose::Reset {
+    let awake = job.purpose == Purpose::Sleep && reset::power_state(env, device) == PowerState::D0;
+    if job.purpose == Purpose::Reset || awake {
         cache_again(env, hold, device);
     }
     let restored = rested.and_then(|()| match job.purpose {
@@ -405,10 +409,22 @@ fn advance<E: Env>(
     Some((job, outcome))
 }
 
+/// Before a reset, and before it sleeps: the device forgets the translations it keeps while it can still say so, and its
+/// IOMMU waits for no answer of it meanwhile. One that does not answer is reported as trouble.
+pub(super) fn no_cache<E: Env>(env: &mut E, promised: Properties, device: &crate::Device) {
+    if promised.translation_cached
+        && let Some(cache) = device.translation
+    {
+        let _ = env.keep(device.at, 0);
+        cache.switch(env, device.at, Switch::Off);
+    }
+}
+
 /// A reset has switched the device's cache of translations off.
 pub(super) fn cache_again<E: Env>(env: &mut E, hold: &Hold<E::Ticket>, device: &crate::Device) {
     if hold.properties.translation_cached
         && let Some(cache) = device.translation
+        && env.keep(device.at, cache.queue) == Ok(Switch::On)
     {
         cache.switch(env, device.at, Switch::On);
     }

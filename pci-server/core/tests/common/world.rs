@@ -30,6 +30,7 @@ pub enum Did {
     Remapped(Sbdf, u16),
     Unremapped(Sbdf),
     Detached(Sbdf),
+    Kept(Sbdf, u8),
     TookVectors(Sbdf, u16),
     GaveVectorsBack(Sbdf),
     PlacedDevice(u16),
@@ -230,6 +231,16 @@ impl Iommu for World {
             ..self.promise
         };
         Ok((properties, 0))
+    }
+    fn keep(&mut self, device: Sbdf, ats_queue: u8) -> Result<Switch, Refusal> {
+        self.kernel.may_fail()?;
+        assert!(
+            self.attached.contains_key(&device),
+            "{device} is not attached"
+        );
+        self.did.push(Did::Kept(device, ats_queue));
+        let allowed = self.promise.translation_cached && ats_queue > 0;
+        Ok(if allowed { Switch::On } else { Switch::Off })
     }
     fn detach(&mut self, device: Sbdf) -> Result<(), Refusal> {
         self.kernel.may_fail()?;

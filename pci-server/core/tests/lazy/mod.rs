@@ -13,7 +13,9 @@ use std::fmt;
 
 use hw::{Clock, ConfigSpace, Sbdf};
 use ipc_proto::iommu::{ReservedAtReply, TroubleNextReply};
-use ipc_proto::{Badge, ClientId, ContextChoice, Message, Properties, Refusal, Rule, Turns, Width};
+use ipc_proto::{
+    Badge, ClientId, ContextChoice, Message, Properties, Refusal, Rule, Switch, Turns, Width,
+};
 use pci_core::bank::PageSize;
 use pci_core::env::*;
 use system::info::{EcamWindow, PciInfo, UntypedPiece};
@@ -284,6 +286,9 @@ impl Iommu for Lazy {
         _: u8,
     ) -> Result<(Properties, u16), Refusal> {
         Ok((Properties::default(), 0))
+    }
+    fn keep(&mut self, _: Sbdf, _: u8) -> Result<Switch, Refusal> {
+        Ok(Switch::Off)
     }
     fn detach(&mut self, _: Sbdf) -> Result<(), Refusal> {
         Ok(())

@@ -339,6 +339,15 @@ pub const MESSAGES: &[Phase] = &[
 
 pub const KEEPS: DeviceCache = DeviceCache::Depth(4);
 
+fn keep(stage: &mut Stage, cache: DeviceCache) -> Outcome {
+    let domain = stage.domains[0];
+    let name = match cache {
+        DeviceCache::None => "keep nothing",
+        DeviceCache::Depth(_) => "keep again",
+    };
+    did(stage.operation(name, |vtd| vtd.keep(device(ONE.into()), domain, cache))).map(drop)
+}
+
 /// Devices that keep translations.
 pub const KEEPING: &[Phase] = &[
     ("start", start),
@@ -364,6 +373,30 @@ pub const KEEPING: &[Phase] = &[
         unmap(stage, AT, 0x1000)?;
         attach(stage, ONE, KEEPS)?;
         match stage.unit.translated(ONE, AT) {
+            None => Ok(()),
+            Some(still) => Err(format!("{still:x?}")),
+        }
+    }),
+    ("no more", |stage| {
+        map(stage, AT, 0x6000)?;
+        map(stage, NEXT, 0x7000)?;
+        did(stage.unit.ask(ONE, AT, Dma::Read))?;
+        keep(stage, DeviceCache::None)?;
+        if let Some(still) = stage.unit.translated(ONE, AT) {
+            return Err(format!("{still:x?}"));
+        }
+        if stage.unit.ask(ONE, NEXT, Dma::Read).is_ok() {
+            return Err("it may ask".into());
+        }
+        stage.reaches(ONE, NEXT, Some(0x7000))?;
+        unmap(stage, AT, 0x1000)?;
+        stage.nobody_else(&[(ONE, NEXT)])
+    }),
+    ("again", |stage| {
+        keep(stage, KEEPS)?;
+        did(stage.unit.ask(ONE, NEXT, Dma::Read))?;
+        unmap(stage, NEXT, 0x1000)?;
+        match stage.unit.translated(ONE, NEXT) {
             None => Ok(()),
             Some(still) => Err(format!("{still:x?}")),
         }
