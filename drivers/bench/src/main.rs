@@ -4,6 +4,7 @@
 //!
 //! Needs an edu device with large frames, the right to look, and nothing else
 //! to do meanwhile. With the arguments `measured` and `neighbour`: see [`isolation`].
+//!
 //! Each row tells the median of [`row::ROUNDS`] rounds
 //! (`<row>`), the least (`<row>.min`) and their number (`<row>.n`). The names
 //! are those of `images/figures/rows.toml`, which has the goals.
@@ -11,6 +12,7 @@
 #![no_std]
 #![no_main]
 
+mod demand;
 mod device;
 mod footprint;
 mod isolation;
@@ -52,6 +54,7 @@ fn run(platform: &'static SeL4Platform, info: &'static ClientInfo) -> Result<(),
     metric(platform, "timer_overhead", overhead);
     device::assignment(&client, found.device, overhead)?;
     device::usable(&client, found.device, overhead)?;
+    demand::all(&client, &inspector, found.device)?;
     let held = client.assign(found.device)?;
     device::configuration(platform, &held, overhead)?;
     device::bar(platform, &held, overhead)?;

@@ -1,15 +1,19 @@
 //! The benchmark's figures: [`Rows`] says what is measured, [`Figures`] what
-//! came, [`Table`] shows both to people and [`chart`] draws them.
+//! came, [`Table`] shows both to people and [`chart`] draws them. [`Scaling`] says
+//! by a [`model`] how far shards carry.
 //!
 //! The figures for machines are `reports/bench.json`:
 //! `{"<row>": {"median", "min", "n", "unit"}}`.
 
 mod chart;
+pub mod model;
 mod rows;
+mod scaling;
 mod table;
 
 pub use chart::chart;
 pub use rows::{INSTRUCTIONS, Row, Rows, SYSTEM, Sources};
+pub use scaling::Scaling;
 pub use table::Table;
 
 use crate::judge::Metrics;

@@ -3,7 +3,7 @@
 
 use super::Success;
 use super::run::Judged;
-use crate::bench::{Figures, Rows, SYSTEM, Table, chart, collect, json};
+use crate::bench::{Figures, Rows, SYSTEM, Scaling, Table, chart, collect, json};
 use crate::build;
 use crate::error::Error;
 use crate::judge::{Metrics, Outcome};
@@ -16,6 +16,7 @@ use std::path::PathBuf;
 const JSON: &str = "bench.json";
 const PEERS: &str = "bench-linux.json";
 const CHART: &str = "bench.svg";
+const SCALING: &str = "scaling.svg";
 
 /// What the figures are shown beside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,11 +35,15 @@ pub fn bench(workspace: &Workspace, beside: Beside) -> Result<Success, Error> {
     let rows = Rows::load().map_err(|error| Error::Bench(error.to_string()))?;
     let mut figures = Figures::new();
     let mut success = Success::Yes;
+    let mut metrics = Metrics::new();
     for system in rows.systems() {
-        if measure(workspace, &rows, system, &mut figures)? == Success::No {
+        let (of_system, passed) = measure(workspace, &rows, system, &mut figures)?;
+        metrics.extend(of_system);
+        if passed == Success::No {
             success = Success::No;
         }
     }
+    let scaling = Scaling::of(&metrics);
     let linux = match beside {
         Beside::Known => None,
         Beside::Measured => {
@@ -52,12 +57,13 @@ pub fn bench(workspace: &Workspace, beside: Beside) -> Result<Success, Error> {
         figures: &figures,
         linux: linux.as_ref(),
     };
-    anstream::println!("\n{table}");
+    anstream::println!("\n{table}\n{scaling}");
     if let Some(measured) = of_linux {
         write(workspace, PEERS, &json(measured))?;
     }
     let drawing = chart(&rows, &figures, of_linux).map_err(Error::Bench)?;
     let figures = write(workspace, JSON, &json(&figures))?;
+    write(workspace, SCALING, &scaling.chart().map_err(Error::Bench)?)?;
     let drawing = write(workspace, CHART, &drawing)?;
     anstream::println!(
         "figures: {}  chart: {}",
@@ -67,13 +73,13 @@ pub fn bench(workspace: &Workspace, beside: Beside) -> Result<Success, Error> {
     Ok(success)
 }
 
-/// Boots a system and takes its rows; shows its account if it does not pass.
+/// Boots a system and takes its rows; shows its account if it does not pass. All its figures.
 fn measure(
     workspace: &Workspace,
     rows: &Rows,
     system: &str,
     figures: &mut Figures,
-) -> Result<Success, Error> {
+) -> Result<(Metrics, Success), Error> {
     let description = super::load(workspace, &workspace.description(system))?;
     let bootable = build::bootable(workspace, &description, Ui::Shown)?;
     let step = Ui::Shown.step(format!("measuring {}", description.name));
@@ -91,11 +97,14 @@ fn measure(
     let before = figures.len();
     collect(rows, system, &judged.verdict.metrics, figures);
     step.done(Some(format!("{} rows", figures.len() - before)));
-    if judged.verdict.outcome == Outcome::Pass {
-        return Ok(Success::Yes);
-    }
-    anstream::println!("{}", judged.account(workspace, &description, &bootable));
-    Ok(Success::No)
+    let success = match judged.verdict.outcome {
+        Outcome::Pass => Success::Yes,
+        Outcome::Fail | Outcome::Timeout => {
+            anstream::println!("{}", judged.account(workspace, &description, &bootable));
+            Success::No
+        }
+    };
+    Ok((judged.verdict.metrics, success))
 }
 
 fn write(workspace: &Workspace, name: &str, text: &str) -> Result<PathBuf, Error> {
