@@ -59,6 +59,7 @@ fn run(platform: &'static SeL4Platform, info: &'static ClientInfo) -> Result<(),
     device::configuration(platform, &held, overhead)?;
     device::bar(platform, &held, overhead)?;
     memory::mapping(&client, overhead)?;
+    memory::allocation(&client, overhead)?;
     device::interrupts(&client, &held, overhead)?;
     counters(&client, &inspector)
 }

@@ -91,6 +91,8 @@ const LEFT: i32 = 60;
 const TOP: i32 = 50;
 const BOTTOM: i32 = 50;
 const RIGHT: i32 = 150;
+/// Height of a line's name.
+const NAME_HIGH: i32 = 15;
 
 fn draw(title: &str, work: &Work) -> Result<String, Box<dyn std::error::Error>> {
     let alone = throughput(work, Shape::Turnstile, 1);
@@ -131,10 +133,16 @@ fn draw(title: &str, work: &Work) -> Result<String, Box<dyn std::error::Error>> 
             label(ink, HPos::Center),
         ))?;
     }
+    let mut names: Vec<i32> = Vec::new();
     for (name, shape, colour) in SHAPES {
         let points = (1..=CLIENTS).map(|clients| (x(clients), y(gain(shape, clients))));
         let points: Vec<(i32, i32)> = points.collect();
-        let end = points.last().map_or((0, 0), |(x, y)| (x + 8, *y));
+        let mut end = points.last().map_or((0, 0), |(x, y)| (x + 8, *y));
+        // Where two lines end together their names do not.
+        while names.iter().any(|other| (other - end.1).abs() < NAME_HIGH) {
+            end.1 += NAME_HIGH;
+        }
+        names.push(end.1);
         area.draw(&PathElement::new(points, colour.stroke_width(2)))?;
         area.draw(&Text::new(name, end, label(colour, HPos::Left)))?;
     }

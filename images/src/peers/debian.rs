@@ -131,26 +131,28 @@ fn field<'t>(text: &'t str, name: &str) -> Option<&'t str> {
     lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
 }
 
+/// The package's file, downloaded unless it is there.
 fn download(folder: &Path, package: &str) -> Result<PathBuf, Error> {
+    let there = || -> Result<Option<PathBuf>, Error> {
+        let mut files = Vec::new();
+        list(folder, &mut files)?;
+        Ok(files.into_iter().find(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with(&format!("{package}_")) && name.ends_with(".deb")
+        }))
+    };
+    if let Some(file) = there()? {
+        return Ok(file);
+    }
     // apt's own user may not write here: then it says so and downloads as the one who asked.
     let arguments = ["download", "-q", package];
     said("apt-get", &arguments, folder).map_err(|error| {
+        let folder = folder.display();
         Error::Peer(format!(
-            "{error}; the package can be put into {} by hand",
-            folder.display()
+            "{error}; the package's file can be put into {folder} by hand"
         ))
     })?;
-    let mut files = Vec::new();
-    list(folder, &mut files)?;
-    let file = files.into_iter().find(|path| {
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        name.starts_with(&format!("{package}_")) && name.ends_with(".deb")
-    });
-    file.ok_or(Error::Peer(format!("apt-get downloaded no {package}")))
+    there()?.ok_or(Error::Peer(format!("apt-get downloaded no {package}")))
 }
 
 /// Unpacks the parts that are needed.
