@@ -129,6 +129,13 @@ fn place_one<E: ConfigSpace + Host>(
     {
         device.withhold(Withheld::Malformed(fault));
     }
+    // Nobody needs them to use the device.
+    if let Some(at) = devices.get(index).map(|device| device.at) {
+        let unplaced = placement::place_io(env, devices, info, index);
+        for bar in (0..6).filter(|bar| unplaced >> bar & 1 != 0) {
+            env.log(format_args!("{at} BAR {bar} has no I/O address"));
+        }
+    }
 }
 
 /// Withholds a device that somebody may get, and whose memory is not the shard's.

@@ -28,7 +28,11 @@ pub struct Forwarding {
     pub anything: bool,
     memory: Range,
     prefetchable: Range,
+    io: Option<IoWindow>,
 }
+
+/// First and last I/O address of a window.
+pub type IoWindow = (u16, u16);
 
 /// A window that forwards nothing.
 const CLOSED: Range = Range { first: 1, last: 0 };
@@ -42,6 +46,7 @@ impl Forwarding {
             anything: false,
             memory: CLOSED,
             prefetchable: CLOSED,
+            io: None,
         }
     }
 
@@ -57,11 +62,16 @@ impl Forwarding {
             Layout::Bridge => windows(cfg, at),
             _ => (CLOSED, CLOSED),
         };
+        let io = match header.layout {
+            Layout::Bridge => io_window(cfg, at),
+            _ => None,
+        };
         Self {
             buses,
             anything,
             memory,
             prefetchable,
+            io,
         }
     }
 
@@ -75,7 +85,26 @@ impl Forwarding {
         (window.first <= window.last).then_some(window)
     }
 
-    /// The windows that are open.
+    /// I/O addresses that it forwards.
+    #[must_use]
+    pub const fn io(&self) -> Option<IoWindow> {
+        self.io
+    }
+
+    /// Opens the I/O window, which the caller has found free: whole units of 4 KiB. `false`: the bridge does not have
+    /// it; it is closed then.
+    pub fn open_io<C: ConfigSpace>(&mut self, cfg: &mut C, at: Sbdf, window: IoWindow) -> bool {
+        let (first, last) = window;
+        write_io_window(cfg, at, first >> 8 & 0xf0 | last & 0xf000);
+        self.io = io_window(cfg, at).filter(|now| *now == window);
+        if self.io.is_none() {
+            // Its limit below its base.
+            write_io_window(cfg, at, 0x00f0);
+        }
+        self.io.is_some()
+    }
+
+    /// The windows of memory that are open.
     pub fn windows(&self) -> impl Iterator<Item = Range> + use<> {
         [self.memory, self.prefetchable]
             .into_iter()
@@ -153,6 +182,26 @@ fn window(word: u32, base_upper: u32, limit_upper: u32) -> Range {
     } else {
         CLOSED
     }
+}
+
+/// The I/O window; `None`: closed, beyond 16 bits, or there is none.
+fn io_window<C: ConfigSpace>(cfg: &C, at: Sbdf) -> Option<IoWindow> {
+    let word = cfg.read16(at, register::IO_BASE);
+    let (first, last) = ((word & 0xf0) << 8, word & 0xf000 | 0xfff);
+    // Zero throughout is a window that does not exist, all ones a bridge that does not answer.
+    if word == 0 || word == u16::MAX || first > last {
+        return None;
+    }
+    let is_wide = word & 0xf == 1;
+    (!is_wide || cfg.read32(at, register::IO_BASE_UPPER) == 0).then_some((first, last))
+}
+
+/// `word`: bits 15:12 of the base in its low byte, of the limit in its high byte. The status register beside it is left alone.
+fn write_io_window<C: ConfigSpace>(cfg: &mut C, at: Sbdf, word: u16) {
+    if cfg.read16(at, register::IO_BASE) & 0xf == 1 {
+        cfg.write32(at, register::IO_BASE_UPPER, 0);
+    }
+    cfg.write16(at, register::IO_BASE, word);
 }
 
 fn write_window<C: ConfigSpace>(cfg: &mut C, at: Sbdf, kind: WindowKind, range: Range) {

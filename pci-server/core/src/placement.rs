@@ -6,6 +6,7 @@
 //! work does not grow with what the shard has elsewhere. A window that is closed,
 //! or too small and not in use, is opened with room for all that waits behind it.
 
+mod io;
 mod registers;
 mod virtual_functions;
 
@@ -19,6 +20,7 @@ use crate::space::{Range, ShardMemory, hole};
 use crate::{Device, Index, Malformed, Table};
 use registers::{shrink, write};
 
+pub use io::place_io;
 pub use virtual_functions::place_virtual;
 
 /// Bridges one behind the other whose windows are opened for one function.
@@ -140,7 +142,7 @@ pub fn unplace<C: ConfigSpace>(cfg: &mut C, table: &mut Table, index: Index) {
     };
     let at = device.at;
     for (bar, region) in (0..).zip(&mut device.bars) {
-        if region.is_memory() && !region.fixed && region.is_placed() {
+        if region.kind != BarKind::None && !region.fixed && region.is_placed() {
             region.base = 0;
             region.served = false;
             // One that is gone does not mind.
