@@ -77,6 +77,7 @@ fn good_and_bad(
         let _ = core::fmt::write(&mut text, format_args!("{which}_{name}"));
         text
     };
+    scene.note(device);
     let mut edu = Edu(device.map_bar(0)?);
     device.bus_master(Switch::On)?;
     let buffer = scene.pages(2)?;

@@ -16,6 +16,8 @@ use system::layout::event;
 pub const SETTLE_MICROS: u64 = 200_000;
 /// How long the other side of a channel may take.
 const PATIENCE_MICROS: u64 = 20_000_000;
+/// The machine does not report what it blocks.
+const UNLOGGED: &str = "unlogged";
 /// Bytes of a page.
 pub const PAGE: usize = 4096;
 /// What untouched memory holds.
@@ -38,6 +40,8 @@ pub struct Scene {
     pub platform: &'static SeL4Platform,
     /// Flags that came while others were waited for.
     came: Cell<u64>,
+    /// Are blocked DMAs of our device told? The last that was taken says.
+    tells: Cell<bool>,
 }
 
 impl Scene {
@@ -51,6 +55,7 @@ impl Scene {
             client,
             platform,
             came: Cell::new(0),
+            tells: Cell::new(true),
         })
     }
 
@@ -122,7 +127,16 @@ impl Scene {
 
     /// Takes the first edu there is for us.
     pub fn edu(&self) -> Result<OurDevice<'_>, Error> {
-        self.client.assign_ids(VENDOR, DEVICE)
+        let device = self.client.assign_ids(VENDOR, DEVICE)?;
+        self.note(&device);
+        Ok(device)
+    }
+
+    /// Notes what is promised of a device that is tried next. Last in the arguments, `unlogged` says that the machine
+    /// does not keep that promise.
+    pub fn note(&self, device: &OurDevice<'_>) {
+        let kept = !self.client.info().args.ends_with(UNLOGGED);
+        self.tells.set(kept && device.properties().faults_reported);
     }
 
     /// Has the device move a whole buffer of its own to `to`, and waits for the end.
@@ -138,11 +152,11 @@ impl Scene {
         self.store(edu, to)
     }
 
-    /// All fault records there are: how many, and whether one is of this device at this page.
+    /// All fault records there are: how many, and whether one is of this device at this page, where they are told.
     pub fn faults(&self, device: Sbdf, at: u64) -> Result<Faults, Error> {
         let mut faults = Faults {
             count: 0,
-            told: false,
+            told: !self.tells.get(),
             newest: None,
         };
         // A client's queue of records is bounded; 64 is more than it holds.
@@ -176,7 +190,7 @@ impl Scene {
 pub struct Faults {
     /// How many.
     pub count: u32,
-    /// Was what was asked for among them?
+    /// Was what was asked for among them, or are they not told here?
     pub told: bool,
     /// The last.
     pub newest: Option<Fault>,
