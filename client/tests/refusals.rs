@@ -7,7 +7,8 @@ use ipc_proto::{Message, Transport, pci};
 use portcullis_client::{
     Client, Error, KernelError, Memory, Mmio, PagePreference, Platform, Refusal, Rule, Sbdf,
 };
-use system::info::ClientInfo;
+use system::info::{ChannelEnd, ClientInfo};
+use system::layout::event;
 
 /// A kernel on which every server refuses all but `Hello`.
 struct Refusing;
@@ -86,7 +87,11 @@ impl Platform for Refusing {
     fn unmap_memory(&self, _: &mut Nothing, _: u16, _: u16, _: u8) {}
     fn clear(&self, _: u16) {}
     fn post(&self, _: u64, _: u16, _: u16) -> Result<(), KernelError> {
-        Ok(())
+        // The place is taken, as far as it is asked.
+        Err(KernelError {
+            action: "post",
+            code: 8,
+        })
     }
     fn fetch(&self, _: u64, _: u16, _: u16) -> Result<(), KernelError> {
         Ok(())
@@ -142,5 +147,33 @@ fn a_refused_assignment_costs_no_slot() {
         refused.map_err(|error| error.rule()),
         Err(Some(Rule::NotGranted))
     );
+    assert_eq!(client.window().in_use(), 0);
+}
+
+#[test]
+fn a_full_channel_and_a_gift_that_is_refused_cost_no_slot() {
+    let mut info = info();
+    let end = ChannelEnd {
+        name: "pipe".try_into().unwrap(),
+        side: 1,
+        mailbox: 128,
+        signal: 129,
+    };
+    info.channels.push(end).unwrap();
+    let client = Client::connect(&Refusing, &info).unwrap();
+    assert!(client.channel("other").is_none());
+    let pipe = client.channel("pipe").unwrap();
+    assert_eq!(pipe.flag(), event::CHANNEL);
+    assert_eq!(pipe.give_slot(3), Err(Error::ChannelFull));
+    // Something is there, and no server makes a share of it.
+    assert_eq!(
+        pipe.take().map(|taken| taken.is_some()),
+        Err(Error::NoIommuShard)
+    );
+    assert_eq!(client.window().in_use(), 0);
+    // Of a device it is just a capability, ours until it is dropped.
+    let narrowed = pipe.take_narrowed().unwrap().unwrap();
+    assert_eq!(client.window().in_use(), 1);
+    drop(narrowed);
     assert_eq!(client.window().in_use(), 0);
 }

@@ -59,6 +59,9 @@ may_fault = true
 name = "edu-two"
 program = "edu-driver"
 devices = [{ address = "0000:00:03.0", shared = true }]
+[[channel]]
+name = "pipe"
+between = ["edu-two", "edu-one"]
 [[expect]]
 pd = "edu-one"
 checks = ["dma_round_trip", "identified"]
@@ -130,6 +133,10 @@ fn everything_that_can_be_said_is_compiled() {
             mask: 0xff_ff00
         }]
     );
+    let [channel] = system.channels.as_slice() else {
+        panic!("{:?}", system.channels)
+    };
+    assert_eq!((channel.name.as_str(), channel.ends), ("pipe", [1, 0]));
     let client = &system.clients[0];
     assert_eq!(
         (
