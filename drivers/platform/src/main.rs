@@ -3,7 +3,7 @@
 //! resets of a bus, narrowed capabilities, large frames of BARs.
 //!
 //! Arguments, the first word says what: `list`, `dump`, `rescan`, `plug <cycles>`,
-//! `surprise`, `events`, `remove`, `virtual <count>`, `groups`, `bus-reset`, `narrow`, `large-bar`.
+//! `surprise`, `events`, `late-bridge`, `remove`, `virtual <count>`, `groups`, `bus-reset`, `narrow`, `large-bar`.
 
 #![no_std]
 #![no_main]
@@ -52,6 +52,7 @@ fn main(platform: &'static SeL4Platform, info: &'static ClientInfo) -> u32 {
             "list" => survey::list(&probe),
             "dump" => survey::dump(&probe),
             "rescan" => survey::rescan(&probe),
+            "late-bridge" => plug::late_bridge(&probe),
             "surprise" => surprise::pulls(&probe),
             "events" => trouble::events(&probe),
             "plug" => plug::cycles(&probe, number.unwrap_or(1)),

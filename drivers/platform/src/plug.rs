@@ -107,6 +107,64 @@ pub fn remove(probe: &Probe) -> Result<(), Error> {
     Ok(())
 }
 
+/// Scans until something is found.
+const SCANS: u32 = 50;
+/// Between two scans.
+const PAUSE_MICROS: u64 = 100_000;
+
+/// A bridge is plugged in, then a device behind it: bus numbers, windows and BARs are the system's to give.
+pub fn late_bridge(probe: &Probe) -> Result<(), Error> {
+    let administrator = Administrator::new(probe.platform, probe.info).ok_or(Error::NotFound)?;
+    let port = administrator.pci(0);
+    let scan = |name| -> Result<(), Error> {
+        let mut row = port.rescan()?;
+        let mut added = row.added;
+        for _ in 0..SCANS {
+            if added > 0 {
+                break;
+            }
+            probe.client.wait_for(0, PAUSE_MICROS)?;
+            row = port.rescan()?;
+            added = row.added;
+        }
+        probe.check(name, added > 0, format_args!("{row:?}"));
+        Ok(())
+    };
+    let before = port.rescan()?.functions;
+    probe.platform.log(format_args!("@mark bridge"));
+    // It comes with an event of its slot, of which nobody is told: bridges are the platform's.
+    let mut after = before;
+    for _ in 0..SCANS {
+        probe.client.wait_for(0, PAUSE_MICROS)?;
+        after = port.rescan()?.functions;
+        if after > before {
+            break;
+        }
+    }
+    probe.check(
+        "bridge_came",
+        after == before + 1,
+        format_args!("{before} functions before, {after} after"),
+    );
+    probe.platform.log(format_args!("@mark behind"));
+    scan("found_behind_it")?;
+    let added = wait_for(probe, EventKind::Added)?;
+    let device = probe.client.assign(added.device)?;
+    probe
+        .platform
+        .log(format_args!("@assigned {}", added.device));
+    let outcome = transfer::round_trip(probe, &device)?;
+    probe.check(
+        "behind_a_late_bridge_works",
+        outcome.is_whole() && added.device.bus() > 1,
+        format_args!(
+            "{}: {} wrong bytes, {} of 2 transfers completed by MSI",
+            added.device, outcome.wrong, outcome.completions
+        ),
+    );
+    device.release()
+}
+
 fn gone(probe: &Probe, device: Sbdf) -> Result<(), Error> {
     let removed = wait_for(probe, EventKind::Removed)?;
     probe.check(

@@ -162,3 +162,23 @@ fn it_is_pulled_with_all_that_is_on_it_and_another_works() {
         assert!(booted.world(|world| world.attached.is_empty()));
     }
 }
+
+#[test]
+fn a_scan_finds_what_came_behind_a_bridge_of_a_card() {
+    let booted = routed();
+    let card = vec![
+        (at(UPSTREAM), port(PortKind::Upstream).into()),
+        (at(DOWNSTREAM), port(PortKind::Downstream).into()),
+    ];
+    booted.world(|world| world.machine.plug(at(PORT), card));
+    booted.rest();
+    assert!(booted.knows(DOWNSTREAM) && !booted.knows(INNER));
+    booted.world(|world| world.machine.insert(at(INNER), space(inner())));
+    let reply = booted.admin().rescan().unwrap();
+    assert_eq!((reply.added, reply.removed), (1, 0));
+    check_inner(&booted);
+    booted.assigned(0, at(INNER), 1);
+    assert_eq!(booted.news(0), [(EventKind::Added, at(INNER), 0)]);
+    // And nothing more the next time.
+    assert_eq!(booted.admin().rescan().unwrap().added, 0);
+}

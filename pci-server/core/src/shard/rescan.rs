@@ -163,9 +163,13 @@ impl<E: Env> Shard<'_, E> {
                     && (window.first_bus..=window.last_bus).contains(&bus);
                 inside.then(|| BusRange::new(bus, window.last_bus))?
             });
-            // Cards behind a slot come with an event, or get power below.
+            // Cards in a slot come with an event, or got power before; what is behind a bridge on one does not.
             let slot = self.ports.iter().any(|port| {
-                port.slot.is_some() && port.at.segment() == segment && port.buses.contains(bus)
+                let on_card = bus == port.buses.first() || port.state != State::Occupied;
+                port.slot.is_some()
+                    && port.at.segment() == segment
+                    && port.buses.contains(bus)
+                    && on_card
             });
             if let Some(range) = range.filter(|_| !slot && self.has_unknown(segment, bus)) {
                 let bridge = self.devices.bridge_to(segment, bus);
