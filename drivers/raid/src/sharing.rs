@@ -43,6 +43,7 @@ pub fn producer(scene: &Scene) -> Result<(), Error> {
     channel.give_slot(device.slot())?;
     scene.hear(&channel)?;
     revoke_in_mid_transfer(scene, shared)?;
+    given_back(scene)?;
     touch(scene)?;
     peer_killed(scene, &mut edu)?;
     drop(edu);
@@ -68,6 +69,22 @@ fn revoke_in_mid_transfer(scene: &Scene, shared: crate::scene::OurBuffer<'_>) ->
         format_args!("memory at {before:#x}, then at {after:#x}: {bytes} bytes touched"),
     );
     scene.hear(&channel)
+}
+
+/// The other gives its share back with a transfer to it under way; the buffer stays ours.
+fn given_back(scene: &Scene) -> Result<(), Error> {
+    let channel = scene.channel("ring")?;
+    let shared = scene.pages(PAGES)?;
+    channel.give(&shared)?;
+    scene.hear(&channel)?;
+    scene.settle()?;
+    let bytes = touched(&shared);
+    scene.holds(
+        "share_given_back_is_drained",
+        bytes == 0,
+        format_args!("{bytes} bytes touched by a transfer begun before"),
+    );
+    Ok(())
 }
 
 /// Another client keeps its mapping of the revoked buffer and writes through it.
@@ -242,6 +259,21 @@ pub fn consumer(scene: &Scene) -> Result<(), Error> {
     );
     drop(share);
     channel.signal();
+
+    // Given back, with a transfer to it under way.
+    let share = scene.receive(&channel)?;
+    let iova = map(&share)?;
+    scene.faults(device.address(), iova)?;
+    edu.store(0, iova, MOST, Completion::Poll);
+    share.free()?;
+    channel.signal();
+    scene.settle()?;
+    let faults = scene.faults(device.address(), iova)?;
+    scene.holds(
+        "share_given_back_is_blocked",
+        faults.told,
+        format_args!("{:?}", faults.newest),
+    );
 
     // The last share: killed in the middle of a transfer to it.
     let share = scene.receive(&channel)?;
