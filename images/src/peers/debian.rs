@@ -43,7 +43,7 @@ pub fn take(workspace: &Workspace, ui: Ui) -> Result<Kernel, Error> {
     let mut did = None;
     if !unpacked.is_dir() {
         step.say(&format!("downloading {package} {version}"));
-        let file = download(&folder, &package)?;
+        let file = download(&folder, &package, &version)?;
         step.say("unpacking");
         let parts = folder.join("unpacking");
         // What was left of an attempt that was broken off.
@@ -114,8 +114,8 @@ fn current() -> Result<(String, String), Error> {
     let version = field(&text, "Version")
         .ok_or(())
         .map_err(|()| unknown(Error::Peer(String::new())))?;
-    // An epoch's colon is not for names of files.
-    Ok((package, version.replace(':', "%")))
+    // As apt writes an epoch's colon in names of files.
+    Ok((package, version.replace(':', "%3a")))
 }
 
 /// The kernel that the empty package needs, from what `apt-cache show` says of it.
@@ -132,13 +132,13 @@ fn field<'t>(text: &'t str, name: &str) -> Option<&'t str> {
 }
 
 /// The package's file, downloaded unless it is there.
-fn download(folder: &Path, package: &str) -> Result<PathBuf, Error> {
+fn download(folder: &Path, package: &str, version: &str) -> Result<PathBuf, Error> {
     let there = || -> Result<Option<PathBuf>, Error> {
         let mut files = Vec::new();
         list(folder, &mut files)?;
         Ok(files.into_iter().find(|path| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            name.starts_with(&format!("{package}_")) && name.ends_with(".deb")
+            name.starts_with(&format!("{package}_{version}_")) && name.ends_with(".deb")
         }))
     };
     if let Some(file) = there()? {
