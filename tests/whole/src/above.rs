@@ -9,8 +9,8 @@ use std::rc::Rc;
 use hw::{Clock, ConfigSpace, Sbdf};
 use ipc_proto::iommu::{ReservedAtReply, TroubleNextReply};
 use ipc_proto::{
-    Badge, BadgeKind, ClientId, ContextChoice, Message, Properties, Refusal, Rule, Transport,
-    Turns, Width, iommu, msi,
+    Badge, BadgeKind, ClientId, ContextChoice, Message, Properties, Refusal, Rule, Switch,
+    Transport, Turns, Width, iommu, msi,
 };
 use pci_core::bank::{Bank, Objects, PageSize};
 use pci_core::env::*;
@@ -268,6 +268,9 @@ impl Iommu for Surroundings<'_> {
     ) -> Result<(Properties, u16), Refusal> {
         let reply = self.iommu.attach(device, client, context, ats_queue)?;
         Ok((reply.properties, reply.context))
+    }
+    fn keep(&mut self, device: Sbdf, ats_queue: u8) -> Result<Switch, Refusal> {
+        Ok(self.iommu.cache(device, ats_queue)?.allowed)
     }
     fn detach(&mut self, device: Sbdf) -> Result<(), Refusal> {
         self.iommu.detach(device).map(drop)
