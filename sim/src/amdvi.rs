@@ -6,11 +6,14 @@
 //! that forgets one shows. Layouts are written here from the specification, not
 //! taken from the driver.
 
+mod commands;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::vtd::{Dma, Interrupt, Memory, Snoop};
+pub use commands::Step;
 
 /// Why a request was blocked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,6 +61,20 @@ struct State {
     ailment: Ailment,
     raised: usize,
     commands: u64,
+    /// Commands fetched since [`AmdVi::leave_out`] was called last, and which of them is not carried out.
+    steps: Vec<Step>,
+    left_out: Option<usize>,
+    /// Commands that wait for the next completion wait.
+    group: Vec<(u64, u64)>,
+    attack: Option<Attack>,
+}
+
+/// Devices that try all the time.
+#[derive(Clone, Debug)]
+struct Attack {
+    requesters: Vec<u16>,
+    addresses: Vec<u64>,
+    messages: u16,
 }
 
 /// A unit. Clones share it.
@@ -81,6 +98,10 @@ impl AmdVi {
             ailment: Ailment::Healthy,
             raised: 0,
             commands: 0,
+            steps: Vec::new(),
+            left_out: None,
+            group: Vec::new(),
+            attack: None,
         })))
     }
 
@@ -120,6 +141,41 @@ impl AmdVi {
         self.0.borrow().commands
     }
 
+    /// From now on the `nth` step is left out: a command is not carried out, a wait does not keep what precedes it
+    /// apart from what follows. Forgets the steps so far.
+    pub fn leave_out(&self, nth: Option<usize>) {
+        let state = &mut *self.0.borrow_mut();
+        state.left_out = nth;
+        state.steps.clear();
+    }
+
+    /// Commands that were fetched, and that no wait has had carried out yet.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.0.borrow().group.len()
+    }
+
+    /// Steps since [`Self::leave_out`] was called.
+    #[must_use]
+    pub fn steps(&self) -> Vec<Step> {
+        self.0.borrow().steps.clone()
+    }
+
+    /// Has these devices try to reach these addresses, and send as many messages, after each command and whenever
+    /// [`Self::attack`] is called: so the unit caches whatever is to be seen at that moment.
+    pub fn attack_with(&self, requesters: &[u16], addresses: &[u64], messages: u16) {
+        self.0.borrow_mut().attack = Some(Attack {
+            requesters: requesters.to_vec(),
+            addresses: addresses.to_vec(),
+            messages,
+        });
+    }
+
+    /// The devices try.
+    pub fn attack(&self) {
+        self.0.borrow_mut().attack();
+    }
+
     /// As firmware may leave it: on, with a device table at `table`.
     pub fn leave_on(&self, table: u64) {
         let state = &mut *self.0.borrow_mut();
@@ -142,8 +198,16 @@ impl hw::Mmio for AmdVi {
             _ => state.register(offset),
         }
     }
-    fn write32(&mut self, _offset: usize, _value: u32) {
-        unimplemented!("registers of 64 bits are written whole");
+    fn write32(&mut self, offset: usize, value: u32) {
+        // Half of a register (3.4): the other stays as it is, and bits that are cleared by ones are not touched.
+        let whole = offset & !7;
+        let before = match whole {
+            0x2020 => 0,
+            _ => self.0.borrow().register(whole),
+        };
+        let shift = offset % 8 * 8;
+        let mask = 0xffff_ffff << shift;
+        self.write64(whole, before & !mask | u64::from(value) << shift);
     }
     fn write64(&mut self, offset: usize, value: u64) {
         let state = &mut *self.0.borrow_mut();
@@ -342,76 +406,4 @@ impl State {
             self.raised += 1;
         }
     }
-
-    fn run(&mut self) {
-        // Nothing is fetched while translation is off.
-        if !self.on(0) || !self.on(12) || self.ailment == Ailment::Stuck {
-            return;
-        }
-        let base = self.register(0x08) & ADDRESS;
-        let mut group = Vec::new();
-        while self.register(0x2000) != self.register(0x2008) {
-            let head = self.register(0x2000);
-            let command = (self.read(base + head), self.read(base + head + 8));
-            self.registers.insert(0x2000, (head + 16) % 0x1000);
-            self.commands += 1;
-            if command.0 >> 60 != 1 {
-                group.push(command);
-                continue;
-            }
-            for (first, second) in group.drain(..).rev() {
-                if self.ailment != Ailment::Deaf {
-                    self.carry_out(first, second);
-                }
-            }
-            if command.0 & 1 == 1 {
-                let at = command.0 & 0x000f_ffff_ffff_fff8;
-                self.memory.unit_write32(at, command.1 as u32);
-                self.memory.unit_write32(at + 4, (command.1 >> 32) as u32);
-            }
-        }
-    }
-
-    fn carry_out(&mut self, first: u64, second: u64) {
-        match first >> 60 {
-            2 => {
-                self.entries.remove(&(first as u16));
-            }
-            3 => {
-                let domain = (first >> 32) as u16;
-                let (start, last) = range(second);
-                let apart = |key: &(u16, u64, u32)| {
-                    let begin = key.1 << key.2;
-                    key.0 != domain || begin > last || begin + ((1 << key.2) - 1) < start
-                };
-                self.pages.retain(|key, _| apart(key));
-                if second & 2 != 0 {
-                    self.tables.retain(|key, _| apart(key));
-                }
-            }
-            5 => self.interrupts.retain(|key, _| key.0 != first as u16),
-            8 => {
-                assert!(self.features >> 6 & 1 == 1, "not understood");
-                self.entries.clear();
-                self.pages.clear();
-                self.tables.clear();
-                self.interrupts.clear();
-            }
-            code => panic!("command {code} is not understood"),
-        }
-    }
-}
-
-/// Addresses that a command means: one page, or as many as the lowest zero from bit 12 up says.
-fn range(word: u64) -> (u64, u64) {
-    let page = word >> 12;
-    if word & 1 == 0 {
-        return (page << 12, (page << 12) + 0xfff);
-    }
-    let bits = page.trailing_ones() + 1;
-    if bits >= 51 {
-        return (0, u64::MAX);
-    }
-    let first = page >> bits << bits;
-    (first << 12, ((first + (1 << bits)) << 12) - 1)
 }

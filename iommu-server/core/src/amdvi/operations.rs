@@ -253,8 +253,8 @@ impl<M: Mmio, T: TableMemory> Backend for AmdVi<'_, M, T> {
             .make(&mut self.tables, device, &ids, message, count)?;
         for id in ids {
             device_table::set_interrupts(&mut self.tables, devices, id, Some((table, SIZE)));
-            let batch = [Command::Device(id), Command::Fence, Command::Interrupts(id)];
-            self.run_for(device, &batch)?;
+            // In any order: what either leads to holds already.
+            self.run_for(device, &[Command::Device(id), Command::Interrupts(id)])?;
         }
         Ok(sent)
     }
@@ -266,8 +266,9 @@ impl<M: Mmio, T: TableMemory> Backend for AmdVi<'_, M, T> {
         };
         for id in ids {
             device_table::set_interrupts(&mut self.tables, devices, id, None);
-            let batch = [Command::Device(id), Command::Fence, Command::Interrupts(id)];
-            self.run_for(device, &batch)?;
+            // What is kept of the table's entries leads nowhere without this one, and is forgotten before it leads
+            // to a table again (`remap`).
+            self.run_for(device, &[Command::Device(id)])?;
         }
         self.interrupts.give(device);
         Ok(())

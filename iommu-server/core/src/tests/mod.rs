@@ -5,6 +5,7 @@ mod kernel;
 mod machine;
 
 mod amdvi;
+mod amdvi_mutations;
 mod contexts;
 mod device_caches;
 mod faults;
