@@ -53,6 +53,7 @@ fn main(_argument: u64) -> ! {
         slots: unused(pd, cspace),
         pool: &info.pool,
         reserved: &info.reserved,
+        aliases: &info.aliases,
         reserved_allowed: &info.reserved_allowed,
         fault_bound: FAULT_BOUND,
     };

@@ -164,6 +164,7 @@ pub fn discover(
     }
     machine.units = found.units.units;
     machine.reserved = found.units.reserved;
+    machine.aliases = found.units.aliases;
     machine.timer = timer;
     if matches!(platform.proximity, Ok(Some(_))) {
         let known = machine.hosts.iter().filter(|host| host.proximity.is_some());

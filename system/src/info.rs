@@ -153,6 +153,33 @@ pub enum Scope {
     },
 }
 
+/// What devices do with memory that firmware reserved for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReservedUse {
+    /// They read it.
+    Read,
+    /// They write it.
+    Write,
+    /// Both.
+    ReadWrite,
+}
+
+/// Requester ids whose transactions carry another one (IVRS, alias entries).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AliasRange {
+    /// PCI segment of all of them.
+    pub segment: u16,
+    /// First requester id.
+    pub first: u16,
+    /// Last requester id.
+    pub last: u16,
+    /// What their transactions carry.
+    pub alias: u16,
+}
+
+/// Most ranges of aliases.
+pub const MAX_ALIAS_RANGES: usize = 32;
+
 /// A region that firmware reserved for DMA of some devices (RMRR, IVMD).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reserved {
@@ -162,6 +189,8 @@ pub struct Reserved {
     pub base: u64,
     /// Last byte.
     pub last: u64,
+    /// What the devices do with it.
+    pub used: ReservedUse,
     /// The devices.
     pub scopes: Vec<Scope, 8>,
 }
@@ -221,6 +250,8 @@ pub struct IommuInfo {
     pub interrupt_remapping: bool,
     /// What firmware reserved.
     pub reserved: Vec<Reserved, MAX_RESERVED>,
+    /// Requester ids that firmware says are other devices' too.
+    pub aliases: Vec<AliasRange, MAX_ALIAS_RANGES>,
     /// Devices that may have the memory firmware reserved for their DMA mapped: by address only.
     pub reserved_allowed: Vec<DeviceMatch, MAX_DEVICE_RULES>,
     /// Slots that signal each pci-server shard ([`crate::layout::event::TROUBLE`]), by shard.

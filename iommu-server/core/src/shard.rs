@@ -18,7 +18,10 @@ mod storms;
 use heapless::Vec;
 use hw::Sbdf;
 use ipc_proto::{BadgeKind, Call, ClientId, Refusal, Rule};
-use system::info::{MAX_RESERVED, MAX_UNITS, Reserved, Slots as SlotRange, UntypedPiece};
+use system::info::{
+    AliasRange, MAX_ALIAS_RANGES, MAX_RESERVED, MAX_UNITS, Reserved, Slots as SlotRange,
+    UntypedPiece,
+};
 use system::layout::MAX_SHARDS;
 use system::model::{DeviceMatch, MAX_CLIENTS, MAX_DEVICE_RULES};
 use thiserror::Error;
@@ -69,6 +72,8 @@ pub struct Setup<'s> {
     pub pool: &'s [UntypedPiece],
     /// What firmware reserved.
     pub reserved: &'s [Reserved],
+    /// Requester ids that firmware says are other devices' too.
+    pub aliases: &'s [AliasRange],
     /// Devices that may have what firmware reserved for them: by address.
     pub reserved_allowed: &'s [DeviceMatch],
     /// A device with more faults than this is silenced ([`crate::FAULT_BOUND`]).
@@ -194,6 +199,7 @@ pub struct Shard<'a, E, B> {
     aliases: &'a mut Vec<(Sbdf, Sbdf), MAX_REQUESTERS>,
     strangers: &'a mut Vec<Stranger, MAX_STRANGERS>,
     reserved: &'a [Reserved],
+    firmware_aliases: Vec<AliasRange, MAX_ALIAS_RANGES>,
     reserved_allowed: Vec<DeviceMatch, MAX_DEVICE_RULES>,
     slots: &'a mut Slots,
     buses: Vec<(u16, u8, u8), MAX_SHARDS>,
@@ -249,6 +255,7 @@ impl<'a, E: Env, B: Backend> Shard<'a, E, B> {
             aliases: &mut storage.aliases,
             strangers: &mut storage.strangers,
             reserved: &storage.reserved,
+            firmware_aliases: Vec::from_slice(setup.aliases).map_err(too_many)?,
             reserved_allowed: Vec::from_slice(setup.reserved_allowed).map_err(too_many)?,
             slots: storage.slots.insert(slots),
             buses: Vec::from_slice(setup.buses).map_err(too_many)?,

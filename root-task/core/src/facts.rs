@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use hw::address::EcamWindow;
 use hw::{BusRange, Sbdf};
-use system::info::{Reserved, Scope};
+use system::info::{AliasRange, Reserved, Scope};
 use system::model::IommuChoice;
 
 use crate::aml::resources::Resources;
@@ -127,6 +127,8 @@ pub struct Machine {
     pub units: Vec<Unit>,
     /// Memory that firmware reserved for DMA of some devices.
     pub reserved: Vec<Reserved>,
+    /// Requester ids that firmware says are other devices' too.
+    pub aliases: Vec<AliasRange>,
     /// Timer block.
     pub timer: Option<Timer>,
     /// How configuration space is reached.

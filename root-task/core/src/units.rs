@@ -10,8 +10,10 @@ use alloc::vec::Vec;
 
 use hw::Sbdf;
 use hw::acpi::IommuPlan;
-use hw::acpi::plan::{Claim, Claims, SourceKind, Topology, UnitKind};
-use system::info::{MAX_RESERVED, MAX_SCOPES, Reserved, Scope};
+use hw::acpi::plan::{Access, Claim, Claims, Extent, SourceKind, Topology, UnitKind};
+use system::info::{
+    AliasRange, MAX_ALIAS_RANGES, MAX_RESERVED, MAX_SCOPES, Reserved, ReservedUse, Scope,
+};
 use system::model::IommuChoice;
 use thiserror::Error;
 
@@ -64,6 +66,9 @@ pub enum Trouble {
     /// More reserved regions than a server can be told.
     #[error("{0} regions are reserved for devices, {max} are kept", max = MAX_RESERVED)]
     Regions(usize),
+    /// More ranges of aliases than a server can be told: their devices have no unit that confines them.
+    #[error("requester ids have other names in {0} ranges, {max} are kept", max = MAX_ALIAS_RANGES)]
+    Aliases(usize),
     /// More ranges than the table's reader keeps.
     #[error("the table names devices in more than {0} ranges")]
     Ranges(u32),
@@ -76,6 +81,8 @@ pub struct Resolved {
     pub units: Vec<Unit>,
     /// The regions, in the order of the table; those that no device uses are left out.
     pub reserved: Vec<Reserved>,
+    /// Requester ids whose transactions carry another one.
+    pub aliases: Vec<AliasRange>,
     /// What cannot be had. A unit that is named in [`Trouble::Scopes`] or [`Trouble::Ranges`] knows
     /// less than all its devices: the others have none.
     pub troubles: Vec<Trouble>,
@@ -155,7 +162,31 @@ pub fn resolve<T: Topology + ?Sized>(plan: &IommuPlan, topology: &T) -> Resolved
     }
     contested(&claims, &mut resolved.troubles);
     reserved(plan, &claims, &mut resolved);
+    aliases(plan, &mut resolved);
     resolved
+}
+
+/// Only AMD's table has such, and only of requester ids in numbers.
+fn aliases(plan: &IommuPlan, resolved: &mut Resolved) {
+    let named = plan.unit_scopes.iter().filter_map(|scope| {
+        let unit = plan.units.get(usize::from(scope.owner))?;
+        let (alias, Extent::Ids { first, last }) = (scope.declared.alias?, &scope.extent) else {
+            return None;
+        };
+        Some(AliasRange {
+            segment: unit.segment,
+            first: *first,
+            last: *last,
+            alias,
+        })
+    });
+    let all: Vec<AliasRange> = named.collect();
+    if all.len() > MAX_ALIAS_RANGES {
+        resolved.troubles.push(Trouble::Aliases(all.len()));
+    }
+    resolved
+        .aliases
+        .extend(all.into_iter().take(MAX_ALIAS_RANGES));
 }
 
 /// The first few pairs of units that claim the same devices: broken firmware does it wholesale.
@@ -179,6 +210,18 @@ fn reserved(plan: &IommuPlan, claims: &Claims, resolved: &mut Resolved) {
         if scopes.is_empty() {
             continue;
         }
+        let used = match region.access {
+            Access::Identity {
+                read: true,
+                write: false,
+            } => ReservedUse::Read,
+            Access::Identity {
+                read: false,
+                write: true,
+            } => ReservedUse::Write,
+            // Neither: it is said to be used all the same.
+            Access::Identity { .. } | Access::Excluded => ReservedUse::ReadWrite,
+        };
         count += 1;
         if resolved.reserved.len() == MAX_RESERVED {
             continue;
@@ -198,6 +241,7 @@ fn reserved(plan: &IommuPlan, claims: &Claims, resolved: &mut Resolved) {
             segment: region.segment,
             base: region.base,
             last: region.limit,
+            used,
             scopes: kept,
         });
     }

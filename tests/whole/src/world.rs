@@ -404,6 +404,7 @@ fn boot_iommu<'s>(
         },
         pool: &POOL,
         reserved: &[],
+        aliases: &[],
         reserved_allowed: &[],
         // The rules try everything at every step: no device is silenced for it.
         fault_bound: u32::MAX,

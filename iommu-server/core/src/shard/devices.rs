@@ -8,9 +8,10 @@
 
 use heapless::Vec;
 use hw::Sbdf;
-use ipc_proto::{Access, ClientId, ContextChoice, Properties, Refusal, Rule};
+use ipc_proto::{ClientId, ContextChoice, Properties, Refusal, Rule};
 
 use super::contexts::{domain_of, find_context};
+use super::reserved::Region;
 use super::storms::Standing;
 use super::{Attached, Requester, Shard, backend_refusal};
 use crate::backend::{Backend, BackendError, DeviceCache, Extent, InterruptMessage, MessagePart};
@@ -286,11 +287,25 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
     /// The requester ids of a device, its own first.
     pub(super) fn requesters_of(&self, device: Sbdf) -> Vec<Sbdf, { MAX_ALIASES + 1 }> {
         let aliases = self.aliases.iter().filter(|(of, _)| *of == device);
+        let id = device.requester_id();
+        let of_firmware = self.firmware_aliases.iter().filter(|range| {
+            range.segment == device.segment()
+                && (range.first..=range.last).contains(&id)
+                && range.alias != id
+        });
+        let of_firmware =
+            of_firmware.map(|range| Sbdf::from_requester_id(range.segment, range.alias));
+        let mut ids: Vec<Sbdf, { MAX_ALIASES + 1 }> = Vec::new();
         // There are at most so many: more are not entered.
-        core::iter::once(device)
+        for id in core::iter::once(device)
+            .chain(of_firmware)
             .chain(aliases.map(|(_, alias)| *alias))
-            .take(MAX_ALIASES + 1)
-            .collect()
+        {
+            if !ids.contains(&id) {
+                let _ = ids.push(id);
+            }
+        }
+        ids
     }
 
     /// Makes messages deliverable by a device alone.
@@ -334,7 +349,7 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
         let mut entered = 0;
         // The device's regions are named by number, since entering one needs the shard.
         while let Ok(region) = self.reserved_at_index(device, entered) {
-            if let Err(refusal) = self.enter_region(client, context, region.base, region.bytes) {
+            if let Err(refusal) = self.enter_region(client, context, &region) {
                 for number in 0..entered {
                     if let Ok(region) = self.reserved_at_index(device, number) {
                         self.leave_region(client, context, region.base);
@@ -359,9 +374,9 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
         &mut self,
         client: ClientId,
         context: u16,
-        base: u64,
-        bytes: u64,
+        region: &Region,
     ) -> Result<(), Refusal> {
+        let (base, bytes) = (region.base, region.bytes);
         let crate::Addressing::Translated { limit } = self.addressing else {
             // Nothing is translated: it is reachable as it is.
             return Ok(());
@@ -380,7 +395,7 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
             page_bits: 12,
         };
         let mapped = domain_of(entry, client, &mut self.backend)
-            .and_then(|domain| self.backend.map(domain, base, &[extent], Access::ReadWrite));
+            .and_then(|domain| self.backend.map(domain, base, &[extent], region.access));
         if let Err(error) = mapped {
             if error != BackendError::Unconfirmed {
                 entry.give_reserved(base);

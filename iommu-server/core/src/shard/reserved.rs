@@ -1,8 +1,8 @@
 //! Regions that firmware reserved for DMA of some devices (RMRR, IVMD).
 
 use hw::Sbdf;
-use ipc_proto::{Refusal, Rule};
-use system::info::Scope;
+use ipc_proto::{Access, Refusal, Rule};
+use system::info::{ReservedUse, Scope};
 
 use super::Shard;
 use crate::backend::Backend;
@@ -15,6 +15,8 @@ pub struct Region {
     pub base: u64,
     /// Bytes, whole pages.
     pub bytes: u64,
+    /// What the device does with it.
+    pub access: Access,
     /// Whether the description allows the device to have it.
     pub allowed: bool,
 }
@@ -43,6 +45,11 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
                 Region {
                     base,
                     bytes: last.wrapping_sub(base).wrapping_add(1),
+                    access: match region.used {
+                        ReservedUse::Read => Access::Read,
+                        ReservedUse::Write => Access::Write,
+                        ReservedUse::ReadWrite => Access::ReadWrite,
+                    },
                     allowed,
                 }
             })

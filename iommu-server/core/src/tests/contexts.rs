@@ -6,7 +6,7 @@ use std::vec::Vec;
 use hw::Sbdf;
 use ipc_proto::{ANY_IOVA, Access, Badge, BadgeKind, ContextChoice, PagePreference, Rule, Switch};
 use sim::vtd::{Ailment, Dma, Model};
-use system::info::{Reserved, Scope};
+use system::info::{AliasRange, Reserved, ReservedUse, Scope};
 use system::model::DeviceMatch;
 
 use super::machine::{World, device, rule};
@@ -234,6 +234,7 @@ fn region(base: u64, last: u64, scopes: &[Scope]) -> Reserved {
         segment: 0,
         base,
         last,
+        used: ReservedUse::ReadWrite,
         scopes: scopes.iter().copied().collect(),
     }
 }
@@ -385,4 +386,46 @@ fn a_unit_that_fails_on_an_alias_leaves_the_device_in_doubt() {
     assert_eq!(rule(world.attach(ids[0], 1)), Rule::NoIommu);
     let elsewhere: Sbdf = ids[1];
     assert!(world.dma(elsewhere, 0, Dma::Read).is_err());
+}
+
+#[test]
+fn a_region_is_mapped_with_the_rights_that_firmware_says() {
+    let mut only_read = region(BASE, LAST, &[Scope::Function(ONE as u16)]);
+    only_read.used = ReservedUse::Read;
+    let mut world = World::with(Model::QEMU, |setup| {
+        setup.reserved = super::kernel::forever([only_read]);
+        setup.reserved_allowed = super::kernel::forever([DeviceMatch::Address(ONE)]);
+    });
+    world.attach(device(ONE), 1).unwrap();
+    assert_eq!(world.dma(device(ONE), BASE, Dma::Read), Ok(BASE));
+    assert!(world.dma(device(ONE), BASE, Dma::Write).is_err());
+}
+
+#[test]
+fn what_firmware_calls_by_another_name_is_attached_under_both() {
+    let id = ONE as u16;
+    let alias = AliasRange {
+        segment: 0,
+        first: id & !7,
+        last: id | 7,
+        alias: 0x308,
+    };
+    let mut world = World::with(Model::QEMU, |setup| {
+        setup.aliases = super::kernel::forever([alias]);
+    });
+    world.attach(device(ONE), 1).unwrap();
+    let mine = buffer(&mut world, 1, 0);
+    let at = world.map_any(mine).unwrap();
+    for id in [ONE, 0x308] {
+        assert!(world.dma(device(id), at, Dma::Write).is_ok(), "{id:#x}");
+    }
+    // Another of the range may not be somebody else's: it is the same requester.
+    assert_eq!(
+        rule(world.attach(device(ONE | 1), 2)),
+        Rule::AlreadyAttached
+    );
+    world.detach(device(ONE)).unwrap();
+    for id in [ONE, 0x308] {
+        assert!(world.dma(device(id), at, Dma::Write).is_err(), "{id:#x}");
+    }
 }

@@ -194,6 +194,7 @@ impl World {
             slots: SLOTS,
             pool: &POOL,
             reserved: &[],
+            aliases: &[],
             reserved_allowed: &[],
             fault_bound: FAULT_BOUND,
         };

@@ -144,6 +144,7 @@ fn without_a_unit_addresses_are_physical_and_nothing_is_promised() {
         slots: SLOTS,
         pool: &POOL,
         reserved: &[],
+        aliases: &[],
         reserved_allowed: &[],
         fault_bound: crate::FAULT_BOUND,
     };
@@ -219,6 +220,7 @@ fn a_description_that_does_not_fit_stops_the_start() {
         slots: SLOTS,
         pool: &POOL,
         reserved: &[],
+        aliases: &[],
         reserved_allowed: &[],
         fault_bound: crate::FAULT_BOUND,
     };

@@ -3,8 +3,9 @@
 use alloc::boxed::Box;
 
 use system::info::{
-    ChannelEnd, ClientEntry, ClientInfo, ConsoleInfo, EcamWindow, IommuInfo, MAX_IO, MAX_PROXIMITY,
-    MsiInfo, PciInfo, PdInfo, PortInterrupt, Role, Slots, TimerInfo, UnitInfo,
+    ChannelEnd, ClientEntry, ClientInfo, ConsoleInfo, EcamWindow, IommuInfo, MAX_ALIAS_RANGES,
+    MAX_IO, MAX_PROXIMITY, MsiInfo, PciInfo, PdInfo, PortInterrupt, Role, Slots, TimerInfo,
+    UnitInfo,
 };
 use system::layout::pd;
 use system::model::{self, DeviceMatch, Name};
@@ -164,6 +165,13 @@ impl Plan {
             pool,
             interrupt_remapping: inputs.system.interrupt_remapping,
             reserved,
+            aliases: inputs
+                .machine
+                .aliases
+                .iter()
+                .copied()
+                .take(MAX_ALIAS_RANGES)
+                .collect(),
             reserved_allowed: inputs.system.reserved_regions.clone(),
             shard_signals,
             shard_buses: self.shard_buses()?,

@@ -49,6 +49,7 @@ pub(crate) fn q35(hosts: Vec<Host>) -> Machine {
         tsc_mhz: 2600,
         units: vec![unit(0xfed9_0000)],
         reserved: vec![],
+        aliases: Vec::new(),
         timer: Some(Timer {
             base: 0xfed0_0000,
             pin: 2,

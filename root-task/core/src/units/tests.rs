@@ -182,6 +182,9 @@ fn amd_units_keep_their_ranges_and_their_own_function() {
     let mut ivhd = vec![0x10, 0];
     let mut entries = vec![3, 0x08, 0, 0, 4, 0xfe, 0x1f, 0];
     entries.extend([0x48, 0, 0, 0, 33, 0xa0, 0, 1]);
+    // Everything on bus 0x21 is 20:00.0 to the unit.
+    entries.extend([0x43, 0x00, 0x21, 0, 0, 0x00, 0x20, 0]);
+    entries.extend([4, 0xff, 0x21, 0]);
     ivhd.extend((24 + entries.len() as u16).to_le_bytes());
     ivhd.extend(2u16.to_le_bytes());
     ivhd.extend(0x40u16.to_le_bytes());
@@ -195,9 +198,15 @@ fn amd_units_keep_their_ranges_and_their_own_function() {
     ivmd.extend([0; 10]);
     ivmd.extend(0x7c00_0000u64.to_le_bytes());
     ivmd.extend(0x10_0000u64.to_le_bytes());
+    // The same device reads the page before.
+    let mut read_only = ivmd.clone();
+    read_only[1] = 0x02 | 0x01;
+    read_only[16..24].copy_from_slice(&0x7bff_f000u64.to_le_bytes());
+    read_only[24..32].copy_from_slice(&0x1000u64.to_le_bytes());
     let mut body = vec![0; 12];
     body.extend(ivhd);
     body.extend(ivmd);
+    body.extend(read_only);
     let plan = IommuPlan::from_bytes(&table(b"IVRS", &body)).unwrap();
     let resolved = resolve(&plan, &NoTopology);
     assert_eq!(resolved.troubles, []);
@@ -210,6 +219,7 @@ fn amd_units_keep_their_ranges_and_their_own_function() {
         unit.scopes,
         [
             Scope::Buses(0, 0x1f),
+            Scope::Buses(0x21, 0x21),
             Scope::IoApic {
                 id: 33,
                 requester: 0x00a0
@@ -218,6 +228,15 @@ fn amd_units_keep_their_ranges_and_their_own_function() {
     );
     assert_eq!(resolved.reserved[0].scopes[..], [Scope::Function(0x10)]);
     assert_eq!(resolved.reserved[0].last, 0x7c0f_ffff);
+    let used: Vec<_> = resolved.reserved.iter().map(|region| region.used).collect();
+    assert_eq!(used, [ReservedUse::ReadWrite, ReservedUse::Read]);
+    let alias = AliasRange {
+        segment: 0,
+        first: 0x2100,
+        last: 0x21ff,
+        alias: 0x2000,
+    };
+    assert_eq!(resolved.aliases, [alias]);
 }
 
 #[test]

@@ -38,6 +38,7 @@ fn information_fits_its_pages_in_the_largest_system() {
             segment: u16::MAX,
             base: u64::MAX - 4095,
             last: u64::MAX,
+            used: system::info::ReservedUse::ReadWrite,
             scopes: [scope; 8].into_iter().collect(),
         })
         .collect();

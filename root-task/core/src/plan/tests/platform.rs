@@ -108,13 +108,22 @@ fn units_are_told_with_their_devices_and_regions() {
         segment: 0,
         base: 0x7b00_0000,
         last: 0x7b7f_ffff,
+        used: system::info::ReservedUse::Read,
         scopes: graphics.into_iter().collect(),
     };
     machine.reserved = vec![region.clone()];
+    let alias = system::info::AliasRange {
+        segment: 0,
+        first: 0x300,
+        last: 0x3ff,
+        alias: 0x300,
+    };
+    machine.aliases = vec![alias];
     let (_, iommu, _) = told(&machine, &system(&clients())).unwrap();
     let [first, second] = &iommu.units[..] else {
         panic!()
     };
+    assert_eq!(iommu.aliases[..], [alias]);
     assert_eq!(
         (first.include_all, &first.scopes[..]),
         (false, &graphics[..])
