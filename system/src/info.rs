@@ -80,6 +80,17 @@ pub struct EcamWindow {
     pub last_bus: u8,
 }
 
+/// The interrupt of a remapping unit that is a PCI function: its message is set up in the function's own registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnitMessage {
+    /// The function ([`Sbdf::to_bits`]).
+    pub device: u32,
+    /// Message address.
+    pub address: u64,
+    /// Message data.
+    pub data: u32,
+}
+
 /// A pci-server shard's part.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PciInfo {
@@ -96,6 +107,8 @@ pub struct PciInfo {
     pub config_ports: u32,
     /// How its ports (hot-plug, errors) signal it, if they can: one vector for all of them.
     pub port_interrupt: Option<PortInterrupt>,
+    /// Messages of remapping units among its functions.
+    pub unit_messages: Vec<UnitMessage, MAX_UNITS>,
     /// Devices that nobody gets.
     pub withheld: Vec<DeviceMatch, MAX_WITHHELD>,
     /// Devices each of whose memory BARs is placed alone in large pages.

@@ -21,6 +21,7 @@ mod rescan;
 mod revoke;
 mod service;
 mod trouble;
+mod units;
 mod views;
 mod virtual_functions;
 mod work;

@@ -16,6 +16,7 @@ use ipc_proto::{
     ClientId, ContextChoice, DeviceState, EventKind, Mechanism, Properties, Rule, Switch, Trouble,
 };
 use sim::config::{Endpoint, Machine, Space};
+use system::info::UnitMessage;
 use system::model::DeviceMatch;
 
 /// ATS Control of [`cached`], whose error reporting takes 2Ch bytes from 100h.
@@ -354,4 +355,35 @@ fn many_reports_are_taken_in_turns() {
     assert!(booted.world(|world| world.trouble.is_empty()));
     booted.supervisor().client_gone(ClientId(0)).unwrap();
     booted.settle();
+}
+
+#[test]
+fn a_remapping_unit_that_is_a_function_gets_its_message() {
+    let mut machine = Machine::new();
+    machine.add(EDU, edu(0xe000_0000));
+    let mut info = pci_info();
+    let message = UnitMessage {
+        device: at(EDU).to_bits(),
+        address: 0xfee0_1000,
+        data: 0x99,
+    };
+    // And one that is not there.
+    let absent = UnitMessage {
+        device: at(NVME).to_bits(),
+        ..message
+    };
+    info.unit_messages = [absent, message].into_iter().collect();
+    let own = DeviceMatch::Address(message.device);
+    info.withheld.push(own).unwrap();
+    let booted = Booted::with(World::new(machine), info, vec![client("zero", &[own])]);
+    booted.world(|world| {
+        let read = |offset| world.machine.read32(at(EDU), offset);
+        assert_eq!(read(0x44), 0xfee0_1000, "address");
+        assert_eq!(read(0x4c) & 0xffff, 0x99, "data, after the upper address");
+        assert_eq!(read(0x40) >> 16 & 1, 1, "enabled");
+        assert_eq!(read(4) & 4, 4, "a message is a write");
+        assert!(world.attached.is_empty());
+    });
+    let refused = booted.client(0).assign(at(EDU), 0, ContextChoice::Shared);
+    assert_eq!(refused.unwrap_err().rule, Rule::Withheld);
 }

@@ -57,6 +57,7 @@ fn samples() -> [PdInfo; 3] {
             mmio: (0..MAX_UNTYPED as u32).map(piece).collect(),
             config_ports: 0,
             port_interrupt: None,
+            unit_messages: Default::default(),
             withheld: Vec::new(),
             large_bars: Vec::new(),
             ats: Vec::new(),

@@ -15,7 +15,7 @@ use crate::virtual_functions::Plan;
 use crate::{Device, Index, groups, placement};
 
 impl<E: Env> Shard<'_, E> {
-    /// After the boot: ports, resets of buses, virtual functions.
+    /// After the boot: ports, resets of buses, remapping units, virtual functions.
     pub(super) fn start(&mut self) {
         for window in &self.info.ecam {
             if let Some(buses) = BusRange::new(window.first_bus, window.last_bus) {
@@ -23,6 +23,7 @@ impl<E: Env> Shard<'_, E> {
                 self.adopt_ports(window.segment, buses);
             }
         }
+        self.program_units();
         self.begin_virtual();
     }
 

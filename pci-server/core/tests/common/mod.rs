@@ -47,6 +47,7 @@ pub fn pci_info() -> PciInfo {
     let mut info = PciInfo {
         config_ports: 0,
         port_interrupt: None,
+        unit_messages: Default::default(),
         large_bars: Default::default(),
         ats: Default::default(),
         virtual_functions: Default::default(),

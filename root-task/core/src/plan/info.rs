@@ -5,7 +5,7 @@ use alloc::boxed::Box;
 use system::info::{
     ChannelEnd, ClientEntry, ClientInfo, ConsoleInfo, EcamWindow, IommuInfo, MAX_ALIAS_RANGES,
     MAX_IO, MAX_PROXIMITY, MsiInfo, PciInfo, PdInfo, PortInterrupt, Role, Slots, TimerInfo,
-    UnitInfo,
+    UnitInfo, UnitMessage,
 };
 use system::layout::pd;
 use system::model::{self, DeviceMatch, Name};
@@ -263,6 +263,7 @@ impl Plan {
             io,
             config_ports: pd.given.config_ports,
             port_interrupt: self.port_interrupt(inputs, pd),
+            unit_messages: self.unit_messages(inputs, number)?,
             withheld,
             large_bars: inputs.system.large_bars.clone(),
             ats: inputs.system.ats.clone(),
@@ -274,6 +275,37 @@ impl Plan {
             unprotected: inputs.system.unprotected,
             done: pd.given.done,
         })
+    }
+
+    /// Messages of the remapping units that the iommu-server drives and that are functions of the shard.
+    fn unit_messages<const N: usize>(
+        &self,
+        inputs: &Inputs<'_>,
+        number: u8,
+    ) -> Result<heapless::Vec<UnitMessage, N>, PlanError> {
+        let mut messages = heapless::Vec::new();
+        let Some(server) = self.of(|kind| matches!(kind, Kind::Iommu(_))).next() else {
+            return Ok(messages);
+        };
+        let shard = self.shards.get(usize::from(number));
+        let irqs = self.irqs.iter().filter(|irq| irq.pd == server.number);
+        for (unit, irq) in driven(inputs).zip(irqs) {
+            let own = unit.function.filter(|at| {
+                shard.is_some_and(|shard| {
+                    shard.segment == at.segment() && shard.buses.contains(at.bus())
+                })
+            });
+            if let Some(function) = own {
+                let (address, data) = message(inputs, server.core, irq);
+                let entry = UnitMessage {
+                    device: function.to_bits(),
+                    address,
+                    data,
+                };
+                push(&mut messages, "remapping units", entry)?;
+            }
+        }
+        Ok(messages)
     }
 
     /// The interrupt of a shard's ports, to the shard's own core.

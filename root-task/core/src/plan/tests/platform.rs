@@ -147,6 +147,23 @@ fn the_description_chooses_among_the_kinds_of_units() {
         let (_, iommu, shards) = told(&machine, &wanted).unwrap();
         assert_eq!(iommu.units[0].kind, IommuChoice::AmdVi);
         assert_eq!(iommu.units[0].scopes[..], [Scope::Buses(0, 255)]);
+        let unit = &iommu.units[0];
+        let [message] = shards[0].unit_messages[..] else {
+            panic!()
+        };
+        assert_eq!(
+            message.device, 2,
+            "its function's shard sets its message up"
+        );
+        assert_eq!(
+            (message.address, message.data),
+            (unit.irq_address, unit.irq_data)
+        );
+        assert!(
+            shards[1..]
+                .iter()
+                .all(|shard| shard.unit_messages.is_empty())
+        );
         for shard in shards {
             assert!(shard.iommu_present);
             assert_eq!(
