@@ -84,7 +84,7 @@ impl Store {
         let mut info = PciInfo {
             config_ports: 0,
             port_interrupt: None,
-        unit_messages: Default::default(),
+            unit_messages: Default::default(),
             large_bars: Default::default(),
             ats: Default::default(),
             virtual_functions: Default::default(),
