@@ -202,13 +202,14 @@ impl<F: Format> AddressSpace<F> {
     /// Takes away the translation of `bytes` from `iova` on.
     #[inline(always)]
     pub fn unmap<T: TableMemory>(&mut self, tables: &mut Tables<'_, T>, iova: u64, bytes: u64) {
-        if bytes <= LARGE - iova % LARGE
-            && let Some(table) = recent_table(self.recent, iova, 0)
-        {
-            clear_leaves(tables, table, index(iova, 0), (bytes / SMALL) as u16);
-            return;
-        }
-        if bytes <= HUGE - iova % HUGE
+        if bytes < LARGE {
+            if bytes <= LARGE - iova % LARGE
+                && let Some(table) = recent_table(self.recent, iova, 0)
+            {
+                clear_leaves(tables, table, index(iova, 0), (bytes / SMALL) as u16);
+                return;
+            }
+        } else if bytes <= HUGE - iova % HUGE
             && let Some(table) = recent_table(self.recent_large, iova, DIRECTORY)
             && clear_large::<F, T>(tables, table, iova, bytes)
         {

@@ -61,7 +61,12 @@ pub fn clear_large<F: Format, T: TableMemory>(
     if !(iova | bytes).is_multiple_of(LARGE) {
         return false;
     }
-    let (first, count) = (index(iova, DIRECTORY), (bytes / LARGE) as u16);
+    let first = index(iova, DIRECTORY);
+    if bytes == LARGE && F::is_large(tables.get(table, first)) {
+        clear_leaves(tables, table, first, 1);
+        return true;
+    }
+    let count = (bytes / LARGE) as u16;
     let leaves = (first..first + count).all(|index| F::is_large(tables.get(table, index)));
     if leaves {
         clear_leaves(tables, table, first, count);
