@@ -16,7 +16,7 @@ mod surroundings;
 use pci_core::bank::Bank;
 use pci_core::env::Host;
 use pci_core::{Shard, Tables};
-use sel4_glue::{Answer, Incoming, Pd, Server, Ticket, log, start};
+use sel4_glue::{Answer, Pd, Server, Ticket, log, start};
 use static_cell::ConstStaticCell;
 use system::layout::event;
 
@@ -56,23 +56,23 @@ fn main(_argument: u64) -> ! {
     pd.ready();
     let mut reply = None;
     loop {
-        // By reference: a message is large.
-        reply = match &server.reply_and_receive(reply) {
-            Incoming::Request { badge, message } => shard.serve(*badge, message, Answer::new),
-            Incoming::Events(flags) => {
-                if flags & event::TIMER != 0 {
-                    shard.on_timer();
-                }
-                if flags & event::TROUBLE != 0 {
-                    shard.on_trouble();
-                }
-                // Messages are edges: there is nothing to acknowledge.
-                if flags & event::INTERRUPT != 0 {
-                    shard.on_interrupt();
-                }
-                None
-            }
-        };
+        let (badge, message) = server.next_request(reply, |flags| on_events(&mut shard, flags));
+        reply = shard.serve(badge, &message, Answer::new);
+    }
+}
+
+/// What the timer, the iommu-server and the shard's own interrupt say.
+#[inline(never)]
+fn on_events(shard: &mut Shard<'_, Surroundings>, flags: u64) {
+    if flags & event::TIMER != 0 {
+        shard.on_timer();
+    }
+    if flags & event::TROUBLE != 0 {
+        shard.on_trouble();
+    }
+    // Messages are edges: there is nothing to acknowledge.
+    if flags & event::INTERRUPT != 0 {
+        shard.on_interrupt();
     }
 }
 
