@@ -23,6 +23,7 @@ use system::model::DeviceMatch;
 
 use crate::bridge::Forwarding;
 use crate::env::Host;
+use crate::groups::Claims;
 use crate::space::ShardMemory;
 use crate::{Device, Index, Malformed, Table, Withheld, groups, placement};
 use buses::scan;
@@ -31,14 +32,14 @@ use overlap::compare_bars;
 
 pub use overlap::{BarKey, BarOrder};
 
-/// Fills the device table; `order` is scratch space.
+/// Fills the device table; `order` is scratch space. Gives what bridges say about their buses.
 pub fn fill<E: ConfigSpace + Host>(
     env: &mut E,
     info: &PciInfo,
     clients: &[ClientEntry],
     devices: &mut Table,
     order: &mut BarOrder,
-) {
+) -> Claims {
     for window in &info.ecam {
         if let Some(buses) = BusRange::new(window.first_bus, window.last_bus) {
             scan(env, info, clients, devices, window.segment, buses, None);
@@ -47,7 +48,7 @@ pub fn fill<E: ConfigSpace + Host>(
     for_each(devices, |devices, index| {
         examine_one(env, info, devices, index)
     });
-    groups::form(devices);
+    let claims = groups::form(devices);
     for_each(devices, |devices, index| {
         windows::report(env, devices, index)
     });
@@ -63,6 +64,7 @@ pub fn fill<E: ConfigSpace + Host>(
             device.is_new = false;
         }
     });
+    claims
 }
 
 /// Reports every function, in a line each.

@@ -13,7 +13,7 @@ use crate::Device;
 use crate::registers::{Emulation, Policy, Trap, policy};
 
 /// Refuses what is not aligned to its width, or leaves the device's configuration space.
-#[inline]
+#[inline(always)]
 fn check(device: &Device, offset: u16, width: Width) -> Result<(), Refusal> {
     // Aligned, so that an offset inside the space cannot reach beyond it.
     if offset & (width as u16 - 1) != 0 || offset >= device.config_bytes {
@@ -33,11 +33,25 @@ pub fn read<C: ConfigSpace>(
     offset: u16,
     width: Width,
 ) -> Result<u32, Refusal> {
-    check(device, offset, width)?;
-    if is_hidden(device, offset) {
-        return read_emulated(cfg, device, offset, width);
+    if let Some(value) = read_plain(cfg, device, offset, width) {
+        return Ok(value);
     }
-    Ok(match width {
+    check(device, offset, width)?;
+    read_emulated(cfg, device, offset, width)
+}
+
+/// Reads a register that is the device's own; `None` where the access is refused, or answered by the shard.
+#[inline(always)]
+pub fn read_plain<C: ConfigSpace>(
+    cfg: &C,
+    device: &Device,
+    offset: u16,
+    width: Width,
+) -> Option<u32> {
+    if check(device, offset, width).is_err() || is_hidden(device, offset) {
+        return None;
+    }
+    Some(match width {
         Width::Byte => u32::from(cfg.read8(device.at, offset)),
         Width::Word => u32::from(cfg.read16(device.at, offset)),
         Width::Dword => cfg.read32(device.at, offset),
@@ -286,6 +300,13 @@ impl Part {
         let (write, clear) = (whole.write & self.lanes, whole.clear & self.lanes);
         if write | clear | trapped == 0 {
             return Some(Half::NOTHING);
+        }
+        if write | trapped == 0 && self.value & clear == 0 {
+            // Bits that ones clear, and no ones: as with most writes of four bytes to Command, with Status above it.
+            return Some(Half {
+                may: true,
+                ..Half::NOTHING
+            });
         }
         let now = cfg.read16(device.at, offset);
         let changed = (now ^ self.value) & trapped;

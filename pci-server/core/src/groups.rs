@@ -15,6 +15,10 @@
 //! Pure: what it needs of a function is in [`Node`]. Work grows with the functions, not with the
 //! size of a group.
 
+mod members;
+
+pub use members::{aliases, ring};
+
 use hw::capability::{AccessControl, AcsServices, PortType};
 use hw::{BusRange, Sbdf};
 use ipc_proto::GroupTie;
@@ -190,15 +194,25 @@ impl Node {
     }
 }
 
+/// What bridges say about the buses behind them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Claims {
+    /// Each bus is claimed by bridges one behind the other.
+    Apart,
+    /// Two that are not claim the same bus.
+    Conflicting,
+}
+
 /// Forms the groups of all functions.
-pub fn form<F: Functions + ?Sized>(functions: &mut F) {
+pub fn form<F: Functions + ?Sized>(functions: &mut F) -> Claims {
     let mut nodes = Nodes(functions);
-    nodes.find_parents();
+    let claims = nodes.find_parents();
     nodes.find_siblings();
     nodes.find_open_switches();
     nodes.tie_to_ports();
     nodes.tie_devices();
     nodes.close();
+    claims
 }
 
 /// The functions while their groups are formed. `group` of each leads to another one of its group,
@@ -232,7 +246,8 @@ impl<F: Functions + ?Sized> Nodes<'_, F> {
 
     /// The innermost bridge whose buses a function is on. Virtual functions may be on buses
     /// that no bridge has as its first.
-    fn find_parents(&mut self) {
+    fn find_parents(&mut self) -> Claims {
+        let mut claims = Claims::Apart;
         let mut above = [NONE; 256];
         let mut segment = None;
         self.for_all(|nodes, here, node| {
@@ -267,11 +282,13 @@ impl<F: Functions + ?Sized> Nodes<'_, F> {
                 let before = core::mem::replace(above, here);
                 if before != own {
                     // A bus has one bridge above it: which of the two lies is not known.
+                    claims = Claims::Conflicting;
                     nodes.change(here, |node| node.open = true);
                     nodes.change(before, |node| node.open = true);
                 }
             }
         });
+        claims
     }
 
     /// Are two functions of the same device? A link has one device: with ARI its functions take all
@@ -452,40 +469,4 @@ impl<F: Functions + ?Sized> Nodes<'_, F> {
             }
         });
     }
-}
-
-/// The places of all members of the group of function `start`, itself first.
-pub fn ring<F: Functions + ?Sized>(functions: &F, start: u32) -> impl Iterator<Item = u32> {
-    let mut next = Some(start);
-    // A ring has at most all of them, whatever the links say.
-    (0..functions.count()).map_while(move |_| {
-        let here = next?;
-        next = place(functions.node(here)?.next).filter(|next| *next != start);
-        Some(here)
-    })
-}
-
-/// Requester ids besides its own that the requests of function `start` may carry when they reach the
-/// root complex, from the device upwards.
-pub fn aliases<F: Functions + ?Sized>(functions: &F, start: u32) -> impl Iterator<Item = Sbdf> {
-    let above = move |here: u32| functions.node(functions.node(here)?.parent()?);
-    let bridge_of = move |here: u32| Some((functions.node(here)?.parent()?, *above(here)?));
-    // Parents are on lower buses.
-    core::iter::successors(bridge_of(start), move |(here, _)| bridge_of(*here)).flat_map(
-        move |(here, bridge)| {
-            let below = bridge.behind.map(|buses| {
-                Sbdf::from_requester_id(bridge.at.segment(), u16::from(buses.first()) << 8)
-            });
-            // One that has no Express capability but sits on a link can only be a bridge from Express.
-            let on_link = above(here).is_some_and(|port| port.kind == Kind::DownstreamPort);
-            match bridge.kind {
-                Kind::DownstreamPort | Kind::Express => [None, None],
-                Kind::ToConventional => [below, None],
-                Kind::Conventional if on_link => [below, Some(bridge.at)],
-                Kind::Conventional | Kind::Never => [Some(bridge.at), None],
-            }
-            .into_iter()
-            .flatten()
-        },
-    )
 }

@@ -1,6 +1,5 @@
 //! [`Shard`]: one pci-server. Here: its state, and how a badge leads to a device.
-//! The operations are in
-//! `service`, which hands each to its family's file.
+//! `serve` gets a request to its operation; the operations are in `service`, which hands each to its family's file.
 //!
 //! A request is decoded and its badge judged by `ipc_proto::pci`; the badge's
 //! index leads straight to the assignment, that to the device.
@@ -19,6 +18,7 @@ mod queries;
 mod removals;
 mod rescan;
 mod revoke;
+mod serve;
 mod service;
 mod trouble;
 mod units;
@@ -26,21 +26,20 @@ mod views;
 mod virtual_functions;
 mod work;
 
-use core::cell::Cell;
-
 use heapless::{Vec, VecView};
 use hw::Sbdf;
-use ipc_proto::pci;
-use ipc_proto::{Badge, Call, ClientId, DeviceState, Message, Properties, Refusal, Rule};
+use ipc_proto::{Badge, Call, ClientId, DeviceState, Properties, Refusal, Rule};
 use system::info::{ClientEntry, PciInfo};
 
 use crate::assignment::{Assignment, Hold};
 use crate::boot::{self, BarKey, BarOrder};
 use crate::env::{Env, Parking};
+use crate::groups::Claims;
 use crate::interrupts::Masks;
 use crate::ports::Ports;
 use crate::table::{Bus, Slot};
 use crate::{Device, Index, MAX_ASSIGNMENTS, MAX_BUSES, MAX_FUNCTIONS, Table};
+use arrivals::Regroup;
 use bus_reset::{BusReset, MAX_BUS_RESETS};
 use events::Events;
 use removals::{MAX_REMOVALS, Removal};
@@ -185,8 +184,10 @@ pub struct Shard<'a, E: Env> {
     turn: u16,
     /// When the timer runs out, if it was armed for a job.
     armed: Option<u64>,
-    /// Functions have come or gone since the isolation groups were formed.
-    regroup: bool,
+    /// Where functions have come or gone since the isolation groups were formed.
+    regroup: Regroup,
+    /// What bridges said then.
+    claims: Claims,
     /// The iommu-server may have more reports of trouble.
     trouble: bool,
     /// Clients that are being taken down, one bit each.
@@ -220,7 +221,7 @@ impl<'a, E: Env> Shard<'a, E> {
             later,
         } = memory;
         let mut devices = Table::new(slots, buses);
-        boot::fill(&mut env, info, clients, &mut devices, order);
+        let claims = boot::fill(&mut env, info, clients, &mut devices, order);
         assignments.clear();
         while assignments.push(Assignment::new()).is_ok() {}
         ports.clear();
@@ -239,7 +240,8 @@ impl<'a, E: Env> Shard<'a, E> {
             jobs: 0,
             turn: 0,
             armed: None,
-            regroup: false,
+            regroup: Regroup::Nothing,
+            claims,
             trouble: false,
             gone: 0,
             owed: 0,
@@ -248,24 +250,6 @@ impl<'a, E: Env> Shard<'a, E> {
         };
         shard.start();
         shard
-    }
-
-    /// Serves one request: what `send` makes of the answer, `None` when the request was parked.
-    #[inline(always)]
-    pub fn serve<R>(
-        &mut self,
-        badge: u64,
-        message: &Message,
-        send: impl Fn(&Message) -> R,
-    ) -> Option<R> {
-        let refused = Cell::new(0);
-        let reply = pci::serve(self, badge, message, |reply| {
-            refused.set(u64::from(reply.label != 0));
-            send(reply)
-        });
-        self.operations = self.operations.wrapping_add(1);
-        self.refused = self.refused.wrapping_add(refused.get());
-        reply
     }
 
     /// Reports every function to people, in a line each. Apart from [`Self::boot`], since lines cost more

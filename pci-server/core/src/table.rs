@@ -14,10 +14,13 @@
 //! Neighbours: [`crate::boot`] fills it, [`crate::shard`] works on it.
 
 mod bus;
+mod buses;
 mod groups;
 mod lists;
+mod storage;
 
 pub use bus::Bus;
+pub use groups::Part;
 
 use core::cell::Cell;
 
@@ -28,7 +31,8 @@ use system::model::MAX_CLIENTS;
 use thiserror::Error;
 
 use crate::Device;
-use bus::{NOTHING, Segment};
+use bus::{Change, NOTHING, Segment};
+use storage::Storage;
 
 /// A function's place in the table, for as long as it is in it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -90,8 +94,8 @@ pub enum Full {
 /// The functions of a shard, in memory that is lent to it.
 #[derive(Debug)]
 pub struct Table<'m> {
-    slots: &'m mut VecView<Slot>,
-    buses: &'m mut VecView<Bus>,
+    slots: Storage<'m, Slot>,
+    buses: Storage<'m, Bus>,
     /// In ascending order of numbers.
     segments: Vec<Segment, MAX_ECAM>,
     /// In ascending order of addresses.
@@ -102,17 +106,15 @@ pub struct Table<'m> {
     functions: u32,
     /// The last of each client's list that was asked for, and of the whole list: the one after it is
     /// found from there.
-    hints: [Cell<Option<(u32, Sbdf)>>; MAX_CLIENTS + 1],
+    hints: [Cell<Option<(u32, Index)>>; MAX_CLIENTS + 1],
 }
 
 impl<'m> Table<'m> {
     /// An empty table in this memory.
     pub fn new(slots: &'m mut VecView<Slot>, buses: &'m mut VecView<Bus>) -> Self {
-        slots.clear();
-        buses.clear();
         Self {
-            slots,
-            buses,
+            slots: Storage::new(slots),
+            buses: Storage::new(buses),
             segments: Vec::new(),
             first: NOTHING,
             last: NOTHING,
@@ -133,6 +135,13 @@ impl<'m> Table<'m> {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.functions == 0
+    }
+
+    /// How often a place for a function or a bus has been looked at.
+    #[cfg(feature = "steps")]
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        self.slots.steps() + self.buses.steps()
     }
 
     /// How many functions it has room for.
@@ -220,8 +229,8 @@ impl<'m> Table<'m> {
             if is_first.is_none_or(|first| at < first) {
                 bus.set_first(at.device(), index.0);
             }
-            bus.count(granted, 1);
         }
+        self.count(at, granted, Change::In);
         self.functions += 1;
         self.forget_hints();
         Ok(index)
@@ -269,7 +278,7 @@ impl<'m> Table<'m> {
         if bus.first(at.device()) == index.0 {
             bus.set_first(at.device(), rest);
         }
-        bus.count(device.granted(), -1);
+        self.count(at, device.granted(), Change::Out);
         Some(device)
     }
 
@@ -280,10 +289,19 @@ impl<'m> Table<'m> {
         };
         let (at, before) = (device.at, device.set_granted(clients));
         self.forget_hints();
-        let directory = self.directory(at.segment(), at.bus());
-        if let Some(bus) = directory.and_then(|at| self.buses.get_mut(at)) {
-            bus.count(before, -1);
-            bus.count(clients, 1);
+        self.count(at, before, Change::Out);
+        self.count(at, clients, Change::In);
+    }
+
+    /// Counts a function in or out that is granted to `clients`.
+    fn count(&mut self, at: Sbdf, clients: u32, change: Change) {
+        let known = |known: &&mut Segment| known.number == at.segment();
+        let Some(segment) = self.segments.iter_mut().find(known) else {
+            return;
+        };
+        segment.count(at.bus(), clients, change);
+        if let Some(bus) = segment.get(at.bus()).and_then(|at| self.buses.get_mut(at)) {
+            bus.counts.change(clients, change);
         }
     }
 
@@ -357,107 +375,6 @@ impl<'m> Table<'m> {
             .bus(at.segment(), at.bus())
             .map_or(NOTHING, |bus| bus.first(at.device()));
         self.chain(first)
-    }
-
-    /// Makes a directory for the bus behind a bridge, or notes the bridge in the one there is.
-    ///
-    /// # Errors
-    /// There is no room.
-    pub fn lead(&mut self, segment: u16, bus: u8, bridge: Sbdf) -> Result<(), Full> {
-        let directory = self.open(segment, bus)?;
-        if let Some(bus) = self.buses.get_mut(directory) {
-            bus.bridge = Some(bridge);
-        }
-        Ok(())
-    }
-
-    /// The bridge that leads to a bus; `None` for a root bus and one that is not open.
-    #[must_use]
-    pub fn bridge_to(&self, segment: u16, bus: u8) -> Option<Sbdf> {
-        self.bus(segment, bus)?.bridge
-    }
-
-    /// The buses that are open: (segment, bus, the bridge that leads there), in ascending order.
-    pub fn buses(&self) -> impl Iterator<Item = (u16, u8, Option<Sbdf>)> {
-        self.segments.iter().flat_map(move |segment| {
-            segment.open_from(0).filter_map(move |(number, directory)| {
-                let bridge = self.buses.get(directory)?.bridge;
-                Some((segment.number, number, bridge))
-            })
-        })
-    }
-
-    /// Forgets a bus that has no functions; `false` if it has some.
-    pub fn close(&mut self, segment: u16, bus: u8) -> bool {
-        let Some(directory) = self.directory(segment, bus) else {
-            return true;
-        };
-        let Some(place) = self.buses.get_mut(directory) else {
-            return true;
-        };
-        if place.functions() > 0 {
-            return false;
-        }
-        *place = Bus::free(self.free_bus);
-        self.free_bus = directory as u32;
-        if let Some(segment) = self
-            .segments
-            .iter_mut()
-            .find(|known| known.number == segment)
-        {
-            segment.set(bus, None);
-        }
-        true
-    }
-
-    /// The directory of a bus, made if there is none.
-    fn open(&mut self, segment: u16, bus: u8) -> Result<usize, Full> {
-        if let Some(directory) = self.directory(segment, bus) {
-            return Ok(directory);
-        }
-        let place = match self.segments.iter().position(|s| s.number >= segment) {
-            Some(place) => place,
-            None => self.segments.len(),
-        };
-        let known = self
-            .segments
-            .get(place)
-            .is_some_and(|known| known.number == segment);
-        if !known && self.segments.is_full() {
-            return Err(Full::Segments(MAX_ECAM));
-        }
-        let directory = match Index::of(self.free_bus) {
-            Some(free) => {
-                if let Some(bus) = self.buses.get_mut(free.place()) {
-                    self.free_bus = core::mem::replace(bus, Bus::new()).next_free();
-                }
-                free.place()
-            }
-            None => {
-                let directory = self.buses.len();
-                if self.buses.push(Bus::new()).is_err() {
-                    return Err(Full::Buses(self.buses.capacity()));
-                }
-                directory
-            }
-        };
-        if !known {
-            // There is room, as just seen.
-            let _ = self.segments.insert(place, Segment::new(segment));
-        }
-        if let Some(segment) = self.segments.get_mut(place) {
-            segment.set(bus, Some(directory));
-        }
-        Ok(directory)
-    }
-
-    fn directory(&self, segment: u16, bus: u8) -> Option<usize> {
-        let known = |known: &&Segment| known.number == segment;
-        self.segments.iter().find(known)?.get(bus)
-    }
-
-    fn bus(&self, segment: u16, bus: u8) -> Option<&Bus> {
-        self.buses.get(self.directory(segment, bus)?)
     }
 
     /// The functions with the same device number from a link on.

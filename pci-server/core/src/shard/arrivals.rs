@@ -10,9 +10,20 @@ use super::Shard;
 use super::ports::before;
 use crate::boot::late;
 use crate::env::Env;
+use crate::groups::Claims;
 use crate::ports::errors::{REPORT_COMMAND, REPORT_ERRORS};
+use crate::table::Part;
 use crate::virtual_functions::Plan;
 use crate::{Device, Index, groups, placement};
+
+/// Where isolation groups are to be formed anew.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Regroup {
+    Nothing,
+    /// Around a device of a root bus: it and what is behind it.
+    Around(Sbdf),
+    Everything,
+}
 
 impl<E: Env> Shard<'_, E> {
     /// After the boot: ports, resets of buses, remapping units, virtual functions.
@@ -42,14 +53,15 @@ impl<E: Env> Shard<'_, E> {
         if count == 0 {
             return 0;
         }
-        self.regroup = true;
         let mut last = before(segment, buses);
         while let Some(index) = self.next_on(segment, buses, last) {
             let Some(device) = self.devices.get(index) else {
                 break;
             };
-            last = Some(device.at);
+            let at = device.at;
+            last = Some(at);
             if device.is_new {
+                self.regroup_at(at);
                 late::settle(&mut self.env, self.info, &mut self.devices, index);
                 self.settled(index);
             }
@@ -134,10 +146,16 @@ impl<E: Env> Shard<'_, E> {
 
     /// Takes a function out of the table; its memory may be used for another.
     pub(super) fn take_out(&mut self, index: Index) {
+        let Some(device) = self.devices.get(index) else {
+            return;
+        };
+        match device.physical {
+            Some(_) => self.regroup = Regroup::Everything,
+            None => self.regroup_at(device.at),
+        }
         let Some(device) = self.devices.remove(index) else {
             return;
         };
-        self.regroup = true;
         let at = device.at;
         let only = self.devices.on_bus(at.segment(), at.bus()).next().is_none();
         if only && at.bus() != 0 {
@@ -145,12 +163,39 @@ impl<E: Env> Shard<'_, E> {
         }
     }
 
-    /// Forms the isolation groups anew if functions have come or gone since.
+    /// The groups around an address are to be formed anew.
+    fn regroup_at(&mut self, at: Sbdf) {
+        let top = self.devices.top_of(at);
+        let top = top.map_or(Regroup::Everything, |top| {
+            Regroup::Around(top.with_function(0))
+        });
+        self.regroup = match self.regroup {
+            Regroup::Nothing => top,
+            before if before == top => before,
+            _ => Regroup::Everything,
+        };
+    }
+
+    /// Forms the isolation groups anew where functions have come or gone since.
     #[inline]
     pub(super) fn see_groups(&mut self) {
-        if core::mem::take(&mut self.regroup) {
-            groups::form(&mut self.devices);
+        if self.regroup != Regroup::Nothing {
+            self.form_groups();
         }
+    }
+
+    #[cold]
+    fn form_groups(&mut self) {
+        let around = match core::mem::replace(&mut self.regroup, Regroup::Nothing) {
+            // Elsewhere a bridge may claim what is in the part.
+            Regroup::Around(at) if self.claims == Claims::Apart => Some(at),
+            _ => None,
+        };
+        let part = around.and_then(|at| Part::of(&mut self.devices, at));
+        self.claims = match part {
+            Some(mut part) => groups::form(&mut part),
+            None => groups::form(&mut self.devices),
+        };
     }
 
     /// Enters a virtual function.
@@ -158,7 +203,7 @@ impl<E: Env> Shard<'_, E> {
         let at = device.at;
         let full = |_| Refusal::new(Rule::BadFunctionCount, u64::from(at.to_bits()));
         let index = late::enter(self.clients, &mut self.devices, device).map_err(full)?;
-        self.regroup = true;
+        self.regroup = Regroup::Everything;
         late::settle(&mut self.env, self.info, &mut self.devices, index);
         self.settled(index);
         Ok(())

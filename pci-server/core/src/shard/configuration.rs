@@ -4,7 +4,7 @@
 use hw::ConfigSpace;
 use hw::header::{Command, register};
 use ipc_proto::pci::ConfigWriteReply;
-use ipc_proto::{Badge, Refusal, Reply, Rule, Switch, Width};
+use ipc_proto::{Badge, DeviceState, Refusal, Reply, Rule, Switch, Width};
 
 use super::views::Need;
 use super::{Parts, Shard};
@@ -57,6 +57,41 @@ impl<E: Env> Shard<'_, E> {
             Some(Action::Masks { changed, value }) => self.write_masks(badge, changed, value)?,
         }
         Ok(Reply::Now(ConfigWriteReply {}))
+    }
+
+    /// Reads a register over a whole device's capability; `None` where anything is special about it.
+    #[inline(always)]
+    pub(super) fn read_plainly(&self, badge: Badge, offset: u16, width: Width) -> Option<u32> {
+        let assignment = self.assignments.get(usize::from(badge.index))?;
+        let hold = assignment.hold.as_ref()?;
+        let device = self.devices.get(hold.device)?;
+        if assignment.generation != badge.generation || device.state != DeviceState::Assigned {
+            return None;
+        }
+        config::read_plain(&self.env, device, offset, width)
+    }
+
+    /// Writes a register where that means nothing beyond it; `None`, and nothing is done, where it does or is refused.
+    #[inline(always)]
+    pub(super) fn write_plainly(
+        &mut self,
+        badge: Badge,
+        offset: u16,
+        width: Width,
+        value: u32,
+    ) -> Option<ConfigWriteReply> {
+        let assignment = self.assignments.get(usize::from(badge.index))?;
+        let hold = assignment.hold.as_ref()?;
+        let device = self.devices.get(hold.device)?;
+        if assignment.generation != badge.generation || device.state != DeviceState::Assigned {
+            return None;
+        }
+        let planned = config::plan(&self.env, device, offset, width, value).ok()?;
+        if planned.action.is_some() {
+            return None;
+        }
+        planned.carry_out(&mut self.env, device);
+        Some(ConfigWriteReply {})
     }
 
     /// Writes what no action has done: the register is another one now.

@@ -17,9 +17,7 @@ pub struct Bus {
     first: [u32; DEVICES],
     /// Device numbers with functions, one bit each.
     used: u32,
-    functions: u16,
-    /// Functions granted to each client.
-    granted: [u16; MAX_CLIENTS],
+    pub(super) counts: Counts,
     /// The bridge that leads here.
     pub(super) bridge: Option<Sbdf>,
 }
@@ -37,8 +35,7 @@ impl Bus {
         Self {
             first,
             used: 0,
-            functions: 0,
-            granted: [0; MAX_CLIENTS],
+            counts: Counts::NONE,
             bridge: None,
         }
     }
@@ -76,15 +73,40 @@ impl Bus {
             *first = link;
         }
     }
+}
+
+/// Does a function come or go?
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Change {
+    In,
+    Out,
+}
+
+/// How many functions some buses have, and how many of them each client may have.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Counts {
+    functions: u16,
+    granted: [u16; MAX_CLIENTS],
+}
+
+impl Counts {
+    const NONE: Self = Self {
+        functions: 0,
+        granted: [0; MAX_CLIENTS],
+    };
 
     /// Counts a function in or out that is granted to `clients`.
-    pub(super) fn count(&mut self, clients: u32, change: i16) {
-        // A bus has at most 256 functions.
-        self.functions = self.functions.saturating_add_signed(change);
+    pub(super) fn change(&mut self, clients: u32, change: Change) {
+        // A bus has at most 256 functions, a block of them 4,096.
+        let by = |count: u16| match change {
+            Change::In => count.saturating_add(1),
+            Change::Out => count.saturating_sub(1),
+        };
+        self.functions = by(self.functions);
         let mut left = clients;
         while left != 0 {
             if let Some(count) = self.granted.get_mut(left.trailing_zeros() as usize) {
-                *count = count.saturating_add_signed(change);
+                *count = by(*count);
             }
             left &= left - 1;
         }
@@ -103,6 +125,9 @@ impl Bus {
     }
 }
 
+/// Buses of a block, which are counted together too: a list skips them at once.
+const BLOCK: u8 = 16;
+
 /// No directory.
 const CLOSED: u16 = u16::MAX;
 
@@ -114,6 +139,7 @@ pub(super) struct Segment {
     open: [u64; 4],
     /// The directory of each.
     directory: [u16; 256],
+    blocks: [Counts; 256 / BLOCK as usize],
 }
 
 impl Segment {
@@ -122,7 +148,28 @@ impl Segment {
             number,
             open: [0; 4],
             directory: [CLOSED; 256],
+            blocks: [Counts::NONE; 256 / BLOCK as usize],
         }
+    }
+
+    /// Counts a function of a bus in or out that is granted to `clients`.
+    pub(super) fn count(&mut self, bus: u8, clients: u32, change: Change) {
+        if let Some(block) = self.blocks.get_mut(usize::from(bus / BLOCK)) {
+            block.change(clients, change);
+        }
+    }
+
+    /// The blocks of buses in ascending order: the last bus of each, and its functions.
+    pub(super) fn blocks(&self) -> impl Iterator<Item = (u8, &Counts)> {
+        (BLOCK - 1..=u8::MAX)
+            .step_by(BLOCK.into())
+            .zip(&self.blocks)
+    }
+
+    /// The buses that are open in the block with this last bus, with their directories.
+    pub(super) fn in_block(&self, last: u8) -> impl Iterator<Item = (u8, usize)> {
+        self.open_from(last & !(BLOCK - 1))
+            .take_while(move |(bus, _)| *bus <= last)
     }
 
     pub(super) fn get(&self, bus: u8) -> Option<usize> {

@@ -20,8 +20,14 @@ use pci_core::bank::PageSize;
 use pci_core::env::*;
 use system::info::{EcamWindow, PciInfo, UntypedPiece};
 
-/// Functions on bus 0: a host bridge, and a bridge to each other bus.
-pub const BRIDGES: u32 = 256;
+/// Functions on bus 0 of a segment with many: what is [`NEAR`], and a bridge to each bus from 8 on.
+pub const BRIDGES: u32 = NEAR + 248;
+/// Device 0 of bus 0, the same in every machine: a host bridge, and three bridges to buses with two functions each.
+const NEAR: u32 = 4;
+/// Functions of a segment that has no more.
+const FEW: u32 = NEAR + 2 * (NEAR - 1);
+/// The first bus behind the other bridges.
+const FIRST_FAR: u32 = 8;
 /// Vendor of every function.
 pub const VENDOR: u16 = 0x8086;
 /// First address of the memory of segment 0; each segment has 1 GiB, each bus of it 4 MiB.
@@ -49,7 +55,7 @@ pub enum Shape {
 pub struct Lazy {
     /// The first segment of the shard.
     pub first_segment: u16,
-    /// Functions of each segment, at least [`BRIDGES`] if there is more than bus 0.
+    /// Functions of each segment.
     pub each: u32,
     /// Registers that are not as they were at power-on.
     written: HashMap<(u32, u16), u32>,
@@ -64,7 +70,9 @@ pub struct Lazy {
 }
 
 impl Lazy {
+    /// Segments with `each` functions: [`FEW`], or at least [`BRIDGES`] more.
     pub fn new(first_segment: u16, each: u32) -> Self {
+        assert!(each == FEW || each >= FEW + BRIDGES, "{each}");
         Self {
             first_segment,
             each,
@@ -113,25 +121,35 @@ impl Lazy {
         info
     }
 
-    /// How many functions bus `bus` of every segment has.
+    /// How many functions a bus of every segment has.
     fn on_bus(&self, bus: u8) -> u32 {
-        match self.each.checked_sub(BRIDGES) {
-            None if bus == 0 => self.each,
-            None => 0,
-            Some(_) if bus == 0 => BRIDGES,
-            Some(rest) => rest / 255 + u32::from(u32::from(bus) <= rest % 255),
+        let far = self.each.saturating_sub(FEW);
+        match u32::from(bus) {
+            0 if far == 0 => NEAR,
+            0 => BRIDGES,
+            1..NEAR => 2,
+            NEAR..FIRST_FAR => 0,
+            bus => {
+                let (rest, buses) = (far.saturating_sub(BRIDGES - NEAR), BRIDGES - NEAR);
+                rest / buses + u32::from(bus - FIRST_FAR < rest % buses)
+            }
         }
     }
 
     pub fn shape(&self, at: Sbdf) -> Option<Shape> {
         let number = u32::from(at.device()) << 3 | u32::from(at.function());
-        if at.segment() < self.first_segment || number >= self.on_bus(at.bus()) {
+        // Device 0 of bus 0 has no functions 4 to 7.
+        let place = match (at.bus(), number) {
+            (0, NEAR..FIRST_FAR) => return None,
+            (0, FIRST_FAR..) => number - (FIRST_FAR - NEAR),
+            _ => number,
+        };
+        if at.segment() < self.first_segment || place >= self.on_bus(at.bus()) {
             return None;
         }
         Some(match (at.bus(), number) {
             (0, 0) => Shape::HostBridge,
-            // Bridges only where there are buses for all of them.
-            (0, _) if self.each >= BRIDGES => match number % 2 {
+            (0, _) => match number % 2 {
                 0 => Shape::RootPort,
                 _ => Shape::ConventionalBridge,
             },
@@ -187,6 +205,9 @@ impl Lazy {
             // Express: a root port, or an endpoint with function-level reset.
             (0x34, Shape::RootPort | Shape::Express) => list(0x40),
             (0x40, Shape::RootPort) => 0x0042_0010,
+            // Access control: source validation, redirection, upstream forwarding.
+            (0x100, Shape::RootPort) => 0x0001_000d,
+            (0x104, Shape::RootPort) => 0x001d,
             (0x40, Shape::Express) => 0x0002_6010,
             (0x44, Shape::Express) => 1 << 28,
             // 16 messages by MSI-X.
@@ -214,6 +235,7 @@ impl Lazy {
             (0x54..=0x5c, Shape::Msi) => u32::MAX,
             (0x60, Shape::Express) => 0xc000_0000,
             (0x74, Shape::Powered) => 0x3,
+            (0x104, Shape::RootPort) => 0x001d_0000,
             _ => 0,
         }
     }
