@@ -41,7 +41,8 @@ pub struct Part<'t, 'm> {
 }
 
 impl<'t, 'm> Part<'t, 'm> {
-    /// The part that the function at an address belongs to, or would; `None` where bridges make no tree.
+    /// The part that the function at an address belongs to, or would; `None` where bridges make no tree, or one claims
+    /// buses of another root bus.
     ///
     /// Not for a virtual function, which may be on a bus that no bridge has as its first.
     pub fn of(table: &'t mut Table<'m>, at: Sbdf) -> Option<Self> {
@@ -55,7 +56,24 @@ impl<'t, 'm> Part<'t, 'm> {
         };
         // Each round but the last adds a bus.
         while part.grow() {}
-        Some(part)
+        part.is_apart().then_some(part)
+    }
+
+    /// Does nothing on the segment's other root buses belong to it? What lies deeper there would have made the claims
+    /// of bridges conflict before.
+    fn is_apart(&self) -> bool {
+        let is_claimed = |bus: u8| is_set(&self.buses, bus);
+        self.table
+            .buses()
+            .filter(|(segment, bus, bridge)| {
+                *segment == self.segment && *bus != self.root_bus && bridge.is_none()
+            })
+            .all(|(segment, bus, _)| {
+                let mut functions = self.table.on_bus(segment, bus);
+                let claims = |behind: BusRange| behind.iter().any(is_claimed);
+                !is_claimed(bus)
+                    && functions.all(|(_, device)| !device.node.behind.is_some_and(claims))
+            })
     }
 
     /// Adds what bridges of the part claim, and devices of the root bus that claim some of that. `false` when that is
