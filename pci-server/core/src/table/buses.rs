@@ -42,12 +42,23 @@ impl Table<'_> {
 
     /// The buses that are open: (segment, bus, the bridge that leads there), in ascending order.
     pub fn buses(&self) -> impl Iterator<Item = (u16, u8, Option<Sbdf>)> {
-        self.segments.iter().flat_map(move |segment| {
-            segment.open_from(0).filter_map(move |(number, directory)| {
-                let bridge = self.buses.get(directory)?.bridge;
-                Some((segment.number, number, bridge))
-            })
+        self.segments.iter().flat_map(|segment| {
+            self.open_in(segment)
+                .map(|(bus, bridge)| (segment.number, bus, bridge))
         })
+    }
+
+    /// The buses of a segment that are open, with the bridge that leads to each, in ascending order.
+    pub fn buses_of(&self, segment: u16) -> impl Iterator<Item = (u8, Option<Sbdf>)> {
+        let segment = self.segments.iter().find(|known| known.number == segment);
+        segment
+            .into_iter()
+            .flat_map(|segment| self.open_in(segment))
+    }
+
+    fn open_in(&self, segment: &Segment) -> impl Iterator<Item = (u8, Option<Sbdf>)> {
+        (segment.open_from(0))
+            .filter_map(|(bus, directory)| Some((bus, self.buses.get(directory)?.bridge)))
     }
 
     /// Forgets a bus that has no functions; `false` if it has some.

@@ -64,12 +64,10 @@ impl<'t, 'm> Part<'t, 'm> {
     fn is_apart(&self) -> bool {
         let is_claimed = |bus: u8| is_set(&self.buses, bus);
         self.table
-            .buses()
-            .filter(|(segment, bus, bridge)| {
-                *segment == self.segment && *bus != self.root_bus && bridge.is_none()
-            })
-            .all(|(segment, bus, _)| {
-                let mut functions = self.table.on_bus(segment, bus);
+            .buses_of(self.segment)
+            .filter(|(bus, bridge)| *bus != self.root_bus && bridge.is_none())
+            .all(|(bus, _)| {
+                let mut functions = self.table.on_bus(self.segment, bus);
                 let claims = |behind: BusRange| behind.iter().any(is_claimed);
                 !is_claimed(bus)
                     && functions.all(|(_, device)| !device.node.behind.is_some_and(claims))
