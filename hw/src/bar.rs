@@ -317,9 +317,13 @@ fn registers_each<C: ConfigSpace + ?Sized>(
             each(index, Slot::UpperHalf);
             continue;
         }
-        match probe_slot(cfg, at, first, index, count) {
-            Ok(None) => {}
-            Ok(Some(bar)) => {
+        let offset = first + 4 * u16::from(index);
+        let sized = size_register(cfg, at, offset, u32::MAX);
+        if sized.before == 0 && sized.between == 0 {
+            continue;
+        }
+        match judge(cfg, at, offset, index, count, sized) {
+            Ok(bar) => {
                 upper_half_next = matches!(bar.space, Space::Memory64 { .. });
                 each(index, Slot::Bar(bar));
             }
@@ -337,21 +341,24 @@ enum Extent {
     TwoSlots,
 }
 
-fn probe_slot<C: ConfigSpace + ?Sized>(
+/// What a register is that was sized, and is not unused.
+#[inline(always)]
+fn judge<C: ConfigSpace + ?Sized>(
     cfg: &mut C,
     at: Sbdf,
-    first: u16,
+    offset: u16,
     index: u8,
     count: u8,
-) -> Result<Option<Bar>, (BarError, Extent)> {
-    let offset = first + 4 * u16::from(index);
-    let (low, low_mask, low_after) = size_register(cfg, at, offset, u32::MAX);
+    sized: Sized32,
+) -> Result<Bar, (BarError, Extent)> {
+    let Sized32 {
+        before: low,
+        between: low_mask,
+        after: low_after,
+    } = sized;
     let one = |fault| Err((fault, Extent::OneSlot));
     if low == u32::MAX {
         return one(BarError::AllOnes { index });
-    }
-    if low == 0 && low_mask == 0 {
-        return Ok(None);
     }
     let unstable = |before, after| BarError::Unstable {
         index,
@@ -374,7 +381,6 @@ fn probe_slot<C: ConfigSpace + ?Sized>(
         };
         let address = u64::from(low & IO_ADDRESS);
         return region(index, Space::Io, address, u64::from(mask) | ABOVE_32)
-            .map(Some)
             .map_err(|fault| (fault, Extent::OneSlot));
     }
     let attributes = !MEMORY_ADDRESS;
@@ -387,14 +393,17 @@ fn probe_slot<C: ConfigSpace + ?Sized>(
             let address = u64::from(low & MEMORY_ADDRESS);
             let mask = u64::from(low_mask & MEMORY_ADDRESS) | ABOVE_32;
             region(index, Space::Memory32 { prefetchable }, address, mask)
-                .map(Some)
                 .map_err(|fault| (fault, Extent::OneSlot))
         }
         MEMORY_TYPE_64 => {
             if index + 1 >= count {
                 return one(BarError::UpperHalfMissing { index });
             }
-            let (high, high_mask, high_after) = size_register(cfg, at, offset + 4, u32::MAX);
+            let Sized32 {
+                before: high,
+                between: high_mask,
+                after: high_after,
+            } = size_register(cfg, at, offset + 4, u32::MAX);
             let fault = |fault| (fault, Extent::TwoSlots);
             if high_after != high {
                 return Err(fault(unstable(high, high_after)));
@@ -408,7 +417,6 @@ fn probe_slot<C: ConfigSpace + ?Sized>(
                 join(high, low),
                 mask,
             )
-            .map(Some)
             .map_err(fault)
         }
         kind => one(BarError::ReservedType {
@@ -451,7 +459,11 @@ fn probe_rom<C: ConfigSpace + ?Sized>(
     offset: u16,
 ) -> Result<Option<Rom>, BarError> {
     // Bit 0 stays clear: the ROM must not answer at the address of all ones.
-    let (raw, mask, after) = size_register(cfg, at, offset, ROM_ADDRESS);
+    let Sized32 {
+        before: raw,
+        between: mask,
+        after,
+    } = size_register(cfg, at, offset, ROM_ADDRESS);
     let index = ROM_INDEX;
     if raw == u32::MAX {
         return Err(BarError::AllOnes { index });
@@ -479,20 +491,35 @@ fn probe_rom<C: ConfigSpace + ?Sized>(
     }))
 }
 
-/// Writes `ones` to a register and puts its value back: (value before, read in between, value after).
+/// A register before, while and after ones were written to it.
+#[derive(Clone, Copy)]
+struct Sized32 {
+    before: u32,
+    between: u32,
+    after: u32,
+}
+
+/// Writes `ones` to a register and puts its value back.
+#[inline(always)]
 fn size_register<C: ConfigSpace + ?Sized>(
     cfg: &mut C,
     at: Sbdf,
     offset: u16,
     ones: u32,
-) -> (u32, u32, u32) {
+) -> Sized32 {
     let before = cfg.read32(at, offset);
     cfg.write32(at, offset, ones);
     let between = cfg.read32(at, offset);
-    if between == before {
-        // Nothing to put back: most registers have no bit that can be written.
-        return (before, between, before);
+    // Nothing to put back: most registers have no bit that can be written.
+    let after = if between == before {
+        before
+    } else {
+        cfg.write32(at, offset, before);
+        cfg.read32(at, offset)
+    };
+    Sized32 {
+        before,
+        between,
+        after,
     }
-    cfg.write32(at, offset, before);
-    (before, between, cfg.read32(at, offset))
 }

@@ -140,6 +140,7 @@ impl<'c, C: ConfigSpace + ?Sized> Walk<'c, C> {
         }
     }
 
+    #[inline(always)]
     fn enter(&mut self, step: Step) -> Result<Entry, WalkFault> {
         let Step { from, to } = step;
         if to < u16::from(FIRST) || to >= CONVENTIONAL_BYTES {
@@ -166,6 +167,7 @@ impl<'c, C: ConfigSpace + ?Sized> Walk<'c, C> {
 impl<C: ConfigSpace + ?Sized> Iterator for Walk<'_, C> {
     type Item = Result<Entry, WalkFault>;
 
+    #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
         let step = self.next.take()?;
         Some(self.enter(step))
@@ -195,6 +197,7 @@ impl<'c, C: ConfigSpace + ?Sized> ExtendedWalk<'c, C> {
         }
     }
 
+    #[inline(always)]
     fn enter(&mut self, step: Step) -> Result<Option<ExtendedEntry>, WalkFault> {
         let Step { from, to } = step;
         let place = to
@@ -230,6 +233,7 @@ impl<'c, C: ConfigSpace + ?Sized> ExtendedWalk<'c, C> {
 impl<C: ConfigSpace + ?Sized> Iterator for ExtendedWalk<'_, C> {
     type Item = Result<ExtendedEntry, WalkFault>;
 
+    #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
         let step = self.next.take()?;
         self.enter(step).transpose()
@@ -247,6 +251,9 @@ pub struct CapabilityList {
     pub fault: Option<WalkFault>,
     /// What ended the extended list early.
     pub extended_fault: Option<WalkFault>,
+    /// Ids in [`Self::entries`], one bit for each of which the lower six bits are the same: what is not there is not
+    /// looked for.
+    present: u64,
 }
 
 impl CapabilityList {
@@ -262,13 +269,14 @@ impl CapabilityList {
     pub fn fill<C: ConfigSpace + ?Sized>(&mut self, cfg: &C, at: Sbdf, layout: Layout) {
         self.entries.clear();
         self.extended.clear();
-        (self.fault, self.extended_fault) = (None, None);
+        (self.fault, self.extended_fault, self.present) = (None, None, 0);
         let mut is_extended = false;
         for step in Walk::new(cfg, at, layout) {
             match step {
                 Ok(entry) if self.entries.push(entry).is_ok() => {
                     // Conventional functions of PCI-X 2.0 have 4,096 bytes, too.
                     is_extended |= matches!(entry.id, id::EXPRESS | id::PCI_X);
+                    self.present |= 1 << (entry.id % 64);
                 }
                 Ok(_) => {
                     self.fault = Some(WalkFault::TooMany {
@@ -298,7 +306,11 @@ impl CapabilityList {
 
     /// Offset of the first conventional capability with this id.
     #[must_use]
+    #[inline]
     pub fn offset_of(&self, id: u8) -> Option<u8> {
+        if self.present >> (id % 64) & 1 == 0 {
+            return None;
+        }
         self.entries
             .iter()
             .find(|entry| entry.id == id)
@@ -318,14 +330,16 @@ impl CapabilityList {
     ///
     /// # Errors
     /// There is one, and it breaks a rule.
+    #[inline]
     pub fn find<T: Capability, C: ConfigSpace + ?Sized>(
         &self,
         cfg: &C,
         at: Sbdf,
     ) -> Result<Option<T>, CapabilityError> {
-        self.offset_of(T::ID)
-            .map(|offset| T::decode(cfg, at, offset))
-            .transpose()
+        match self.offset_of(T::ID) {
+            Some(offset) => T::decode(cfg, at, offset).map(Some),
+            None => Ok(None),
+        }
     }
 
     /// The first extended capability of a family, decoded; `Ok(None)` if there is none.

@@ -101,13 +101,13 @@ fn examine_one<E: ConfigSpace + Host>(
     classify(info, device, &header);
     let mut list = CapabilityList::default();
     list.fill(env, device.at, header.layout);
-    isolation::look(env, device, &header, &list, info);
+    let express = isolation::look(env, device, &header, &list, info);
     if let Some(bridge) = device.bridge {
         device.bridge = Some(Forwarding::read(env, device.at, &header, bridge.buses));
     }
     if device.withheld.is_some() {
         glance(env, device, &header);
-    } else if let Err(fault) = examine(env, device, &header, &list, look_at_mastering) {
+    } else if let Err(fault) = examine(env, device, &header, &list, express, look_at_mastering) {
         device.withhold(Withheld::Malformed(fault));
     } else if matches(&info.large_bars, device) {
         for region in device.bars.iter_mut().filter(|region| region.is_memory()) {

@@ -4,8 +4,8 @@
 use hw::ConfigSpace;
 use hw::bar::{ProbeError, Register, Slot};
 use hw::capability::{
-    AdvancedFeatures, AllocationProperty, AllocationTarget, CapabilityList, EnhancedAllocation,
-    Express, Msi, Msix, MsixError, PowerManagement, id,
+    AdvancedFeatures, AllocationProperty, AllocationTarget, CapabilityError, CapabilityList,
+    EnhancedAllocation, Express, Msi, Msix, MsixError, PowerManagement, id,
 };
 use hw::header::{Command, Header, register};
 use ipc_proto::{BarKind, ResetKind};
@@ -32,6 +32,7 @@ pub(crate) fn examine<C: ConfigSpace>(
     device: &mut Device,
     header: &Header,
     list: &CapabilityList,
+    express: Result<Option<Express>, CapabilityError>,
     look_at_mastering: bool,
 ) -> Result<(), Malformed> {
     let at = device.at;
@@ -48,9 +49,7 @@ pub(crate) fn examine<C: ConfigSpace>(
     device.power = list
         .find::<PowerManagement, C>(cfg, at)
         .map_err(Malformed::Capability)?;
-    device.express = list
-        .find::<Express, C>(cfg, at)
-        .map_err(Malformed::Capability)?;
+    device.express = express.map_err(Malformed::Capability)?;
     device.features = list
         .find::<AdvancedFeatures, C>(cfg, at)
         .map_err(Malformed::Capability)?;

@@ -2,7 +2,8 @@
 //! switches access control on where it has some.
 
 use hw::capability::{
-    AccessControl, AcsServices, AddressTranslation, CapabilityList, DeviceControl, Express,
+    AccessControl, AcsServices, AddressTranslation, CapabilityError, CapabilityList, DeviceControl,
+    Express,
 };
 use hw::header::{BusNumbers, ClassCode, Header, Layout, register};
 use hw::{ConfigSpace, Sbdf};
@@ -17,14 +18,17 @@ use crate::{Device, Withheld};
 
 /// Fills in the function's [`Node`], as far as it is the function's own. Access control of ports, and of
 /// functions that may be given out, is switched on if there is an IOMMU to send
-/// requests to; phantom functions of the latter are switched off.
+/// requests to; phantom functions of the latter are switched off. Gives the PCI Express capability.
+///
+/// # Errors
+/// That of the capability: everything is done as if there were none.
 pub(crate) fn look<C: ConfigSpace>(
     cfg: &mut C,
     device: &mut Device,
     header: &Header,
     list: &CapabilityList,
     info: &PciInfo,
-) {
+) -> Result<Option<Express>, CapabilityError> {
     let redirect = info.iommu_present;
     let at = device.at;
     let express = list.find::<Express, C>(cfg, at);
@@ -71,6 +75,7 @@ pub(crate) fn look<C: ConfigSpace>(
         node.isolates = groups::isolates(&AccessControl { control, ..access });
     }
     device.node = node;
+    express
 }
 
 /// Uppermost bits of its number with which the function sends too; off for what may be given out.
