@@ -225,10 +225,10 @@ impl<'m> Table<'m> {
         self.link(previous, next, index.0, index.0);
         let first = self.buses.get(directory).map(|bus| bus.first(at.device()));
         let is_first = first.and_then(|first| self.at_link(first));
-        if let Some(bus) = self.buses.get_mut(directory) {
-            if is_first.is_none_or(|first| at < first) {
-                bus.set_first(at.device(), index.0);
-            }
+        if is_first.is_none_or(|first| at < first)
+            && let Some(bus) = self.buses.get_mut(directory)
+        {
+            bus.set_first(at.device(), index.0);
         }
         self.count(at, granted, Change::In);
         self.functions += 1;
