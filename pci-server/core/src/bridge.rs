@@ -28,11 +28,15 @@ pub struct Forwarding {
     pub anything: bool,
     memory: Range,
     prefetchable: Range,
-    io: Option<IoWindow>,
+    /// [`CLOSED_IO`] is none.
+    io: IoWindow,
 }
 
 /// First and last I/O address of a window.
 pub type IoWindow = (u16, u16);
+
+/// An I/O window that forwards nothing.
+const CLOSED_IO: IoWindow = (1, 0);
 
 /// A window that forwards nothing.
 const CLOSED: Range = Range { first: 1, last: 0 };
@@ -46,7 +50,7 @@ impl Forwarding {
             anything: false,
             memory: CLOSED,
             prefetchable: CLOSED,
-            io: None,
+            io: CLOSED_IO,
         }
     }
 
@@ -63,8 +67,8 @@ impl Forwarding {
             _ => (CLOSED, CLOSED),
         };
         let io = match header.layout {
-            Layout::Bridge => io_window(cfg, at),
-            _ => None,
+            Layout::Bridge => io_window(cfg, at).unwrap_or(CLOSED_IO),
+            _ => CLOSED_IO,
         };
         Self {
             buses,
@@ -88,7 +92,8 @@ impl Forwarding {
     /// I/O addresses that it forwards.
     #[must_use]
     pub const fn io(&self) -> Option<IoWindow> {
-        self.io
+        let (first, last) = self.io;
+        if first <= last { Some(self.io) } else { None }
     }
 
     /// Opens the I/O window, which the caller has found free: whole units of 4 KiB. `false`: the bridge does not have
@@ -96,12 +101,13 @@ impl Forwarding {
     pub fn open_io<C: ConfigSpace>(&mut self, cfg: &mut C, at: Sbdf, window: IoWindow) -> bool {
         let (first, last) = window;
         write_io_window(cfg, at, first >> 8 & 0xf0 | last & 0xf000);
-        self.io = io_window(cfg, at).filter(|now| *now == window);
-        if self.io.is_none() {
+        let now = io_window(cfg, at).filter(|now| *now == window);
+        self.io = now.unwrap_or(CLOSED_IO);
+        if now.is_none() {
             // Its limit below its base.
             write_io_window(cfg, at, 0x00f0);
         }
-        self.io.is_some()
+        now.is_some()
     }
 
     /// The windows of memory that are open.

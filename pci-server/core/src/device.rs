@@ -99,7 +99,7 @@ pub struct Device {
     /// Pages that are never mapped into a client.
     pub secret: [SecretPages; 2],
     /// Its conventional capabilities, for the register policy.
-    pub capabilities: Vec<Entry, MAX_CAPABILITIES>,
+    pub capabilities: Vec<Entry, MAX_CAPABILITIES, u8>,
     /// Offset of Advanced Error Reporting, 0 for none.
     pub error_reporting: u16,
     /// Registers that are not read from the device, one bit for each four bytes of the first 256:
