@@ -8,9 +8,11 @@
 //! What firmware left, without a write and so without sizes: [`read_registers`].
 
 mod registers;
+mod sizing;
 
 pub use registers::{Register, RomRegister, read_registers, read_rom};
 
+use sizing::{Sized32, size_register};
 use thiserror::Error;
 
 use crate::header::{Command, Header, register};
@@ -489,37 +491,4 @@ fn probe_rom<C: ConfigSpace + ?Sized>(
         size: bar.size,
         enabled: raw & ROM_ENABLE != 0,
     }))
-}
-
-/// A register before, while and after ones were written to it.
-#[derive(Clone, Copy)]
-struct Sized32 {
-    before: u32,
-    between: u32,
-    after: u32,
-}
-
-/// Writes `ones` to a register and puts its value back.
-#[inline(always)]
-fn size_register<C: ConfigSpace + ?Sized>(
-    cfg: &mut C,
-    at: Sbdf,
-    offset: u16,
-    ones: u32,
-) -> Sized32 {
-    let before = cfg.read32(at, offset);
-    cfg.write32(at, offset, ones);
-    let between = cfg.read32(at, offset);
-    // Nothing to put back: most registers have no bit that can be written.
-    let after = if between == before {
-        before
-    } else {
-        cfg.write32(at, offset, before);
-        cfg.read32(at, offset)
-    };
-    Sized32 {
-        before,
-        between,
-        after,
-    }
 }
