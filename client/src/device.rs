@@ -1,12 +1,11 @@
 //! [`Device`]: a held device, and what is reached through it:
-//! [`Registers`] (a mapped part of a BAR) and [`Interrupts`].
+//! [`Registers`] (a mapped part of a BAR).
 
 use core::ops::Deref;
 
 use hw::Sbdf;
 use ipc_proto::{
-    BarKind, ContextChoice, DeviceState, Mechanism, Properties, Refusal, ResetKind, Rule, Switch,
-    Width, pci,
+    BarKind, ContextChoice, DeviceState, Properties, Refusal, ResetKind, Rule, Switch, Width, pci,
 };
 
 use crate::{Client, Error, Platform, Run};
@@ -230,48 +229,6 @@ impl<'c, 'p, P: Platform> Device<'c, 'p, P> {
         Ok(self.port().reset()?.kind)
     }
 
-    /// Enables `count` messages (MSI-X: from table entry `first`). The n-th of them signals `flags << n` on the PD's
-    /// event notification.
-    ///
-    /// # Errors
-    /// The rule that forbids it, no room in the window, or the kernel's error.
-    pub fn enable_interrupts(
-        &self,
-        mechanism: Mechanism,
-        first: u16,
-        count: u16,
-        flags: u64,
-    ) -> Result<Interrupts<'_, 'c, 'p, P>, Error> {
-        self.enable_interrupts_with(mechanism, first, count, |n| {
-            flags.checked_shl(n.into()).unwrap_or(0)
-        })
-    }
-
-    /// As [`Self::enable_interrupts`]; the n-th message signals `flags(n)`. Several may signal the same flag.
-    ///
-    /// # Errors
-    /// The same.
-    pub fn enable_interrupts_with(
-        &self,
-        mechanism: Mechanism,
-        first: u16,
-        count: u16,
-        flags: impl Fn(u16) -> u64,
-    ) -> Result<Interrupts<'_, 'c, 'p, P>, Error> {
-        let client = self.client;
-        let run = client
-            .window()
-            .take(count)
-            .ok_or(Error::WindowFull(u32::from(count)))?;
-        if let Err(refusal) = self.port().msi_enable(mechanism, first, count, run.first) {
-            client.window().give_back(run);
-            return Err(refusal.into());
-        }
-        let interrupts = Interrupts { device: self, run };
-        (0..count).try_for_each(|n| interrupts.bind(n, flags(n)))?;
-        Ok(interrupts)
-    }
-
     /// Gives the device back. When this returns, nothing of it is left with this PD.
     ///
     /// # Errors
@@ -376,62 +333,5 @@ impl<P: Platform> Drop for Registers<'_, '_, P> {
             self.page_bits,
         );
         clear(self.client, self.run);
-    }
-}
-
-/// Enabled interrupts of a device. Dropping disables them and frees the vectors.
-pub struct Interrupts<'d, 'c, 'p, P: Platform> {
-    device: &'d Device<'c, 'p, P>,
-    run: Run,
-}
-
-impl<'d, 'c, 'p, P: Platform> Interrupts<'d, 'c, 'p, P> {
-    /// Their device.
-    pub(crate) fn device(&self) -> &'d Device<'c, 'p, P> {
-        self.device
-    }
-
-    /// First window slot of the interrupt handlers.
-    pub fn first_slot(&self) -> u16 {
-        self.run.first
-    }
-
-    /// Lets the `n`-th message signal `flags` from now on: no server is asked, and no message is lost. It may be a flag
-    /// that others signal, too.
-    ///
-    /// # Errors
-    /// [`Rule::MessageNotEnabled`], or the kernel's error.
-    pub fn bind(&self, n: u16, flags: u64) -> Result<(), Error> {
-        if n >= self.run.count {
-            return Err(Refusal::new(Rule::MessageNotEnabled, n.into()).into());
-        }
-        let platform = self.device.client.platform();
-        platform.bind_interrupt(self.run.first.saturating_add(n), flags)?;
-        Ok(())
-    }
-
-    /// Disables them and frees the vectors.
-    ///
-    /// # Errors
-    /// The server's refusal.
-    pub fn disable(self) -> Result<(), Error> {
-        let disabled = self.device.port().msi_disable();
-        clear(self.device.client, self.run);
-        core::mem::forget(self);
-        disabled?;
-        Ok(())
-    }
-
-    /// Forgets them without disabling: they stay until the device goes.
-    pub fn keep(self) {
-        core::mem::forget(self);
-    }
-}
-
-impl<P: Platform> Drop for Interrupts<'_, '_, '_, P> {
-    fn drop(&mut self) {
-        // A refusal here means that they are gone already.
-        let _ = self.device.port().msi_disable();
-        clear(self.device.client, self.run);
     }
 }

@@ -54,6 +54,10 @@ impl<'p, P: Platform> Inspector<'p, P> {
         info.inspect.then_some(Self { platform, info })
     }
 
+    pub(crate) fn info(&self) -> &'p ClientInfo {
+        self.info
+    }
+
     /// The stub of pci-server shard `shard`, to look at it.
     pub fn pci(&self, shard: u8) -> pci::Stub<P::Port> {
         pci::Stub(self.platform.port(slot::INSPECT_PCI + u64::from(shard)))

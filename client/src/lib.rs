@@ -23,8 +23,10 @@
 mod buffer;
 mod channel;
 mod device;
+mod dump;
 mod error;
 mod inspect;
+mod interrupts;
 mod platform;
 mod query;
 pub mod report;
@@ -33,10 +35,11 @@ mod window;
 
 pub use buffer::{Buffer, Fault};
 pub use channel::{Channel, POSTED_MAX};
-pub use device::{BarInfo, Device, Found, Interrupts, Registers};
+pub use device::{BarInfo, Device, Found, Registers};
 pub use error::Error;
 pub use hw::{Mmio, Sbdf};
 pub use inspect::{Administrator, Held, Inspector};
+pub use interrupts::{Interrupts, Line};
 pub use ipc_proto::{
     ANY_IOVA, Access, BarKind, CapabilityListKind, ConfigRight, ContextChoice, DeviceError,
     DeviceState, EventKind, GroupTie, Mechanism, PagePreference, Properties, Refusal, ResetKind,
@@ -47,7 +50,7 @@ pub use query::{CapabilityEntry, Event, Member, Place, ReservedRegion};
 pub use share::{Narrowed, Rights};
 pub use window::{Run, Window};
 
-use ipc_proto::{iommu, pci, supervisor, timer};
+use ipc_proto::{iommu, msi, pci, supervisor, timer};
 use system::info::ClientInfo;
 use system::layout::slot;
 
@@ -107,6 +110,11 @@ impl<'p, P: Platform> Client<'p, P> {
         Ok(iommu::Stub(
             self.platform.port(slot::IOMMU + u64::from(shard)),
         ))
+    }
+
+    /// The stub of msi-server shard `shard`. The first has the interrupt lines.
+    pub fn msi(&self, shard: u8) -> msi::Stub<P::Port> {
+        msi::Stub(self.platform.port(slot::MSI + u64::from(shard)))
     }
 
     /// The stub of the timer service.

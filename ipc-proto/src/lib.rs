@@ -28,8 +28,9 @@ pub use rule::{Refusal, Rule};
 pub use tables::{console, iommu, msi, pci, supervisor, timer};
 pub use types::{
     ANY_IOVA, Access, BarKind, CapabilityListKind, ClientId, ConfigRight, ContextChoice,
-    DeviceError, DeviceState, EventKind, GroupTie, Mechanism, NO_PROXIMITY, PagePreference,
-    Properties, ResetKind, Switch, Trouble, Turns, Width, WithheldCode, Word,
+    DeviceError, DeviceState, EventKind, Exhausted, GroupTie, Mechanism, Messages, NO_PROXIMITY,
+    PagePreference, Properties, ResetKind, Switch, Trouble, Turns, VectorUse, Width, WithheldCode,
+    Word,
 };
 
 /// Version of the whole contract. Client and server compare it in `Hello`;

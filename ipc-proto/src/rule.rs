@@ -2,6 +2,7 @@
 //! [`Refusal`]: the broken rule with what it was about.
 
 use crate::message::Message;
+use crate::types::{Exhausted, Word};
 
 /// Labels below this one (and not 0) are errors of the kernel, which answers
 /// itself when a capability is gone (`seL4_Error`, 1 to 10).
@@ -134,6 +135,10 @@ rules! {
     PageNotWithheld = 55,
     /// the BAR does not lie alone in large pages; the number is the BAR's
     NotLarge = 56,
+    /// the device has no interrupt pin
+    NoInterruptPin = 57,
+    /// nobody knows which line the device's interrupt pin is wired to: `[[intx]]` in the system description says it
+    NoInterruptRoute = 58,
     /// the window slot is outside the client's grant window
     WindowSlotOutOfRange = 48,
     /// the window slot is occupied
@@ -178,12 +183,19 @@ rules! {
     BackendCannot = 81,
     /// the vector quota of the client is used up
     VectorQuota = 96,
-    /// all vectors of the shard are in use
+    /// all vectors of the shard are in use; the number holds how many are free, which client has most of
+    /// them, and how many that one has ([`crate::Exhausted`])
     VectorsExhausted = 97,
     /// the number of messages is zero, not a power of two or more than the device has
     BadMessageCount = 98,
     /// a vector that the caller does not hold
     ForeignVector = 99,
+    /// the device is on no interrupt line
+    NotOnLine = 100,
+    /// the machine has no such core
+    NoSuchCore = 101,
+    /// more devices share the line than there is room for
+    LineFull = 102,
     /// too many requests wait already
     TooManyParked = 112,
     /// the server could not carry out a step; the number is the kernel's error
@@ -237,7 +249,13 @@ impl core::fmt::Display for Refusal {
             self.rule,
             self.about,
             self.rule.text().trim_start()
-        )
+        )?;
+        match (self.rule, Exhausted::from_word(self.about)) {
+            (Rule::VectorsExhausted, Some(Exhausted { free, holder, held })) => {
+                write!(f, ": {free} free, client {} has {held}", holder.0)
+            }
+            _ => Ok(()),
+        }
     }
 }
 

@@ -90,6 +90,14 @@ interface! {
     /// else), and not where frames of 4 KiB were placed before: those stay until the device is released.
     [Device] BarLarge = 35: bar_large(bar: u8, first: u16, count: u16, slot: u16) -> BarLargeReply { placed: u16 }
 
+    /// Lets the device raise its interrupt pin. Each time the caller is signalled `event::LINE`, and acknowledges it at
+    /// the msi-server (`LineAck`) when the device does not raise it any more. Not together with messages.
+    [Device] IntxEnable = 36: intx_enable() -> IntxEnableReply { line: u16 }
+    /// Switches the pin off.
+    [Device] IntxDisable = 37: intx_disable() -> IntxDisableReply {}
+    /// Sends `count` messages from `first` to another core from now on. None is lost. Messages of MSI go together.
+    [Device] MsiAffinity = 38: msi_affinity(first: u16, count: u16, core: u8) -> MsiAffinityReply {}
+
     /// The client's PD is gone: take back every device it holds. Answered at once; the shard signals the
     /// supervisor when `Pending` has fallen to zero.
     [Supervisor] ClientGone = 48: client_gone(client: ClientId) -> ClientGoneReply { devices: u16 }
@@ -176,6 +184,10 @@ interface! {
     [Shard] Cache = 40: cache(device: Sbdf, ats_queue: u8) -> CacheReply { allowed: Switch }
     /// The `index`-th region that firmware reserved for the device's DMA. `EndOfList` past the last.
     [Shard] ReservedAt = 39: reserved_at(device: Sbdf, index: u16) -> ReservedAtReply { base: u64, bytes: u64, allowed: Switch }
+    /// Delivers messages of the block that `Remap` has answered with `remapped` (the address, and the data in the upper
+    /// half) to the core that `address` names, and else as before; `messages` counts from the block's first. What is
+    /// programmed into the device stays, and no message is lost.
+    [Shard] Reroute = 41: reroute(device: Sbdf, remapped: u64, messages: Messages, address: u64) -> RerouteReply {}
 
     /// The client's PD is gone and its devices are detached: free its buffers and its context.
     [Supervisor] ClientGone = 48: client_gone(client: ClientId) -> ClientGoneReply { bytes: u64 }
@@ -189,27 +201,46 @@ interface! {
 }
 
 interface! {
-    /// What an msi-server shard does: vectors for pci-server shards (`Shard`).
+    /// What an msi-server shard does: vectors for pci-server shards (`Shard`), interrupt lines for their holders (`Client`).
     mod msi = 3;
 
     /// Compares versions; tells the caller's quota and what of it is used.
     [Client] Hello = 1: hello(version: u64) -> HelloReply { version: u64, quota: u16, used: u16 }
+    /// The caller's device does not raise its line (any more): it may come again when all who share it have said so.
+    [Client] LineAck = 2: line_ack(device: Sbdf) -> LineAckReply {}
 
-    /// Takes `count` vectors for a device of a client (a power of two, aligned and consecutive), places their
-    /// interrupt handlers in the client's window slots `slot`... The message of vector n is `address`, `data` + n.
-    [Shard] Alloc = 32: alloc(device: Sbdf, client: ClientId, count: u16, slot: u16) -> AllocReply { address: u64, data: u32, first: u16 }
+    /// Takes vectors for messages of a device of a client (a power of two, aligned and consecutive), for the client's
+    /// core, and places their interrupt handlers in the client's window slots `slot`... The message of vector n is
+    /// `address`, `data` + n.
+    [Shard] Alloc = 32: alloc(device: Sbdf, client: ClientId, messages: Messages, slot: u16) -> AllocReply { address: u64, data: u32, first: u16 }
     /// Takes every vector of the device back. The device must be quiet: its messages masked or disabled.
     [Shard] Free = 33: free(device: Sbdf) -> FreeReply { count: u16 }
+    /// Moves messages of the device to another core: the address that sends them there. The rest of each message stays.
+    [Shard] Retarget = 34: retarget(device: Sbdf, messages: Messages, core: u8) -> RetargetReply { address: u64 }
+    /// The client's device raises an interrupt line from now on.
+    [Shard] LineJoin = 35: line_join(device: Sbdf, client: ClientId, line: u16) -> LineJoinReply {}
+    /// The device does not raise its line any more: its interrupt is switched off.
+    [Shard] LineLeave = 36: line_leave(device: Sbdf) -> LineLeaveReply {}
+    /// A device of the shard whose interrupt is to be switched off: nobody acknowledges it (`count` 0), or it comes too
+    /// often. It stays on its line until `LineLeave`. The server signals the shard when there is one. `EndOfList` when
+    /// there is none.
+    [Shard] LineTrouble = 37: line_trouble() -> LineTroubleReply { device: Sbdf, count: u32 }
 
-    /// The client's PD is gone: check that no vector is left with it.
+    /// The client's PD is gone: its handlers are taken back. Vectors that are left with it belong to devices that do not
+    /// obey, and are kept from everybody until their shard frees them.
     [Supervisor] ClientGone = 48: client_gone(client: ClientId) -> ClientGoneReply { vectors: u16 }
-    /// Figures of resources.
-    [Supervisor | Inspect] Figures = 50: figures() -> FiguresReply { vectors: u16, free: u16, slots_used: u32, operations: u64, refused: u64 }
-    /// The `index`-th vector in use. `EndOfList` past the last.
-    [Supervisor | Inspect] VectorAt = 51: vector_at(index: u16) -> VectorAtReply { vector: u16, device: Sbdf, client: ClientId, data: u32 }
+    /// Figures of resources. `absorbed`: signals that vectors gave which nobody was bound to.
+    [Supervisor | Inspect] Figures = 50: figures() -> FiguresReply { vectors: u16, free: u16, slots_used: u32, operations: u64, refused: u64, absorbed: u64 }
+    /// The `index`-th vector that is not free. What is not known is 0. `EndOfList` past the last.
+    [Supervisor | Inspect] VectorAt = 51: vector_at(index: u16) -> VectorAtReply { vector: u16, purpose: VectorUse, device: Sbdf, client: ClientId, message: u16, core: u8, data: u32 }
+    /// The `index`-th device on an interrupt line: how often the line was raised, and whether an acknowledgement of the
+    /// device is waited for. `EndOfList` past the last.
+    [Supervisor | Inspect] LineAt = 52: line_at(index: u16) -> LineAtReply { line: u16, vector: u16, device: Sbdf, client: ClientId, raised: u64, waits: Switch }
     /// How the shard has spent its time since the start: ticks of the time-stamp counter in all turns of its loop (a
     /// request or an event, until it waits again), and in the longest.
     [Supervisor | Inspect] Turns = 53: turns() -> TurnsReply { ticks: u64, longest: u64 }
+    /// What a client may hold, what is kept free for it and what it holds. `EndOfList` past the last client.
+    [Supervisor | Inspect] ShareAt = 54: share_at(client: ClientId) -> ShareAtReply { quota: u16, reserved: u16, used: u16 }
 }
 
 interface! {

@@ -157,6 +157,22 @@ enum_words! {
         Storm = 8,
         /// something the client holds has reached its quota; `detail` is the quota
         Quota = 9,
+        /// the device's interrupt line was switched off: nobody acknowledged it in time (`detail` 0), or it was raised too
+        /// often (`detail`: how often within a tenth of a second)
+        LineOff = 10,
+    }
+    /// What an interrupt vector is used for.
+    VectorUse {
+        /// messages of a held device
+        Message = 1,
+        /// a line of the I/O APIC
+        Line = 2,
+        /// a server's own: a unit's fault event, the timer, ports
+        Server = 3,
+        /// messages of a device that does not obey, whose holder is gone: nobody gets them
+        Kept = 4,
+        /// none: the kernel did not take it back
+        Lost = 5,
     }
     /// Which list a capability is in.
     CapabilityListKind {
@@ -240,6 +256,60 @@ pub const NO_PROXIMITY: u32 = u32::MAX;
 
 /// `iova` argument of [`crate::iommu`]'s `Map`: let the server choose.
 pub const ANY_IOVA: u64 = u64::MAX;
+
+/// Some of a device's messages: the first, and how many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Messages {
+    /// Number of the first: 0 is MSI's first, or the first entry of the MSI-X table.
+    pub first: u16,
+    /// How many.
+    pub count: u16,
+}
+
+impl Messages {
+    /// The number after the last.
+    #[must_use]
+    pub const fn end(self) -> u32 {
+        self.first as u32 + self.count as u32
+    }
+}
+
+impl Word for Messages {
+    fn to_word(self) -> u64 {
+        u64::from(self.first) << 16 | u64::from(self.count)
+    }
+    fn from_word(word: u64) -> Option<Self> {
+        let word = u32::try_from(word).ok()?;
+        Some(Self {
+            first: (word >> 16) as u16,
+            count: word as u16,
+        })
+    }
+}
+
+/// What a refusal for want of vectors is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Exhausted {
+    /// Vectors that are free, though not for this request: too few, not aligned, or kept for somebody else.
+    pub free: u16,
+    /// The client that has most.
+    pub holder: ClientId,
+    /// How many it has; 0: nobody has any.
+    pub held: u16,
+}
+
+impl Word for Exhausted {
+    fn to_word(self) -> u64 {
+        u64::from(self.held) << 32 | u64::from(self.holder.0) << 16 | u64::from(self.free)
+    }
+    fn from_word(word: u64) -> Option<Self> {
+        Some(Self {
+            free: word as u16,
+            holder: ClientId::from_word(word >> 16 & 0xffff)?,
+            held: u16::try_from(word >> 32).ok()?,
+        })
+    }
+}
 
 /// A client, by its number in the system description (order of its PD).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

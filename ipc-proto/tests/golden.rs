@@ -9,8 +9,9 @@
 use hw::Sbdf;
 use ipc_proto::{
     Access, BarKind, CapabilityListKind, ClientId, ConfigRight, ContextChoice, DeviceState,
-    EventKind, GroupTie, Mechanism, Message, Operation, PagePreference, Properties, ResetKind,
-    Switch, Trouble, Width, WithheldCode, console, iommu, msi, pci, supervisor, timer,
+    EventKind, GroupTie, Mechanism, Message, Messages, Operation, PagePreference, Properties,
+    ResetKind, Switch, Trouble, VectorUse, Width, WithheldCode, console, iommu, msi, pci,
+    supervisor, timer,
 };
 
 fn line(of: &str, message: &Message) -> String {
@@ -75,6 +76,9 @@ fn lines() -> Vec<String> {
         BusReset {} => BusResetReply { functions: 2 };
         MsiMask { first: 1, count: 2, switch: Switch::On } => MsiMaskReply {};
         MsiPending { first: 1, count: 2 } => MsiPendingReply { pending: 0b10 };
+        IntxEnable {} => IntxEnableReply { line: 21 };
+        IntxDisable {} => IntxDisableReply {};
+        MsiAffinity { first: 1, count: 2, core: 3 } => MsiAffinityReply {};
         BarLarge { bar: 2, first: 1, count: 4, slot: 6 } => BarLargeReply { placed: 3 };
         ClientGone { client } => ClientGoneReply { devices: 3 };
         Pending {} => PendingReply { count: 1 };
@@ -107,6 +111,7 @@ fn lines() -> Vec<String> {
         Cache { device, ats_queue: 8 } => CacheReply { allowed: Switch::On };
         TroubleNext {} => TroubleNextReply { device, trouble: Trouble::FaultStorm, count: 10 };
         ReservedAt { device, index: 0 } => ReservedAtReply { base: 0x7a00_0000, bytes: 0x1_0000, allowed: Switch::On };
+        Reroute { device, remapped: 0x4_fee0_0010, messages: Messages { first: 1, count: 2 }, address: 0xfee0_3000 } => RerouteReply {};
         ClientGone { client } => ClientGoneReply { bytes: 0x4000 };
         Figures {} => FiguresReply { pool_bytes: 1, pool_free: 2, tables_used: 3, domains_used: 4, slots_used: 5, buffers: 6, attached: 7, faults: 8, operations: 9, refused: 10 };
         AttachedAt { index: 1 } => AttachedAtReply { device, client, domain: 2 };
@@ -114,12 +119,19 @@ fn lines() -> Vec<String> {
     }
     golden! { msi:
         Hello { version: 1 } => HelloReply { version: 1, quota: 4, used: 1 };
-        Alloc { device, client, count: 4, slot: 9 } => AllocReply { address: 0xfee0_1000, data: 0x44, first: 20 };
+        LineAck { device } => LineAckReply {};
+        Alloc { device, client, messages: Messages { first: 2, count: 4 }, slot: 9 } => AllocReply { address: 0xfee0_1000, data: 0x44, first: 20 };
         Free { device } => FreeReply { count: 4 };
+        Retarget { device, messages: Messages { first: 2, count: 1 }, core: 3 } => RetargetReply { address: 0xfee0_3000 };
+        LineJoin { device, client, line: 21 } => LineJoinReply {};
+        LineLeave { device } => LineLeaveReply {};
+        LineTrouble {} => LineTroubleReply { device, count: 1000 };
         ClientGone { client } => ClientGoneReply { vectors: 0 };
-        Figures {} => FiguresReply { vectors: 100, free: 99, slots_used: 1, operations: 2, refused: 3 };
-        VectorAt { index: 0 } => VectorAtReply { vector: 20, device, client, data: 0x44 };
+        Figures {} => FiguresReply { vectors: 100, free: 99, slots_used: 1, operations: 2, refused: 3, absorbed: 4 };
+        VectorAt { index: 0 } => VectorAtReply { vector: 20, purpose: VectorUse::Message, device, client, message: 2, core: 3, data: 0x44 };
+        LineAt { index: 0 } => LineAtReply { line: 21, vector: 90, device, client, raised: 7, waits: Switch::On };
         Turns {} => TurnsReply { ticks: 2, longest: 1 };
+        ShareAt { client } => ShareAtReply { quota: 8, reserved: 4, used: 2 };
     }
     golden! { supervisor:
         Ready {} => ReadyReply {};
@@ -200,6 +212,9 @@ fn hot_operations_fit_the_registers() {
         ("pci", "Assign"),
         ("pci", "Release"),
         ("pci", "MsiEnable"),
+        ("msi", "Alloc"),
+        ("msi", "Free"),
+        ("msi", "LineAck"),
         ("iommu", "Map"),
         ("iommu", "Unmap"),
     ] {

@@ -1,33 +1,34 @@
-//! msi-server: the owner of interrupt vectors.
+//! msi-server: the owner of interrupt vectors, and of the lines of the I/O APIC.
 //!
-//! A loop that receives requests and lets `msi-core` decide; the kernel's part is [`Kernel`]. It must not do
-//! anything that a client asks for directly, except say what the client's quota is: vectors are given to
-//! devices, on the word of the pci-server shard that owns the device.
+//! A loop that receives requests, signals of lines and of its timer, and lets `msi-core` decide; the kernel's part is
+//! [`Kernel`]. It must not give a vector to a client: vectors are given to devices, on the word of the pci-server shard
+//! that owns the device. Clients ask it for nothing but their quota, and tell it that they have looked at a line.
 
 #![no_std]
 #![no_main]
 
-use hw::Sbdf;
-use ipc_proto::{ClientId, Refusal, Rule, Turns, msi};
+use hw::Clock;
+use ipc_proto::{ClientId, Refusal, Rule, Turns, msi, timer};
 use msi_core::{Env, Shard};
-use sel4::irq::{MsiSource, Vector};
-use sel4::{IrqControl, Rights};
-use sel4_glue::{Answer, CSpace, Incoming, Pd, Server, log, start};
-use system::info::ClientEntry;
-use system::layout::slot;
+use sel4::{IrqHandler, Notification, Rights};
+use sel4_glue::cspace::signal_client;
+use sel4_glue::{Answer, CSpace, Incoming, Pd, Port, Server, TscClock, log, start};
+use system::info::{ClientEntry, MsiInfo};
+use system::layout::event;
 
 sel4_rt::entry!(main);
 
 fn main(_argument: u64) -> ! {
     let pd = Pd::start();
     let info = pd.msi_info();
-    let kernel = Kernel {
-        control: IrqControl::at(slot::IRQ),
-        cspace: pd.cspace(),
-        clients: &pd.info().clients,
+    let kernel = match Kernel::new(pd, info) {
+        Ok(kernel) => kernel,
+        Err(refusal) => {
+            log!("{refusal}");
+            start::stop("the interrupts cannot be bound")
+        }
     };
-    let quotas = pd.info().clients.iter().map(|client| client.vectors);
-    let mut shard = match Shard::new(info, quotas, kernel) {
+    let mut shard = match Shard::new(info, &pd.info().clients, kernel) {
         Ok(shard) => shard,
         Err(error) => {
             log!("{error}");
@@ -35,10 +36,10 @@ fn main(_argument: u64) -> ! {
         }
     };
     log!(
-        "{} vectors from {} on, for the core with APIC id {}",
+        "{} vectors from {} on, {} lines",
         info.vectors,
         info.first_vector,
-        info.apic_id
+        info.lines.len()
     );
 
     let mut server = Server::new(pd);
@@ -49,52 +50,125 @@ fn main(_argument: u64) -> ! {
             Incoming::Request { badge, message } => {
                 msi::serve(&mut shard, badge, &message, Answer::new)
             }
-            // Nobody signals this server.
-            Incoming::Events(_) => None,
+            Incoming::Events(flags) => {
+                if flags & event::ABSORBED != 0 {
+                    shard.on_absorbed();
+                }
+                for line in 0..info.lines.len() {
+                    if flags & event::LINES << line != 0 {
+                        shard.on_line(line);
+                    }
+                }
+                if flags & event::TIMER != 0 {
+                    shard.on_timer();
+                }
+                None
+            }
         };
         incoming = server.reply_and_receive(reply);
     }
 }
 
-/// The kernel's part: a master capability of each handler in the server's CSpace, copies in windows.
+/// The kernel's part: the originals of handlers, which the root task has put into the server's CSpace, and copies of
+/// them in windows.
 struct Kernel {
-    control: IrqControl,
+    info: &'static MsiInfo,
     cspace: &'static mut CSpace,
     clients: &'static [ClientEntry],
+    clock: TscClock,
+    timer: timer::Stub<Port>,
+    /// Slot of the capability that vectors signal which nobody is bound to.
+    absorbed: u32,
+}
+
+impl Kernel {
+    /// Binds every vector and every line to the server's own notification.
+    fn new(pd: &'static Pd, info: &'static MsiInfo) -> Result<Self, Refusal> {
+        let cspace = pd.cspace();
+        let absorbed = cspace.make_signal(event::ABSORBED)?;
+        for (number, line) in info.lines.iter().enumerate() {
+            let handler = IrqHandler::at(line.handler.into());
+            cspace.bind_interrupt(handler, event::LINES << number)?;
+        }
+        let kernel = Self {
+            info,
+            cspace,
+            clients: &pd.info().clients,
+            clock: pd.clock(),
+            timer: pd.timer(),
+            absorbed,
+        };
+        let vectors = info.first_vector..info.first_vector.saturating_add(info.vectors);
+        for vector in vectors {
+            kernel.absorb(kernel.handler(vector)?)?;
+        }
+        Ok(kernel)
+    }
+
+    /// Slot of the original handler of a vector.
+    fn handler(&self, vector: u16) -> Result<u32, Refusal> {
+        let foreign = Refusal::new(Rule::ForeignVector, vector.into());
+        let number = vector.checked_sub(self.info.first_vector).ok_or(foreign)?;
+        if number >= self.info.vectors {
+            return Err(foreign);
+        }
+        Ok(self.info.handlers.saturating_add(number.into()))
+    }
+
+    /// From now on the vector signals the server.
+    fn absorb(&self, handler: u32) -> Result<(), Refusal> {
+        IrqHandler::at(handler.into())
+            .set_notification(Notification::at(self.absorbed.into()))
+            .map_err(sel4_glue::refused)
+    }
 }
 
 impl Env for Kernel {
-    /// Slot of the master.
-    type Handler = u32;
-
-    fn issue(&mut self, vector: u16, device: Sbdf, number: u16) -> Result<u32, Refusal> {
-        let vector = u8::try_from(vector)
-            .ok()
-            .and_then(Vector::new)
-            .ok_or(Refusal::new(Rule::ForeignVector, vector.into()))?;
-        let source = MsiSource {
-            bus: device.bus(),
-            device: device.device(),
-            function: device.function(),
-            handle: number.into(),
-        };
-        let control = self.control;
-        self.cspace
-            .make(|target| control.get_msi(target, source, vector))
-    }
-
-    fn place(&mut self, handler: &u32, client: ClientId, slot: u16) -> Result<(), Refusal> {
+    fn place(&mut self, vector: u16, client: ClientId, slot: u16) -> Result<(), Refusal> {
         let client = self
             .clients
             .get(usize::from(client.0))
             .ok_or(Rule::NoWindow)?;
+        let handler = self.handler(vector)?;
         self.cspace
-            .copy_to_window(client, slot, *handler, Rights::ALL)
+            .copy_to_window(client, slot, handler, Rights::ALL)
     }
 
-    fn retire(&mut self, handler: u32) -> Result<(), Refusal> {
+    fn reclaim(&mut self, vector: u16) -> Result<(), Refusal> {
+        let handler = self.handler(vector)?;
+        // First: a copy that is left for a moment could bind it again.
         self.cspace.revoke(handler)?;
-        self.cspace.delete(handler)
+        self.absorb(handler)
+    }
+
+    fn acknowledge(&mut self, line: usize) {
+        if let Some(line) = self.info.lines.get(line)
+            && let Err(error) = IrqHandler::at(line.handler.into()).ack()
+        {
+            log!("line {} cannot be acknowledged: {error}", line.line);
+        }
+    }
+
+    fn tell_client(&mut self, client: ClientId) {
+        if let Some(client) = self.clients.get(usize::from(client.0)) {
+            signal_client(client);
+        }
+    }
+
+    fn tell_shard(&mut self, shard: u16) {
+        if let Some(signal) = self.info.shard_signals.get(usize::from(shard)) {
+            Notification::at(u64::from(*signal)).signal();
+        }
+    }
+
+    fn now_us(&self) -> u64 {
+        self.clock.now_us()
+    }
+
+    fn arm(&mut self, micros: u64) {
+        if let Err(refusal) = self.timer.arm(micros) {
+            log!("the timer service refused: {refusal}");
+        }
     }
 
     fn slots_used(&self) -> u32 {

@@ -61,7 +61,7 @@ fn main(_argument: u64) -> ! {
     }
 }
 
-/// What the timer, the iommu-server and the shard's own interrupt say.
+/// What the timer, the servers below and the shard's own interrupt say.
 #[inline(never)]
 fn on_events(shard: &mut Shard<'_, Surroundings>, flags: u64) {
     if flags & event::TIMER != 0 {
@@ -69,6 +69,9 @@ fn on_events(shard: &mut Shard<'_, Surroundings>, flags: u64) {
     }
     if flags & event::TROUBLE != 0 {
         shard.on_trouble();
+    }
+    if flags & event::LINE_TROUBLE != 0 {
+        shard.on_line_trouble();
     }
     // Messages are edges: there is nothing to acknowledge.
     if flags & event::INTERRUPT != 0 {

@@ -5,8 +5,8 @@ use core::fmt;
 use hw::{Clock, ConfigSpace, Sbdf};
 use ipc_proto::iommu::{ReservedAtReply, TroubleNextReply};
 use ipc_proto::{
-    Badge, ClientId, ContextChoice, Message, Properties, Refusal, Rule, Switch, Turns, Width,
-    iommu, msi, timer,
+    Badge, ClientId, ContextChoice, Message, Messages, Properties, Refusal, Rule, Switch, Turns,
+    Width, iommu, msi, timer,
 };
 use pci_core::MAX_ASSIGNMENTS;
 use pci_core::bank::{Bank, PageSize};
@@ -31,6 +31,8 @@ pub struct Surroundings {
     clock: TscClock,
     iommu: iommu::Stub<Port>,
     msi: msi::Stub<Port>,
+    /// The msi-server shard that has the interrupt lines.
+    lines: msi::Stub<Port>,
     timer: timer::Stub<Port>,
     clients: &'static [ClientEntry],
     cspace: &'static mut CSpace,
@@ -60,6 +62,7 @@ impl Surroundings {
             clock: pd.clock(),
             iommu: pd.iommu(info.iommu_shard),
             msi: pd.msi(info.msi_shard),
+            lines: pd.msi(0),
             timer: pd.timer(),
             clients: &pd.info().clients,
             cspace,
@@ -165,6 +168,18 @@ impl Iommu for Surroundings {
         })
     }
 
+    fn reroute(
+        &mut self,
+        device: Sbdf,
+        VectorBlock { address, data }: VectorBlock,
+        messages: Messages,
+        to: u64,
+    ) -> Result<(), Refusal> {
+        let remapped = address & 0xffff_ffff | u64::from(data) << 32;
+        self.iommu.reroute(device, remapped, messages, to)?;
+        Ok(())
+    }
+
     fn unremap(&mut self, device: Sbdf) -> Result<(), Refusal> {
         self.iommu.unremap(device)?;
         Ok(())
@@ -184,10 +199,10 @@ impl Vectors for Surroundings {
         &mut self,
         device: Sbdf,
         client: ClientId,
-        count: u16,
+        messages: Messages,
         slot: u16,
     ) -> Result<VectorBlock, Refusal> {
-        let reply = self.msi.alloc(device, client, count, slot)?;
+        let reply = self.msi.alloc(device, client, messages, slot)?;
         Ok(VectorBlock {
             address: reply.address,
             data: reply.data,
@@ -197,6 +212,25 @@ impl Vectors for Surroundings {
     fn give_back(&mut self, device: Sbdf) -> Result<(), Refusal> {
         self.msi.free(device)?;
         Ok(())
+    }
+
+    fn retarget(&mut self, device: Sbdf, messages: Messages, core: u8) -> Result<u64, Refusal> {
+        Ok(self.msi.retarget(device, messages, core)?.address)
+    }
+
+    fn join_line(&mut self, device: Sbdf, client: ClientId, line: u16) -> Result<(), Refusal> {
+        self.lines.line_join(device, client, line)?;
+        Ok(())
+    }
+
+    fn leave_line(&mut self, device: Sbdf) -> Result<(), Refusal> {
+        self.lines.line_leave(device)?;
+        Ok(())
+    }
+
+    fn line_trouble(&mut self) -> Result<(Sbdf, u32), Refusal> {
+        let reply = self.lines.line_trouble()?;
+        Ok((reply.device, reply.count))
     }
 }
 

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use hw::Sbdf;
-use ipc_proto::{BarKind, ClientId, Refusal, Rule, iommu, msi, pci};
+use ipc_proto::{BarKind, ClientId, Refusal, Rule, VectorUse, iommu, msi, pci};
 use root_core::plan::{Kind, Pd, Plan};
 use root_core::supervisor::figures::Figures;
 use root_core::supervisor::{Hands, Power, Verdict};
@@ -149,6 +149,7 @@ fn vectors_of(port: Port) -> impl Iterator<Item = (u16, Sbdf)> {
     let stub = msi::Stub(port);
     (0..MAX_VECTORS)
         .map_while(move |index| stub.vector_at(index).ok())
+        .filter(|found| found.purpose == VectorUse::Message)
         .map(|found| (found.vector, found.device))
 }
 

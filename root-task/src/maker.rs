@@ -139,15 +139,7 @@ impl<'a> Maker<'a> {
                     Polarity::ActiveHigh,
                     vector,
                 ),
-                IrqSource::Message => {
-                    let source = MsiSource {
-                        bus: 0,
-                        device: 0,
-                        function: 0,
-                        handle: 0,
-                    };
-                    control.get_msi(own(irq.slot), source, vector)
-                }
+                IrqSource::Message => control.get_msi(own(irq.slot), cspace::NO_DEVICE, vector),
             };
             doing(made, "interrupt of a server")?;
             if irq.binding == Binding::Root {

@@ -3,8 +3,8 @@
 
 use crate::layout::{MAX_PDS, MAX_SHARDS};
 use crate::model::{
-    DeviceMatch, IommuChoice, MAX_ARGS, MAX_CHANNELS_A_CLIENT, MAX_CLIENTS, MAX_DEVICE_RULES,
-    MAX_RULES, MAX_WITHHELD, Name, VirtualFunctions,
+    DeviceMatch, IntxRoute, IommuChoice, MAX_ARGS, MAX_CHANNELS_A_CLIENT, MAX_CLIENTS,
+    MAX_DEVICE_RULES, MAX_INTX_ROUTES, MAX_RULES, MAX_WITHHELD, Name, VirtualFunctions,
 };
 use heapless::{String, Vec};
 use serde::de::DeserializeOwned;
@@ -24,6 +24,12 @@ pub const MAX_SCOPES: usize = 32;
 pub const MAX_RESERVED: usize = 32;
 /// Most bus ranges with a proximity domain of one pci-server shard.
 pub const MAX_PROXIMITY: usize = 16;
+/// Most interrupt lines.
+pub const MAX_LINES: usize = 16;
+/// Most cores that messages are sent to.
+pub const MAX_CORES: usize = 16;
+/// Most vectors that servers have for themselves.
+pub const MAX_SERVER_VECTORS: usize = 32;
 
 /// A range of private slots: `first`, and how many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,7 +61,7 @@ pub struct ClientEntry {
     /// Slots of it: 2^bits; addressed with depth `window_bits`.
     pub window_bits: u8,
     /// Slot of a capability that signals the client's event notification; its badge is this server's
-    /// (`event::DEVICE` for pci-server, `event::FAULT` for iommu-server).
+    /// (`event::DEVICE` for pci-server, `event::FAULT` for iommu-server, `event::LINE` for the msi-server with the lines).
     pub events: u32,
     /// Devices it may have.
     pub devices: Vec<DeviceMatch, MAX_RULES>,
@@ -63,6 +69,10 @@ pub struct ClientEntry {
     pub dma_quota: u64,
     /// Vectors it may hold.
     pub vectors: u16,
+    /// Vectors that are kept free for it.
+    pub reserved_vectors: u16,
+    /// Core that it runs on.
+    pub core: u8,
 }
 
 /// ECAM of some buses, mapped in the shard.
@@ -123,8 +133,10 @@ pub struct PciInfo {
     pub iommu_present: bool,
     /// iommu-server shard that serves it, when present.
     pub iommu_shard: u8,
-    /// msi-server shard that serves it.
+    /// msi-server shard that serves it. Interrupt lines are the first shard's.
     pub msi_shard: u8,
+    /// Lines of interrupt pins.
+    pub intx: Vec<IntxRoute, MAX_INTX_ROUTES>,
     /// Assign bus-mastering devices without an IOMMU.
     pub unprotected: bool,
     /// Signals the supervisor: a revocation it owed is done (slot).
@@ -284,10 +296,30 @@ pub struct MsiInfo {
     pub vectors: u16,
     /// CPU vector of kernel vector 0 (0x30 on x86_64).
     pub cpu_vector_base: u8,
-    /// Local APIC id that messages go to.
-    pub apic_id: u8,
+    /// Slot of the handler of its first vector; those of the others follow. They are the originals, of which all copies are
+    /// derived.
+    pub handlers: u32,
+    /// Local APIC id of each core.
+    pub apic_ids: Vec<u8, MAX_CORES>,
     /// Buses of each pci-server shard, by shard: (segment, first bus, last bus).
     pub shard_buses: Vec<(u16, u8, u8), MAX_SHARDS>,
+    /// Slots that signal each pci-server shard ([`crate::layout::event::LINE_TROUBLE`]), by shard.
+    pub shard_signals: Vec<u32, MAX_SHARDS>,
+    /// Interrupt lines that it serves.
+    pub lines: Vec<LineInfo, MAX_LINES>,
+    /// Kernel vectors that servers have for themselves, for the dump.
+    pub server_vectors: Vec<u16, MAX_SERVER_VECTORS>,
+}
+
+/// A line of the I/O APIC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LineInfo {
+    /// Its number.
+    pub line: u16,
+    /// Kernel vector.
+    pub vector: u16,
+    /// Slot of its handler.
+    pub handler: u32,
 }
 
 /// The console service's part.
@@ -445,6 +477,8 @@ impl PdInfo {
                 devices: Vec::new(),
                 dma_quota: 0,
                 vectors: 0,
+                reserved_vectors: 0,
+                core: 0,
             };
             next(&mut client, &mut rest)?;
             let full = |_| postcard::Error::DeserializeBadEncoding;

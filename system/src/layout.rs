@@ -127,12 +127,20 @@ pub mod event {
     pub const CHANNEL: u64 = 1 << 2;
     /// pci-server: an iommu-server has trouble with a device of the shard (`TroubleNext`).
     pub const TROUBLE: u64 = 1 << 10;
+    /// pci-server: the msi-server wants the interrupt line of a device switched off (`LineTrouble`).
+    pub const LINE_TROUBLE: u64 = 1 << 11;
+    /// msi-server: a vector that nobody is bound to was raised.
+    pub const ABSORBED: u64 = 1 << 1;
+    /// msi-server: line n of its list was raised (`LINES << n`, n < 16).
+    pub const LINES: u64 = 1 << 2;
     /// Client: an iommu-server has a fault record for it.
     pub const FAULT: u64 = 1 << 12;
     /// Client: a pci-server has news about a device (`EventNext`).
     pub const DEVICE: u64 = 1 << 13;
     /// Supervisor: pci-server shard n finished a revocation that it owed (`SHARD_DONE << n`, n < 8 modulo).
     pub const SHARD_DONE: u64 = 1 << 14;
+    /// Client: an interrupt line that a device of it raises was raised (`LineAck`).
+    pub const LINE: u64 = 1 << 15;
     /// First flag that a client may use for itself, e.g. for its interrupts.
     pub const OWN: u64 = 1 << 16;
 }

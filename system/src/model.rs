@@ -84,6 +84,8 @@ pub struct Client {
     pub dma_quota: u64,
     /// Interrupt vectors it may hold.
     pub vectors: u16,
+    /// Of these, vectors that are kept free for it from the start, in one aligned block.
+    pub reserved_vectors: u16,
     /// Devices it may have.
     pub devices: Vec<DeviceMatch, MAX_RULES>,
     /// May it look at every server (dumps, figures)?
@@ -147,6 +149,42 @@ pub struct Channel {
     pub ends: [u16; 2],
 }
 
+/// Which lines of the I/O APIC the interrupt pins of some devices on a root bus are wired to: what firmware says in AML
+/// (`_PRT`), which is not run. The pins of what lies behind bridges are those of the bridge on the root bus, turned by the
+/// device number at each bridge (PCI-to-PCI Bridge 1.2, 9.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IntxRoute {
+    /// PCI segment.
+    pub segment: u16,
+    /// Root bus.
+    pub bus: u8,
+    /// First device number.
+    pub first: u8,
+    /// Last device number.
+    pub last: u8,
+    /// Lines of pins A to D of a device whose number is a multiple of four; the others' are turned by their number where
+    /// `rotated`.
+    pub lines: [u8; 4],
+    /// Does pin p of device d have the line of number (d + p) mod 4, instead of p?
+    pub rotated: bool,
+}
+
+/// Most rules about interrupt pins.
+pub const MAX_INTX_ROUTES: usize = 16;
+
+impl IntxRoute {
+    /// The line of a pin (0: A) of a device on the root bus, if this rule is about it.
+    #[must_use]
+    pub fn line(&self, device: Sbdf, pin: u8) -> Option<u8> {
+        let number = device.device();
+        let meant = (self.segment, self.bus) == (device.segment(), device.bus())
+            && (self.first..=self.last).contains(&number);
+        let turn = if self.rotated { number } else { 0 };
+        let index = usize::from(turn.wrapping_add(pin) % 4);
+        self.lines.get(index).copied().filter(|_| meant)
+    }
+}
+
 /// How many shards each server has. 0: by the machine (one pci shard a host bridge).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shards {
@@ -191,6 +229,8 @@ pub struct System {
     pub ats: Vec<DeviceMatch, MAX_DEVICE_RULES>,
     /// Physical functions whose virtual functions are enabled at boot.
     pub virtual_functions: Vec<VirtualFunctions, MAX_DEVICE_RULES>,
+    /// Lines of interrupt pins.
+    pub intx: Vec<IntxRoute, MAX_INTX_ROUTES>,
     /// The clients, in order of their ids.
     pub clients: Vec<Client, MAX_CLIENTS>,
     /// The channels between them.

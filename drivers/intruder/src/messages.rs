@@ -2,7 +2,7 @@
 //! capabilities that nobody asked for, and very many.
 
 use client::{ContextChoice, Error, Platform, Refusal, Rule};
-use ipc_proto::{ClientId, Message, Transport, iommu, msi, pci};
+use ipc_proto::{ClientId, Message, Messages, Transport, iommu, msi, pci};
 use system::layout::slot;
 
 use crate::Intruder;
@@ -121,7 +121,8 @@ pub fn run(intruder: &Intruder<'_>) -> Result<(), Error> {
     );
     intruder.refused(
         "vector_out_of_thin_air",
-        msi.alloc(intruder.own, ours, 1, 0).map_err(error),
+        msi.alloc(intruder.own, ours, Messages { first: 0, count: 1 }, 0)
+            .map_err(error),
         Rule::WrongCapability,
     );
     intruder.refused(

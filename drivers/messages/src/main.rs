@@ -2,12 +2,14 @@
 //! counted where it is raised and where it arrives.
 //!
 //! Arguments, one of: `edu`, `network`, `usb msi`, `usb msix`: the device ([`sources`]) whose messages go through
-//! [`suite`].
+//! [`suite`], with `cores <n>` behind it from core to core; `line` and what [`lines`] has; `scarce` ([`scarce`]).
 
 #![no_std]
 #![no_main]
 
+mod lines;
 mod network;
+mod scarce;
 mod sources;
 mod suite;
 mod usb;
@@ -23,6 +25,8 @@ sel4_client::program!(main);
 pub struct Probe {
     platform: &'static SeL4Platform,
     client: Client<'static, SeL4Platform>,
+    /// Cores to send messages to.
+    cores: u8,
 }
 
 impl Probe {
@@ -33,9 +37,16 @@ impl Probe {
 
 fn main(platform: &'static SeL4Platform, info: &'static ClientInfo) -> u32 {
     let outcome = Client::connect(platform, info).and_then(|client| {
-        let probe = Probe { platform, client };
-        let mut words = info.args.split_whitespace();
+        let (what, cores) = info.args.split_once(" cores ").unwrap_or((&info.args, "1"));
+        let probe = Probe {
+            platform,
+            client,
+            cores: cores.parse().unwrap_or(1),
+        };
+        let mut words = what.split_whitespace();
         match (words.next(), words.next()) {
+            (Some("line"), Some(what)) => lines::run(&probe, what),
+            (Some("scarce"), None) => scarce::run(&probe),
             (Some("edu"), None) => sources::edu(&probe),
             (Some("network"), None) => network::run(&probe),
             (Some("usb"), Some("msi")) => usb::run(&probe, Mechanism::Msi),

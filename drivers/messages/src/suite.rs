@@ -1,7 +1,7 @@
 //! What every device's messages go through: each arrives once for each time it is raised, where its holder wants
 //! it; none arrives that is masked, switched off or not enabled.
 
-use client::{CapabilityListKind, Error, Interrupts, Mechanism, Platform, Switch, Width};
+use client::{CapabilityListKind, Error, Interrupts, Mechanism, Platform, Rule, Switch, Width};
 use sel4_client::SeL4Platform;
 use system::layout::event;
 
@@ -69,7 +69,10 @@ pub fn run<S: Source>(
         suite.masked()?;
         suite.subset()?;
     }
-    suite.restored()
+    if probe.cores > 1 {
+        suite.from_core_to_core()?;
+    }
+    suite.over_and_over()
 }
 
 impl<'a, 'c, S: Source> Suite<'a, 'c, S> {
@@ -265,8 +268,39 @@ impl<'a, 'c, S: Source> Suite<'a, 'c, S> {
         interrupts.disable()
     }
 
+    /// Messages move to each core in turn, each right after it was raised, one at a time where the mechanism allows it.
+    fn from_core_to_core(&mut self) -> Result<(), Error> {
+        const TURNS: u8 = 8;
+        let interrupts = self.enable(0, self.count)?;
+        let one = match self.mechanism {
+            Mechanism::Msi => self.count,
+            Mechanism::MsiX => 1,
+        };
+        let (mut raised, mut arrived, mut refused) = (0, 0, 0);
+        for turn in 0..TURNS * self.probe.cores {
+            for message in 0..self.count {
+                self.raise(message);
+                let (first, core) = (message / one * one, turn % self.probe.cores);
+                refused += u32::from(interrupts.move_to(first, one, core).is_err());
+                raised += 1;
+                arrived += u32::from(self.arrival(message)? == flag(message));
+            }
+        }
+        let nowhere = interrupts.move_to(0, self.count, 99).err();
+        let nowhere = nowhere.and_then(|error| error.rule());
+        self.probe.check(
+            "from_core_to_core",
+            raised == arrived && refused == 0 && nowhere == Some(Rule::NoSuchCore),
+            format_args!(
+                "{raised} raised, {arrived} arrived on {} cores, {refused} refused, no core: {nowhere:?}",
+                self.probe.cores
+            ),
+        );
+        interrupts.disable()
+    }
+
     /// Enabled over and over: vectors, handlers and slots do not run out.
-    fn restored(&mut self) -> Result<(), Error> {
+    fn over_and_over(&mut self) -> Result<(), Error> {
         const TIMES: u32 = 200;
         let mut arrived = 0;
         for round in 0..TIMES {

@@ -78,6 +78,7 @@ pub fn read(mut section: Section<'_, '_>) -> Option<Client> {
     let window = section.power_of_two("window", 4..=16);
     let dma_quota = section.size("dma_quota", 4096, 0..=1 << 40);
     let vectors = section.number("vectors", 0..=VECTORS);
+    let reserved = section.number("reserved_vectors", 0..=VECTORS);
     let finish = section.flag("finish").is_some_and(|flag| flag.value);
     let inspect = section.flag("inspect").is_some_and(|flag| flag.value);
     let admin = section.flag("admin").is_some_and(|flag| flag.value);
@@ -104,6 +105,7 @@ pub fn read(mut section: Section<'_, '_>) -> Option<Client> {
             window_bits: window.map_or(DEFAULT_WINDOW_BITS, |bits| bits.value),
             dma_quota: dma_quota.as_ref().map_or(0, |quota| quota.value),
             vectors: vectors.map_or(0, |vectors| vectors.value as u16),
+            reserved_vectors: reserved.map_or(0, |reserved| reserved.value as u16),
             devices: compiled,
             inspect,
             admin,

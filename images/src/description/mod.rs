@@ -13,6 +13,7 @@ mod client;
 mod cross;
 pub mod demand;
 mod diagnostic;
+mod intx;
 pub mod machine;
 mod rule;
 mod section;
@@ -79,6 +80,7 @@ struct Parts {
     machine: Machine,
     disk_ids: Vec<Placed<String>>,
     system: SystemSection,
+    intx: heapless::Vec<model::IntxRoute, { model::MAX_INTX_ROUTES }>,
     clients: Vec<Client>,
     channels: Vec<Channel>,
     expects: Vec<Expect>,
@@ -192,6 +194,8 @@ fn read_table(
         );
     }
     let channels = section.tables("channel", "[[channel]]", channel::read);
+    let intx: Vec<_> = section.tables("intx", "[[intx]]", intx::read);
+    let intx = intx::bounded(&mut section, intx);
     let expects = section.tables("expect", "[[expect]]", demand::read_expect);
     let steps = section.tables("step", "[[step]]", step::read);
     let scenario = section.table("scenario", "[scenario]", demand::read_scenario);
@@ -204,6 +208,7 @@ fn read_table(
         disk_ids,
         machine,
         system: system.unwrap_or_default(),
+        intx,
         clients: clients
             .into_iter()
             .filter_map(|(_, client)| client)
@@ -268,6 +273,7 @@ fn assemble(
             reserved_regions: system.reserved_regions,
             ats: system.ats,
             virtual_functions: system.virtual_functions,
+            intx: parts.intx,
             clients,
             channels,
         },

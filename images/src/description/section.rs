@@ -260,6 +260,35 @@ impl<'t, 'f> Section<'t, 'f> {
         texts
     }
 
+    /// A list of whole numbers within bounds; `None` when it is not there, or one of them is wrong.
+    pub fn numbers(&mut self, key: &'static str, bounds: RangeInclusive<u64>) -> Option<Vec<u64>> {
+        if !self.has(key) {
+            self.asked.push(key);
+            return None;
+        }
+        let mut numbers = Some(Vec::new());
+        for item in self.items(key) {
+            let number = item.get_ref().as_integer();
+            let number = number.and_then(|it| u64::from_str_radix(it.as_str(), it.radix()).ok());
+            match number {
+                Some(number) if bounds.contains(&number) => {
+                    numbers.iter_mut().for_each(|list| list.push(number));
+                }
+                Some(_) => {
+                    let (least, most) = (bounds.start(), bounds.end());
+                    let message = format!("each of `{key}` lies between {least} and {most}");
+                    self.findings.add(Rule::OutOfRange, item.span(), message);
+                    numbers = None;
+                }
+                None => {
+                    self.wrong_item(key, item, "whole numbers");
+                    numbers = None;
+                }
+            }
+        }
+        numbers
+    }
+
     /// A list of tables: `[[key]]`, or inline tables. Each is read by `read`.
     pub fn tables<T>(
         &mut self,

@@ -218,6 +218,23 @@ pub trait Backend {
     /// `NoUnit`; `Unconfirmed`: the entries are not used again.
     fn unremap(&mut self, device: Sbdf) -> Result<(), BackendError>;
 
+    /// Delivers messages of the block that [`Self::remap`] has answered with `remapped` to the core that `address` names;
+    /// `first` and `count` are counted in the block. No message is lost.
+    ///
+    /// # Errors
+    /// `NoUnit`; `BadMessage`: there is no such block, no such message in it, or no core in the address; `Unconfirmed`: some
+    /// may go where they went; `Cannot`.
+    fn reroute(
+        &mut self,
+        device: Sbdf,
+        remapped: InterruptMessage,
+        (first, count): (u16, u16),
+        address: u64,
+    ) -> Result<(), BackendError> {
+        let _ = (device, remapped, first, count, address);
+        Err(BackendError::Cannot)
+    }
+
     /// Translates the addresses from `iova` on to the extents, one after the other. The range is
     /// page-aligned, within [`Self::addressing`] and nothing of it is translated yet.
     ///
@@ -326,6 +343,15 @@ impl<A: Backend, B: Backend> Backend for Chosen<A, B> {
         count: u16,
     ) -> Result<InterruptMessage, BackendError> {
         either!(self, backend => backend.remap(device, aliases, message, count))
+    }
+    fn reroute(
+        &mut self,
+        device: Sbdf,
+        remapped: InterruptMessage,
+        messages: (u16, u16),
+        address: u64,
+    ) -> Result<(), BackendError> {
+        either!(self, backend => backend.reroute(device, remapped, messages, address))
     }
     fn unremap(&mut self, device: Sbdf) -> Result<(), BackendError> {
         either!(self, backend => backend.unremap(device))

@@ -1,53 +1,60 @@
-//! What an msi-server shard decides: which device gets which interrupt vectors.
+//! What an msi-server shard decides: which device gets which interrupt vectors, and who is told when a line is raised.
 //!
-//! [`Shard`] implements `ipc_proto::msi::Service` over an [`Env`], which carries out the three steps that
-//! need the kernel. Each vector is in one of three states:
+//! [`Shard`] implements `ipc_proto::msi::Service` over an [`Env`], which carries out the steps that need the
+//! kernel. The root task has made the handler of every vector of the shard; the shard keeps the originals. Each vector
+//! is in one of four states:
 //!
-//! - free;
-//! - held: by one device of one client, with a handler whose copy lies in the client's window;
-//! - lost: the kernel would not take its handler back. It is never given out again.
+//! - free: a message that raises it all the same is absorbed by the shard, and counted;
+//! - held: by one device of one client, with a copy of its handler in the client's window;
+//! - kept: its device does not obey, and its holder is gone. Only the shard that owns the device can free it;
+//! - lost: the kernel would not take the copies back. It is never given out again.
 //!
-//! What it must not do: hand out a vector outside its range, or one whose old handler still exists.
+//! A line of the I/O APIC ([`lines`]) has a vector of its own for good; its handler never leaves the shard.
+//!
+//! What it must not do: hand out a vector outside its range, or one of which copies may be left; wait for a client.
 //!
 //! Neighbours: pci-server shards call it for devices of their buses; `msi-server` joins it with the kernel.
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod lines;
 mod service;
 mod shard;
+mod vectors;
 
+pub use lines::{MAX_USERS, PATIENCE_US, STORM, WINDOW_US};
 pub use shard::{ConfigError, MAX_VECTORS, Shard};
 
-use hw::Sbdf;
 use ipc_proto::{ClientId, Refusal, Turns};
 
 /// What the kernel does for the shard.
 pub trait Env {
-    /// The master capability of an interrupt handler.
-    type Handler;
-
-    /// Makes the handler of kernel vector `vector`, for message `number` of `device`.
-    ///
-    /// # Errors
-    /// `SlotsExhausted`, `KernelRefused`. Nothing is left behind then.
-    fn issue(&mut self, vector: u16, device: Sbdf, number: u16) -> Result<Self::Handler, Refusal>;
-
-    /// Places a copy of the handler in slot `slot` of the client's window.
+    /// Places a copy of the handler of a vector (as the kernel counts) in slot `slot` of the client's window.
     ///
     /// # Errors
     /// `NoWindow`, `WindowSlotOutOfRange`, `WindowSlotOccupied`, `KernelRefused`. Nothing is placed then.
-    fn place(
-        &mut self,
-        handler: &Self::Handler,
-        client: ClientId,
-        slot: u16,
-    ) -> Result<(), Refusal>;
+    fn place(&mut self, vector: u16, client: ClientId, slot: u16) -> Result<(), Refusal>;
 
-    /// Takes every copy of the handler back and deletes it: the vector signals nobody any more.
+    /// Takes every copy of the vector's handler back. From then on it signals the shard ([`Shard::on_absorbed`]).
     ///
     /// # Errors
-    /// `KernelRefused`; copies may be left.
-    fn retire(&mut self, handler: Self::Handler) -> Result<(), Refusal>;
+    /// `KernelRefused`; copies may be left, or nobody be told.
+    fn reclaim(&mut self, vector: u16) -> Result<(), Refusal>;
+
+    /// Lets the `line`-th line of the shard come again.
+    fn acknowledge(&mut self, line: usize);
+
+    /// Tells a client that a line was raised.
+    fn tell_client(&mut self, client: ClientId);
+
+    /// Tells a pci-server shard that there is trouble with a line.
+    fn tell_shard(&mut self, shard: u16);
+
+    /// Microseconds since some moment.
+    fn now_us(&self) -> u64;
+
+    /// Calls [`Shard::on_timer`] after so many microseconds. The newest counts.
+    fn arm(&mut self, micros: u64);
 
     /// Capability slots in use, for the figures.
     fn slots_used(&self) -> u32;

@@ -2,12 +2,19 @@
 
 use hw::Sbdf;
 use ipc_proto::msi::{
-    AllocReply, ClientGoneReply, FiguresReply, FreeReply, HelloReply, Service, TurnsReply,
-    VectorAtReply,
+    AllocReply, ClientGoneReply, FiguresReply, FreeReply, HelloReply, LineAckReply, LineAtReply,
+    LineJoinReply, LineLeaveReply, LineTroubleReply, RetargetReply, Service, ShareAtReply,
+    TurnsReply, VectorAtReply,
 };
-use ipc_proto::{Call, ClientId, Refusal, Reply, Rule, Turns, VERSION};
+use ipc_proto::{
+    Call, ClientId, Messages, Refusal, Reply, Rule, Switch, Turns, VERSION, VectorUse,
+};
 
+use crate::shard::Holder;
 use crate::{Env, Shard};
+
+/// No client has this number.
+const NOBODY: ClientId = ClientId(ipc_proto::MAX_INDEX);
 
 impl<E: Env> Shard<E> {
     /// Counts an operation and, when it was one, a refusal.
@@ -24,23 +31,79 @@ impl<E: Env> Shard<E> {
             return Err(Refusal::new(Rule::VersionMismatch, VERSION));
         }
         let client = ClientId(call.badge.index);
-        let quota = self
-            .quota(client)
+        let share = self
+            .share(client)
             .map_err(|_| Refusal::new(Rule::UnknownBadge, call.badge.to_word()))?;
         Ok(HelloReply {
             version: VERSION,
-            quota,
-            used: self.used_by(client),
+            quota: share.quota,
+            used: share.used,
+        })
+    }
+
+    /// A vector of a purpose that is no device's.
+    const fn without_device(vector: u16, purpose: VectorUse, data: u32) -> VectorAtReply {
+        VectorAtReply {
+            vector,
+            purpose,
+            device: Sbdf::from_bits(0),
+            client: NOBODY,
+            message: 0,
+            core: 0,
+            data,
+        }
+    }
+
+    /// A vector of the shard, if it is not free.
+    fn vector(&self, vector: u16) -> Option<VectorAtReply> {
+        let number = self.kernel_vector(vector);
+        let Some(used) = self.used(vector) else {
+            return self
+                .is_lost(vector)
+                .then(|| Self::without_device(number, VectorUse::Lost, vector.into()));
+        };
+        Some(VectorAtReply {
+            vector: number,
+            purpose: match used.holder {
+                Holder::Client => VectorUse::Message,
+                Holder::Nobody => VectorUse::Kept,
+            },
+            device: used.device,
+            client: used.client,
+            message: used.message,
+            core: used.core,
+            data: vector.into(),
         })
     }
 
     fn nth_vector(&self, index: u16) -> Result<VectorAtReply, Refusal> {
-        let (vector, held) = self.in_use().nth(index.into()).ok_or(Rule::EndOfList)?;
-        Ok(VectorAtReply {
-            vector: self.kernel_vector(vector.into()),
-            device: held.device,
-            client: held.client,
-            data: vector.into(),
+        let own = self.range().filter_map(|vector| self.vector(vector));
+        let lines = self.lines.list.iter().map(|line| {
+            let vector = line.info.vector;
+            Self::without_device(vector, VectorUse::Line, 0)
+        });
+        let servers = self
+            .servers
+            .iter()
+            .map(|vector| Self::without_device(*vector, VectorUse::Server, 0));
+        let mut all = own.chain(lines).chain(servers);
+        Ok(all.nth(index.into()).ok_or(Rule::EndOfList)?)
+    }
+
+    fn nth_user(&self, index: u16) -> Result<LineAtReply, Refusal> {
+        let lines = self.lines.list.iter();
+        let mut users = lines.flat_map(|line| line.users.iter().map(move |user| (line, user)));
+        let (line, user) = users.nth(index.into()).ok_or(Rule::EndOfList)?;
+        Ok(LineAtReply {
+            line: line.info.line,
+            vector: line.info.vector,
+            device: user.device,
+            client: user.client,
+            raised: line.raised,
+            waits: match user.waits() {
+                true => Switch::On,
+                false => Switch::Off,
+            },
         })
     }
 }
@@ -51,15 +114,20 @@ impl<E: Env> Service for Shard<E> {
         self.counted(result)
     }
 
+    fn line_ack(&mut self, call: Call, device: Sbdf) -> Result<Reply<LineAckReply>, Refusal> {
+        let result = self.acknowledge(call, device);
+        self.counted(result.map(|()| LineAckReply {}))
+    }
+
     fn alloc(
         &mut self,
         call: Call,
         device: Sbdf,
         client: ClientId,
-        count: u16,
+        messages: Messages,
         slot: u16,
     ) -> Result<Reply<AllocReply>, Refusal> {
-        let result = self.take(call, device, client, count, slot);
+        let result = self.take(call, device, client, messages, slot);
         self.counted(result.map(|taken| AllocReply {
             address: taken.address,
             data: taken.data,
@@ -72,12 +140,44 @@ impl<E: Env> Service for Shard<E> {
         self.counted(result.map(|count| FreeReply { count }))
     }
 
+    fn retarget(
+        &mut self,
+        call: Call,
+        device: Sbdf,
+        messages: Messages,
+        core: u8,
+    ) -> Result<Reply<RetargetReply>, Refusal> {
+        let result = Shard::retarget(self, call, device, messages, core);
+        self.counted(result.map(|address| RetargetReply { address }))
+    }
+
+    fn line_join(
+        &mut self,
+        call: Call,
+        device: Sbdf,
+        client: ClientId,
+        line: u16,
+    ) -> Result<Reply<LineJoinReply>, Refusal> {
+        let result = self.join(call, device, client, line);
+        self.counted(result.map(|()| LineJoinReply {}))
+    }
+
+    fn line_leave(&mut self, call: Call, device: Sbdf) -> Result<Reply<LineLeaveReply>, Refusal> {
+        let result = self.leave(call, device);
+        self.counted(result.map(|()| LineLeaveReply {}))
+    }
+
+    fn line_trouble(&mut self, call: Call) -> Result<Reply<LineTroubleReply>, Refusal> {
+        let result = self.trouble(call);
+        self.counted(result.map(|(device, count)| LineTroubleReply { device, count }))
+    }
+
     fn client_gone(
         &mut self,
         _call: Call,
         client: ClientId,
     ) -> Result<Reply<ClientGoneReply>, Refusal> {
-        let vectors = self.free_client(client);
+        let vectors = self.bereave(client);
         self.counted(Ok(ClientGoneReply { vectors }))
     }
 
@@ -89,6 +189,7 @@ impl<E: Env> Service for Shard<E> {
             slots_used: self.env().slots_used(),
             operations: self.operations,
             refused: self.refused,
+            absorbed: self.absorbed,
         };
         self.counted(Ok(figures))
     }
@@ -100,6 +201,21 @@ impl<E: Env> Service for Shard<E> {
 
     fn vector_at(&mut self, _call: Call, index: u16) -> Result<Reply<VectorAtReply>, Refusal> {
         let result = self.nth_vector(index);
+        self.counted(result)
+    }
+
+    fn line_at(&mut self, _call: Call, index: u16) -> Result<Reply<LineAtReply>, Refusal> {
+        let result = self.nth_user(index);
+        self.counted(result)
+    }
+
+    fn share_at(&mut self, _call: Call, client: ClientId) -> Result<Reply<ShareAtReply>, Refusal> {
+        let share = self.share(client).map_err(|_| Rule::EndOfList.into());
+        let result = share.map(|share| ShareAtReply {
+            quota: share.quota,
+            reserved: share.reserved(),
+            used: share.used,
+        });
         self.counted(result)
     }
 }

@@ -1,19 +1,16 @@
-//! [`Shard`]: the vectors, who holds them, and the transactions on them.
-//!
-//! Vectors are counted as the processor does; the kernel's number is `kernel_offset` less. The difference
-//! matters for alignment: a device with several MSI messages counts up in the low bits of the data.
+//! [`Shard`]: who holds which vectors, and the transactions on them.
 
 use heapless::Vec;
 use hw::Sbdf;
 use hw::msi::Message;
-use ipc_proto::{Call, ClientId, Refusal, Rule};
-use system::info::MsiInfo;
+use ipc_proto::{Call, ClientId, Exhausted, Messages, Refusal, Rule, Word};
+use system::info::{ClientEntry, MAX_CORES, MAX_SERVER_VECTORS, MsiInfo};
 use system::layout::MAX_SHARDS;
-use system::model::MAX_CLIENTS;
-use system::pool::NumberPool;
 use thiserror::Error;
 
 use crate::Env;
+use crate::lines::Lines;
+use crate::vectors::{Share, Vectors};
 
 /// Vectors that a processor has.
 pub const MAX_VECTORS: usize = 256;
@@ -21,6 +18,8 @@ pub const MAX_VECTORS: usize = 256;
 const FIRST_VECTOR: u32 = 32;
 /// Most messages that one request may ask for: what MSI can have (PCI 3.0, 6.8.1.3).
 const MAX_MESSAGES: u16 = 32;
+/// Most blocks of vectors: each has one at least.
+const MAX_BLOCKS: usize = 128;
 
 /// What is wrong with a shard's information.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -33,16 +32,51 @@ pub enum ConfigError {
         /// How many.
         count: u32,
     },
+    /// There are fewer vectors than are to be kept free.
+    #[error("there are too few vectors to keep those of client {client} free")]
+    Reserved {
+        /// For whom there are none left.
+        client: u16,
+    },
 }
 
-/// A vector that is held.
-#[derive(Debug)]
-pub(crate) struct Held<H> {
-    /// Whose messages raise it.
+/// Who waits for the messages of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Holder {
+    /// Its client.
+    Client,
+    /// Nobody: the client is gone, and the device may still send.
+    Nobody,
+}
+
+/// Vectors that were taken together.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Block {
+    /// Whose messages raise them.
     pub(crate) device: Sbdf,
-    /// Who gets them.
+    /// To whom they count.
     pub(crate) client: ClientId,
-    handler: H,
+    pub(crate) holder: Holder,
+    /// First vector.
+    first: u16,
+    /// Message of the first vector, and how many.
+    messages: Messages,
+}
+
+impl Block {
+    fn vectors(&self) -> core::ops::Range<u16> {
+        self.first..self.first.saturating_add(self.messages.count)
+    }
+}
+
+/// A vector that is not free.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Used {
+    pub(crate) device: Sbdf,
+    pub(crate) client: ClientId,
+    pub(crate) holder: Holder,
+    pub(crate) message: u16,
+    pub(crate) core: u8,
 }
 
 /// What `take` gives: the message of vector n is `address`, `data` + n.
@@ -54,149 +88,267 @@ pub(crate) struct Taken {
     pub(crate) first: u16,
 }
 
-/// A range of interrupt vectors, and who holds which.
+/// A range of interrupt vectors, and who holds which; and the lines, where it has any.
 #[derive(Debug)]
 pub struct Shard<E: Env> {
-    env: E,
+    pub(crate) env: E,
     /// Processor vector of kernel vector 0.
     kernel_offset: u8,
-    /// Local APIC that messages go to.
-    apic: u8,
+    /// Local APIC of each core.
+    apics: Vec<u8, MAX_CORES>,
     /// Buses of each pci-server shard: segment, first, last.
     buses: Vec<(u16, u8, u8), MAX_SHARDS>,
-    /// Vectors that each client may hold.
-    quotas: Vec<u16, MAX_CLIENTS>,
-    pool: NumberPool<{ MAX_VECTORS / 64 }>,
-    /// By vector. A vector that is taken and not held is lost.
-    held: [Option<Held<E::Handler>>; MAX_VECTORS],
+    vectors: Vectors,
+    blocks: Vec<Block, MAX_BLOCKS>,
+    /// Vectors whose copies may be left, one bit each.
+    lost: [u64; MAX_VECTORS / 64],
+    /// Where the messages of each vector go.
+    cores: [u8; MAX_VECTORS],
+    pub(crate) servers: Vec<u16, MAX_SERVER_VECTORS>,
+    pub(crate) lines: Lines,
     pub(crate) operations: u64,
     pub(crate) refused: u64,
+    pub(crate) absorbed: u64,
 }
 
 impl<E: Env> Shard<E> {
-    /// A shard with the vectors of `info`, all free. `quotas` are the clients', in the order of their ids.
+    /// A shard with the vectors of `info`, all free. `clients` are in the order of their ids.
     ///
     /// # Errors
-    /// [`ConfigError`]: the range is no range of vectors.
-    pub fn new(
-        info: &MsiInfo,
-        quotas: impl Iterator<Item = u16>,
-        env: E,
-    ) -> Result<Self, ConfigError> {
+    /// [`ConfigError`]: the range is no range of vectors, or has too few.
+    pub fn new(info: &MsiInfo, clients: &[ClientEntry], env: E) -> Result<Self, ConfigError> {
         let first = u32::from(info.first_vector) + u32::from(info.cpu_vector_base);
         let count = u32::from(info.vectors);
-        let wrong = ConfigError::Vectors { first, count };
         if first < FIRST_VECTOR || first + count > MAX_VECTORS as u32 {
-            return Err(wrong);
+            return Err(ConfigError::Vectors { first, count });
         }
+        let shares = clients
+            .iter()
+            .map(|client| (client.vectors, client.reserved_vectors, client.core));
         Ok(Self {
             env,
             kernel_offset: info.cpu_vector_base,
-            apic: info.apic_id,
+            apics: info.apic_ids.clone(),
             buses: info.shard_buses.clone(),
-            quotas: quotas.take(MAX_CLIENTS).collect(),
-            pool: NumberPool::new(first, count).ok_or(wrong)?,
-            held: [const { None }; MAX_VECTORS],
+            vectors: Vectors::new(first, count, shares)?,
+            blocks: Vec::new(),
+            lost: [0; MAX_VECTORS / 64],
+            cores: [0; MAX_VECTORS],
+            servers: info.server_vectors.clone(),
+            lines: Lines::new(&info.lines),
             operations: 0,
             refused: 0,
+            absorbed: 0,
         })
     }
 
-    /// Takes `count` vectors for `device` of `client` and places their handlers in window slots `slot`...:
+    /// A vector that nobody is bound to was raised: by a message that was on its way when the vector was taken back, or
+    /// before its holder was ready.
+    pub fn on_absorbed(&mut self) {
+        self.absorbed = self.absorbed.wrapping_add(1);
+    }
+
+    /// Takes vectors for messages of `device` of `client` and places their handlers in window slots `slot`...:
     /// all of them, or none.
     pub(crate) fn take(
         &mut self,
         call: Call,
         device: Sbdf,
         client: ClientId,
-        count: u16,
+        messages: Messages,
         slot: u16,
     ) -> Result<Taken, Refusal> {
         self.check_buses(call, device)?;
-        if !count.is_power_of_two() || count > MAX_MESSAGES {
+        let count = messages.count;
+        if !count.is_power_of_two() || count > MAX_MESSAGES || messages.end() > 1 << 16 {
             return Err(Refusal::new(Rule::BadMessageCount, count.into()));
         }
-        let quota = self.quota(client)?;
-        if self.used_by(client).saturating_add(count) > quota {
+        let share = self.share(client)?;
+        let (core, quota) = (share.core, share.quota);
+        if share.used.saturating_add(count) > quota {
             return Err(Refusal::new(Rule::VectorQuota, quota.into()));
         }
-        if let Some(other) = self.holder_of(device).filter(|holder| *holder != client) {
-            return Err(Refusal::new(Rule::HeldByAnother, other.0.into()));
+        let other = self.blocks.iter().find(|block| {
+            block.device == device && (block.client != client || block.holder == Holder::Nobody)
+        });
+        if let Some(other) = other {
+            return Err(Refusal::new(Rule::HeldByAnother, other.client.0.into()));
         }
         let last_slot = slot
             .checked_add(count - 1)
             .ok_or(Refusal::new(Rule::WindowSlotOutOfRange, slot.into()))?;
+        let address = self.address(core)?;
 
-        let exhausted = Refusal::new(Rule::VectorsExhausted, self.pool.free().into());
-        let first = self
-            .pool
-            .take_run(count.into(), count.into())
-            .ok_or(exhausted)?;
+        if self.blocks.is_full() {
+            return Err(self.exhausted());
+        }
+        let first = self.vectors.take(client, count);
         // The range was checked when the shard was made, so this is a vector of the processor.
-        let Some(message) = u8::try_from(first)
-            .ok()
-            .and_then(|vector| Message::fixed(self.apic, vector).ok())
-        else {
-            self.release(first, count);
-            return Err(exhausted);
+        let first = first.and_then(|first| u8::try_from(first).ok());
+        let first = first.map(u16::from).ok_or_else(|| self.exhausted())?;
+        let block = Block {
+            device,
+            client,
+            holder: Holder::Client,
+            first,
+            messages,
         };
-        for (vector, slot) in (first..).zip(slot..=last_slot) {
-            if let Err(refusal) = self.hold(vector, (vector - first) as u16, device, client, slot) {
-                self.release(first, count);
+        for (vector, slot) in block.vectors().zip(slot..=last_slot) {
+            if let Some(place) = self.cores.get_mut(usize::from(vector)) {
+                *place = core;
+            }
+            let number = self.kernel_vector(vector);
+            if let Err(refusal) = self.env.place(number, client, slot) {
+                self.release(&block);
                 return Err(refusal);
             }
         }
+        // There is room: it was looked for.
+        let _ = self.blocks.push(block);
         Ok(Taken {
-            address: message.address.into(),
-            data: message.data,
+            address,
+            data: first.into(),
             first: self.kernel_vector(first),
         })
+    }
+
+    /// Message address of a core.
+    fn address(&self, core: u8) -> Result<u64, Refusal> {
+        let none = Refusal::new(Rule::NoSuchCore, core.into());
+        let apic = self.apics.get(usize::from(core)).ok_or(none)?;
+        // Any vector will do: it is in the data.
+        let message = Message::fixed(*apic, FIRST_VECTOR as u8).map_err(|_| none)?;
+        Ok(message.address.into())
+    }
+
+    fn exhausted(&self) -> Refusal {
+        let (holder, held) = self.vectors.most();
+        let free = self.vectors.free();
+        let about = Exhausted { free, holder, held };
+        Refusal::new(Rule::VectorsExhausted, about.to_word())
     }
 
     /// Takes back every vector of `device`; how many.
     pub(crate) fn free_device(&mut self, call: Call, device: Sbdf) -> Result<u16, Refusal> {
         self.check_buses(call, device)?;
-        Ok(self.free_where(|held| held.device == device))
+        let mut freed = 0;
+        let mut at = 0;
+        // Each round goes on to the next block, or takes one away.
+        while let Some(block) = self.blocks.get(at).copied() {
+            if block.device == device {
+                self.blocks.swap_remove(at);
+                self.release(&block);
+                freed += block.messages.count;
+            } else {
+                at += 1;
+            }
+        }
+        Ok(freed)
     }
 
-    /// Takes back every vector of `client`; how many.
-    pub(crate) fn free_client(&mut self, client: ClientId) -> u16 {
-        self.free_where(|held| held.client == client)
+    /// The client is gone: takes its handlers back. The vectors that are left with it belong to devices whose shard could
+    /// not silence them: nobody gets them. How many.
+    pub(crate) fn bereave(&mut self, client: ClientId) -> u16 {
+        let mut kept = 0;
+        for at in 0..self.blocks.len() {
+            let Some(block) = self
+                .blocks
+                .get_mut(at)
+                .filter(|block| block.client == client)
+            else {
+                continue;
+            };
+            block.holder = Holder::Nobody;
+            let block = *block;
+            for vector in block.vectors() {
+                let number = self.kernel_vector(vector);
+                if self.env.reclaim(number).is_err() {
+                    self.lose(vector);
+                }
+                kept += 1;
+            }
+        }
+        self.bereave_lines(client);
+        kept
     }
 
-    /// Vectors that `client` may hold.
-    pub(crate) fn quota(&self, client: ClientId) -> Result<u16, Refusal> {
+    /// Where messages of the device that are all in one block go from now on.
+    pub(crate) fn retarget(
+        &mut self,
+        call: Call,
+        device: Sbdf,
+        messages: Messages,
+        core: u8,
+    ) -> Result<u64, Refusal> {
+        self.check_buses(call, device)?;
+        let address = self.address(core)?;
+        let none = Refusal::new(Rule::ForeignVector, messages.first.into());
+        let block = self.blocks.iter().find(|block| {
+            block.device == device
+                && block.messages.first <= messages.first
+                && messages.end() <= block.messages.end()
+        });
+        let block = block.ok_or(none)?;
+        let skipped = messages.first.saturating_sub(block.messages.first);
+        let vectors = block.vectors().skip(skipped.into());
+        for vector in vectors.take(messages.count.into()) {
+            if let Some(place) = self.cores.get_mut(usize::from(vector)) {
+                *place = core;
+            }
+        }
+        Ok(address)
+    }
+
+    /// What a client may have.
+    pub(crate) fn share(&self, client: ClientId) -> Result<&Share, Refusal> {
         // Position of `client` among the arguments.
-        self.quotas
-            .get(usize::from(client.0))
-            .copied()
-            .ok_or(Refusal::new(Rule::BadArgument, 1))
+        let none = Refusal::new(Rule::BadArgument, 1);
+        self.vectors.share(client).ok_or(none)
     }
 
-    /// Vectors that `client` holds.
-    pub(crate) fn used_by(&self, client: ClientId) -> u16 {
-        self.in_use()
-            .filter(|(_, held)| held.client == client)
-            .count() as u16
+    /// The vectors of the shard, as the processor counts.
+    pub(crate) fn range(&self) -> core::ops::Range<u16> {
+        let (first, count) = self.vectors.range();
+        // Below 256.
+        first as u16..(first + count) as u16
     }
 
-    /// The vectors that are held, ascending, as the processor counts.
-    pub(crate) fn in_use(&self) -> impl Iterator<Item = (u16, &Held<E::Handler>)> {
-        let range = self.pool.first() as usize..(self.pool.first() + self.pool.count()) as usize;
-        let held = self.held.get(range).unwrap_or(&[]);
-        (self.pool.first() as u16..)
-            .zip(held)
-            .filter_map(|(vector, held)| held.as_ref().map(|held| (vector, held)))
+    /// A vector that devices hold.
+    pub(crate) fn used(&self, vector: u16) -> Option<Used> {
+        let block = self
+            .blocks
+            .iter()
+            .find(|block| block.vectors().contains(&vector))?;
+        let number = vector.saturating_sub(block.first);
+        Some(Used {
+            device: block.device,
+            client: block.client,
+            holder: block.holder,
+            message: block.messages.first.saturating_add(number),
+            core: self.cores.get(usize::from(vector)).copied().unwrap_or(0),
+        })
+    }
+
+    /// May copies of its handler be left?
+    pub(crate) fn is_lost(&self, vector: u16) -> bool {
+        let word = self.lost.get(usize::from(vector / 64));
+        word.is_some_and(|word| word >> (vector % 64) & 1 != 0)
+    }
+
+    fn lose(&mut self, vector: u16) {
+        if let Some(word) = self.lost.get_mut(usize::from(vector / 64)) {
+            *word |= 1 << (vector % 64);
+        }
     }
 
     /// As the kernel counts.
-    pub(crate) fn kernel_vector(&self, vector: u32) -> u16 {
-        (vector as u16).wrapping_sub(self.kernel_offset.into())
+    pub(crate) fn kernel_vector(&self, vector: u16) -> u16 {
+        vector.wrapping_sub(self.kernel_offset.into())
     }
 
     /// Vectors there are, and of these the free ones.
     pub(crate) fn counts(&self) -> (u16, u16) {
-        (self.pool.count() as u16, self.pool.free() as u16)
+        (self.vectors.range().1 as u16, self.vectors.free())
     }
 
     /// What the kernel does for the shard.
@@ -205,64 +357,21 @@ impl<E: Env> Shard<E> {
         &self.env
     }
 
-    /// Gives the kernel's handler of a taken vector to a client.
-    fn hold(
-        &mut self,
-        vector: u32,
-        number: u16,
-        device: Sbdf,
-        client: ClientId,
-        slot: u16,
-    ) -> Result<(), Refusal> {
-        let handler = self.env.issue(self.kernel_vector(vector), device, number)?;
-        let placed = self.env.place(&handler, client, slot);
-        // Held even if it could not be placed: `release` takes the handler back.
-        if let Some(entry) = self.held.get_mut(vector as usize) {
-            *entry = Some(Held {
-                device,
-                client,
-                handler,
-            });
-        }
-        placed
-    }
-
-    /// Frees taken vectors, whether held or not.
-    fn release(&mut self, first: u32, count: u16) {
-        for vector in first..first.saturating_add(count.into()) {
-            let held = self.held.get_mut(vector as usize).and_then(Option::take);
-            if held.is_none_or(|held| self.env.retire(held.handler).is_ok()) {
-                // It was taken.
-                let _ = self.pool.give(vector);
-            }
-            // Else copies of the handler may be left: the vector is lost, and stays taken.
-        }
-    }
-
-    fn free_where(&mut self, chosen: impl Fn(&Held<E::Handler>) -> bool) -> u16 {
-        let mut freed = 0;
-        for vector in self.pool.first()..self.pool.first() + self.pool.count() {
-            if self
-                .held
-                .get(vector as usize)
-                .and_then(Option::as_ref)
-                .is_some_and(&chosen)
-            {
-                self.release(vector, 1);
-                freed += 1;
+    /// Frees the vectors of a block, whether their handlers are placed or not. One of which copies may be left is lost.
+    fn release(&mut self, block: &Block) {
+        for vector in block.vectors() {
+            let number = self.kernel_vector(vector);
+            if self.is_lost(vector) || self.env.reclaim(number).is_err() {
+                self.lose(vector);
+                self.vectors.forget(block.client);
+            } else {
+                self.vectors.give(block.client, vector.into());
             }
         }
-        freed
-    }
-
-    fn holder_of(&self, device: Sbdf) -> Option<ClientId> {
-        self.in_use()
-            .find(|(_, held)| held.device == device)
-            .map(|(_, held)| held.client)
     }
 
     /// A pci-server shard speaks for the devices of its own buses only.
-    fn check_buses(&self, call: Call, device: Sbdf) -> Result<(), Refusal> {
+    pub(crate) fn check_buses(&self, call: Call, device: Sbdf) -> Result<(), Refusal> {
         let own =
             self.buses
                 .get(usize::from(call.badge.index))

@@ -8,10 +8,11 @@
 
 use hw::Sbdf;
 use ipc_proto::msi::{self, Request};
-use ipc_proto::{Badge, BadgeKind, Message, Refusal, Rule, VERSION};
+use ipc_proto::{
+    Badge, BadgeKind, ClientId, Exhausted, Message, Messages, Refusal, Rule, VectorUse, Word,
+};
 use msi_core::{ConfigError, Shard};
 use proptest::prelude::*;
-use system::info::MsiInfo;
 
 mod common;
 use common::*;
@@ -20,124 +21,227 @@ fn device(number: u8) -> Sbdf {
     Sbdf::from_parts(0, 3, number, 0).unwrap()
 }
 
+/// A vector that is not free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Row {
+    device: Sbdf,
+    client: u16,
+    message: u16,
+    core: u8,
+    purpose: VectorUse,
+}
+
 /// The vectors, as a plain list of who holds each.
 #[derive(Clone, Debug)]
 struct Model {
     first: u16,
-    holders: Vec<Option<(Sbdf, u16)>>,
-    quotas: Vec<u16>,
+    rows: Vec<Option<Row>>,
+    /// Whose alone a vector is.
+    owners: Vec<Option<u16>>,
+    clients: Vec<(u16, u16, u8)>,
 }
 
 impl Model {
-    fn alloc(&mut self, device: Sbdf, client: u16, count: u16) -> Result<u16, Rule> {
+    /// `None`: there are too few to keep.
+    fn new(first: u16, vectors: u16, clients: &[(u16, u16, u8)]) -> Option<Self> {
+        let mut model = Self {
+            first,
+            rows: vec![None; vectors.into()],
+            owners: vec![None; vectors.into()],
+            clients: clients.to_vec(),
+        };
+        for (client, (_, reserved, _)) in (0..).zip(clients) {
+            if *reserved == 0 {
+                continue;
+            }
+            let size = usize::from(reserved.next_power_of_two());
+            let start = model.run(size, size.min(32), |owner| owner.is_none())?;
+            model.owners[start..start + size].fill(Some(client));
+        }
+        Some(model)
+    }
+
+    /// The first run of free vectors of some owner.
+    fn run(&self, size: usize, align: usize, of: impl Fn(Option<u16>) -> bool) -> Option<usize> {
+        (0..self.rows.len()).find(|start| {
+            let number = usize::from(self.first) + start + 0x30;
+            number.is_multiple_of(align)
+                && start + size <= self.rows.len()
+                && (*start..start + size).all(|at| self.rows[at].is_none() && of(self.owners[at]))
+        })
+    }
+
+    fn used(&self, client: u16) -> u16 {
+        let rows = self.rows.iter().flatten();
+        rows.filter(|row| row.client == client).count() as u16
+    }
+
+    fn alloc(&mut self, device: Sbdf, client: u16, messages: Messages) -> Result<u16, Rule> {
+        let count = messages.count;
         if !matches!(count, 1 | 2 | 4 | 8 | 16 | 32) {
             return Err(Rule::BadMessageCount);
         }
-        let used = self
-            .holders
-            .iter()
-            .flatten()
-            .filter(|(_, holder)| *holder == client)
-            .count() as u16;
-        if used + count > self.quotas[usize::from(client)] {
+        let (quota, _, core) = self.clients[usize::from(client)];
+        if self.used(client) + count > quota {
             return Err(Rule::VectorQuota);
         }
-        if self
-            .holders
-            .iter()
-            .flatten()
-            .any(|(held, holder)| *held == device && *holder != client)
-        {
+        let foreign = |row: &Row| {
+            row.device == device && (row.client != client || row.purpose == VectorUse::Kept)
+        };
+        if self.rows.iter().flatten().any(foreign) {
             return Err(Rule::HeldByAnother);
         }
-        let count = usize::from(count);
-        let free_from = |start: usize| {
-            start + count <= self.holders.len()
-                && self.holders[start..start + count]
-                    .iter()
-                    .all(Option::is_none)
-        };
-        let start = (0..self.holders.len())
-            .find(|start| {
-                (usize::from(self.first) + start + 0x30).is_multiple_of(count) && free_from(*start)
-            })
-            .ok_or(Rule::VectorsExhausted)?;
-        self.holders[start..start + count].fill(Some((device, client)));
+        let size = usize::from(count);
+        let own = self.run(size, size, |owner| owner == Some(client));
+        let start = own.or_else(|| self.run(size, size, |owner| owner.is_none()));
+        let start = start.ok_or(Rule::VectorsExhausted)?;
+        for number in 0..count {
+            self.rows[start + usize::from(number)] = Some(Row {
+                device,
+                client,
+                message: messages.first + number,
+                core,
+                purpose: VectorUse::Message,
+            });
+        }
         Ok(self.first + start as u16)
     }
 
-    fn free(&mut self, which: impl Fn(Sbdf, u16) -> bool) -> u16 {
+    fn free(&mut self, device: Sbdf) -> u16 {
         let mut freed = 0;
-        for holder in &mut self.holders {
-            if holder.is_some_and(|(device, client)| which(device, client)) {
-                *holder = None;
+        for row in &mut self.rows {
+            if row.is_some_and(|row| row.device == device) {
+                *row = None;
                 freed += 1;
             }
         }
         freed
     }
+
+    fn gone(&mut self, client: u16) -> u16 {
+        let rows = self.rows.iter_mut().flatten();
+        let mut kept = 0;
+        for row in rows.filter(|row| row.client == client) {
+            row.purpose = VectorUse::Kept;
+            kept += 1;
+        }
+        kept
+    }
+
+    fn retarget(&mut self, device: Sbdf, message: u16, core: u8) -> Result<u64, Rule> {
+        if core >= CORES {
+            return Err(Rule::NoSuchCore);
+        }
+        let mut rows = self.rows.iter_mut().flatten();
+        let row = rows.find(|row| row.device == device && row.message == message);
+        row.ok_or(Rule::ForeignVector)?.core = core;
+        Ok(0xfee0_0000 | u64::from(2 * core) << 12)
+    }
 }
 
 #[derive(Clone, Debug)]
 enum Step {
-    Alloc { device: u8, client: u16, count: u16 },
-    Free { device: u8 },
-    Gone { client: u16 },
+    Alloc {
+        device: u8,
+        client: u16,
+        first: u16,
+        count: u16,
+    },
+    Free {
+        device: u8,
+    },
+    Gone {
+        client: u16,
+    },
+    Retarget {
+        device: u8,
+        message: u16,
+        core: u8,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
+    let count = prop_oneof![4 => (0u16..6).prop_map(|shift| 1 << shift), 1 => 0u16..70];
     prop_oneof![
-        4 => (0u8..6, 0u16..3, prop_oneof![4 => (0u16..6).prop_map(|shift| 1 << shift), 1 => 0u16..70])
-            .prop_map(|(device, client, count)| Step::Alloc { device, client, count }),
-        2 => (0u8..6).prop_map(|device| Step::Free { device }),
+        6 => (0u8..6, 0u16..3, count)
+            .prop_map(|(device, client, count)| Step::Alloc { device, client, first: 0, count }),
+        3 => (0u8..6).prop_map(|device| Step::Free { device }),
         1 => (0u16..3).prop_map(|client| Step::Gone { client }),
+        2 => (0u8..6, 0u16..40, 0u8..5)
+            .prop_map(|(device, message, core)| Step::Retarget { device, message, core }),
     ]
 }
 
 proptest! {
     #[test]
-    fn the_shard_does_what_the_model_does(first in 0u16..40, vectors in 0u16..68, steps in prop::collection::vec(step(), 0..60)) {
-        let quotas = [40, 7, 0];
-        let mut bench = Bench::new(first, vectors, &quotas);
-        let mut model = Model { first, holders: vec![None; vectors.into()], quotas: quotas.to_vec() };
+    fn the_shard_does_what_the_model_does(
+        first in 0u16..40,
+        vectors in 0u16..68,
+        reserved in 0u16..12,
+        steps in prop::collection::vec(step(), 0..60),
+    ) {
+        let clients = [(40, 0, 1), (7, reserved, 3), (0, 0, 0)];
+        let Some(mut model) = Model::new(first, vectors, &clients) else {
+            let clients: Vec<_> = clients.into_iter().map(client).collect();
+            let made = Shard::new(&info(first, vectors), &clients, Shared::default());
+            prop_assert_eq!(made.map(|_| ()), Err(ConfigError::Reserved { client: 1 }));
+            return Ok(());
+        };
+        let mut bench = Bench::with(first, vectors, &clients);
+        // How many messages each device has: those that are added count on.
+        let mut messages = [0; 6];
         for step in steps {
             match step {
-                Step::Alloc { device: number, client, count } => {
+                Step::Alloc { device: number, client, first, count } => {
                     // An empty place in the window, if there is one; else the model would have to know windows.
                     let taken = bench.kernel.0.borrow().windows.clone();
                     let slot = (0..WINDOW).find(|slot| (*slot..slot.saturating_add(count)).all(|slot| slot < WINDOW && !taken.contains_key(&(client, slot))));
                     let Some(slot) = slot else { continue };
-                    let ours = bench.alloc(device(number), client, count, slot);
-                    let theirs = model.alloc(device(number), client, count);
+                    let wanted = Messages { first: first + messages[usize::from(number)], count };
+                    let ours = bench.alloc_by(0, device(number), client, wanted, slot);
+                    let theirs = model.alloc(device(number), client, wanted);
                     prop_assert_eq!(ours.map(|reply| reply.first).map_err(|refusal| refusal.rule), theirs);
                     if let Ok(reply) = ours {
-                        prop_assert_eq!(reply.address, 0xfee0_2000);
+                        messages[usize::from(number)] += count;
+                        let core = u64::from(clients[usize::from(client)].2);
+                        prop_assert_eq!(reply.address, 0xfee0_0000 | 2 * core << 12);
                         prop_assert_eq!(reply.data, u32::from(reply.first) + 0x30);
                         prop_assert_eq!(reply.data % u32::from(count), 0);
                         for number in 0..count {
                             let placed = bench.kernel.0.borrow().windows.get(&(client, slot + number)).copied();
-prop_assert_eq!(placed, Some(reply.first + number));
+                            prop_assert_eq!(placed, Some(reply.first + number));
                         }
                     }
                 }
                 Step::Free { device: number } => {
-                    prop_assert_eq!(bench.free(device(number)), Ok(model.free(|held, _| held == device(number))));
+                    messages[usize::from(number)] = 0;
+                    prop_assert_eq!(bench.free(device(number)), Ok(model.free(device(number))));
                 }
                 Step::Gone { client } => {
-                    prop_assert_eq!(bench.gone(client), model.free(|_, holder| holder == client));
+                    prop_assert_eq!(bench.gone(client), model.gone(client));
+                }
+                Step::Retarget { device: number, message, core } => {
+                    let one = Messages { first: message, count: 1 };
+                    let ours = bench.retarget(device(number), one, core).map_err(|refusal| refusal.rule);
+                    prop_assert_eq!(ours, model.retarget(device(number), message, core));
                 }
             }
-            let held: Vec<_> = bench.held().iter().map(|row| (row.vector, row.device, row.client.0, row.data)).collect();
-            let wanted: Vec<_> = (first..).zip(&model.holders)
-                .filter_map(|(vector, holder)| holder.map(|(device, client)| (vector, device, client, u32::from(vector) + 0x30)))
+            let of_devices = |row: &&msi::VectorAtReply| matches!(row.purpose, VectorUse::Message | VectorUse::Kept);
+            let held: Vec<_> = bench.all().iter().filter(of_devices).map(|row| {
+                let of = Row { device: row.device, client: row.client.0, message: row.message, core: row.core, purpose: row.purpose };
+                (row.vector, of, row.data)
+            }).collect();
+            let wanted: Vec<_> = (first..).zip(&model.rows)
+                .filter_map(|(vector, row)| row.map(|row| (vector, row, u32::from(vector) + 0x30)))
                 .collect();
             prop_assert_eq!(&held, &wanted);
-            // The kernel has the handlers of exactly these vectors, and each lies in one window slot of its holder.
+            // A copy of the handler of each lies in one window slot of its holder, and of no other; those of the dead lie nowhere.
             let kernel = bench.kernel.0.borrow().clone();
-            prop_assert_eq!(kernel.handlers.keys().copied().collect::<Vec<_>>(), wanted.iter().map(|row| row.0).collect::<Vec<_>>());
-            prop_assert_eq!(kernel.windows.len(), wanted.len());
+            let alive: Vec<_> = wanted.iter().filter(|row| row.1.purpose == VectorUse::Message).collect();
+            prop_assert_eq!(kernel.windows.len(), alive.len());
             for ((client, _), vector) in &kernel.windows {
-                prop_assert!(wanted.iter().any(|row| row.0 == *vector && row.2 == *client));
+                prop_assert!(alive.iter().any(|row| row.0 == *vector && row.1.client == *client));
+                prop_assert!(!kernel.absorbing.contains(vector));
             }
             let figures = bench.figures();
             prop_assert_eq!((figures.vectors, figures.free), (vectors, vectors - wanted.len() as u16));
@@ -159,17 +263,17 @@ prop_assert_eq!(placed, Some(reply.first + number));
 
 #[test]
 fn every_refused_step_is_undone() {
-    for failing in 0..16 {
+    for failing in 0..8 {
         let mut bench = Bench::new(0, 64, &[64]);
         bench.alloc(device(9), 0, 1, 40).unwrap();
-        let before = bench.kernel.0.borrow().clone();
+        let before = bench.kernel.0.borrow().windows.clone();
         bench.kernel.0.borrow_mut().refuse_in = Some(failing);
         assert_eq!(
             bench.alloc(device(1), 0, 8, 0),
             Err(Refusal::new(Rule::KernelRefused, 10)),
             "step {failing}"
         );
-        assert_eq!(*bench.kernel.0.borrow(), before, "step {failing}");
+        assert_eq!(bench.kernel.0.borrow().windows, before, "step {failing}");
         assert_eq!(bench.figures().free, 63);
         assert_eq!(
             bench.alloc(device(1), 0, 8, 0).map(|reply| reply.first),
@@ -182,7 +286,7 @@ fn every_refused_step_is_undone() {
 fn an_occupied_window_slot_takes_all_back() {
     let mut bench = Bench::new(0, 64, &[64]);
     bench.alloc(device(9), 0, 1, 5).unwrap();
-    let before = bench.kernel.0.borrow().clone();
+    let before = bench.kernel.0.borrow().windows.clone();
     assert_eq!(
         bench.alloc(device(1), 0, 8, 0),
         Err(Refusal::new(Rule::WindowSlotOccupied, 5))
@@ -197,16 +301,16 @@ fn an_occupied_window_slot_takes_all_back() {
             .map_err(|refusal| refusal.rule),
         Err(Rule::WindowSlotOutOfRange)
     );
-    assert_eq!(*bench.kernel.0.borrow(), before);
+    assert_eq!(bench.kernel.0.borrow().windows, before);
 }
 
 #[test]
 fn a_vector_whose_handler_stays_is_never_given_out_again() {
     let mut bench = Bench::new(0, 4, &[64]);
     let lost = bench.alloc(device(1), 0, 1, 0).unwrap().first;
-    bench.kernel.0.borrow_mut().refuse_retire = true;
+    bench.kernel.0.borrow_mut().refuse_reclaim = true;
     assert_eq!(bench.free(device(1)), Ok(1));
-    bench.kernel.0.borrow_mut().refuse_retire = false;
+    bench.kernel.0.borrow_mut().refuse_reclaim = false;
     assert_eq!(bench.figures().free, 3);
     let mut given = Vec::new();
     while let Ok(reply) = bench.alloc(device(2), 0, 1, given.len() as u16 + 1) {
@@ -214,138 +318,94 @@ fn a_vector_whose_handler_stays_is_never_given_out_again() {
     }
     assert_eq!(given.len(), 3);
     assert!(!given.contains(&lost));
+    let told = bench.all();
+    let row = told.iter().find(|row| row.vector == lost).unwrap();
+    assert_eq!(row.purpose, VectorUse::Lost);
+}
+
+fn exhausted(free: u16, holder: u16, held: u16) -> Refusal {
+    let holder = ClientId(holder);
+    let about = Exhausted { free, holder, held };
+    Refusal::new(Rule::VectorsExhausted, about.to_word())
 }
 
 #[test]
-fn exhaustion_and_fragments_are_told() {
+fn exhaustion_names_who_has_most() {
     // Processor vectors 0x31..0x41: the only aligned sixteen would need 0x40..0x50.
     let mut bench = Bench::new(1, 16, &[64, 64]);
-    assert_eq!(
-        bench.alloc(device(1), 0, 16, 0),
-        Err(Refusal::new(Rule::VectorsExhausted, 16))
-    );
+    assert_eq!(bench.alloc(device(1), 0, 16, 0), Err(exhausted(16, 0, 0)));
     assert_eq!(bench.alloc(device(1), 0, 8, 0).unwrap().data, 0x38);
     assert_eq!(bench.alloc(device(2), 1, 4, 0).unwrap().data, 0x34);
-    assert_eq!(
-        bench.alloc(device(2), 1, 4, 8),
-        Err(Refusal::new(Rule::VectorsExhausted, 4))
-    );
-    assert_eq!(bench.gone(0), 8);
+    assert_eq!(bench.alloc(device(2), 1, 4, 8), Err(exhausted(4, 0, 8)));
+    assert_eq!(bench.free(device(1)), Ok(8));
     assert_eq!(bench.alloc(device(2), 1, 4, 8).unwrap().data, 0x38);
+    assert_eq!(bench.alloc(device(1), 0, 8, 0), Err(exhausted(8, 1, 8)));
 }
 
 #[test]
-fn a_pci_shard_speaks_for_its_own_buses_only() {
-    let mut bench = Bench::new(0, 64, &[64]);
-    let far = Sbdf::from_parts(0, 0x80, 1, 0).unwrap();
-    let other_segment = Sbdf::from_parts(1, 3, 1, 0).unwrap();
-    let outside = |device: Sbdf| Err(Refusal::new(Rule::OutsideShard, device.to_bits().into()));
-    assert_eq!(bench.alloc_by(0, far, 0, 1, 0), outside(far));
-    assert_eq!(
-        bench.alloc_by(0, other_segment, 0, 1, 0),
-        outside(other_segment)
-    );
-    assert_eq!(bench.alloc_by(3, device(1), 0, 1, 0), outside(device(1)));
-    assert_eq!(
-        bench.free(far),
-        Err(Refusal::new(Rule::OutsideShard, far.to_bits().into()))
-    );
-    assert!(bench.alloc_by(1, far, 0, 1, 0).is_ok());
-    assert!(bench.alloc_by(2, other_segment, 0, 1, 1).is_ok());
+fn what_is_kept_for_a_client_nobody_else_gets() {
+    // Client 1 has eight kept, of its quota of ten; nobody can take or split them.
+    let mut bench = Bench::with(0, 16, &[(64, 0, 0), (10, 5, 0)]);
+    let mut taken = 0;
+    while bench.alloc(device(1), 0, 1, taken).is_ok() {
+        taken += 1;
+    }
+    assert_eq!(taken, 8);
+    assert_eq!(bench.alloc(device(1), 0, 1, 30), Err(exhausted(8, 0, 8)));
+    assert_eq!(bench.alloc(device(2), 1, 8, 0).unwrap().data % 8, 0);
+    assert_eq!(bench.alloc(device(2), 1, 2, 20), Err(exhausted(0, 0, 8)));
+    // Given back, they are still its own.
+    assert_eq!(bench.free(device(2)), Ok(8));
+    assert_eq!(bench.alloc(device(1), 0, 1, 30), Err(exhausted(8, 0, 8)));
+    let client = ClientId(1);
+    let share = bench.ask(BadgeKind::Inspect, 0, Request::ShareAt { client });
+    let share = msi::ShareAtReply::decode(&share).unwrap();
+    assert_eq!((share.quota, share.reserved, share.used), (10, 8, 0));
 }
 
 #[test]
-fn a_device_is_never_shared_and_a_stranger_has_no_quota() {
-    let mut bench = Bench::new(0, 64, &[8, 8]);
-    bench.alloc(device(1), 0, 2, 0).unwrap();
+fn vectors_of_a_device_that_does_not_obey_outlive_their_holder() {
+    let mut bench = Bench::new(0, 16, &[64, 64]);
+    bench.alloc(device(1), 0, 4, 0).unwrap();
+    assert_eq!(bench.gone(0), 4);
+    // Nobody is signalled by them, and nobody gets them, nor the device more.
+    assert!(bench.kernel.0.borrow().windows.is_empty());
+    assert_eq!(bench.figures().free, 12);
+    let refused = bench.alloc(device(1), 1, 1, 0);
     assert_eq!(
-        bench.alloc(device(1), 1, 2, 0),
-        Err(Refusal::new(Rule::HeldByAnother, 0))
+        refused.map_err(|refusal| refusal.rule),
+        Err(Rule::HeldByAnother)
     );
-    // More messages of the same device for the same client are fine (MSI-X), up to the quota.
-    bench.alloc(device(1), 0, 2, 2).unwrap();
-    assert_eq!(
-        bench.alloc(device(1), 0, 8, 4),
-        Err(Refusal::new(Rule::VectorQuota, 8))
+    assert!(
+        bench
+            .all()
+            .iter()
+            .take(4)
+            .all(|row| row.purpose == VectorUse::Kept)
     );
-    assert_eq!(
-        bench.alloc(device(2), 2, 1, 4),
-        Err(Refusal::new(Rule::BadArgument, 1))
-    );
+    // Its shard has come to terms with it.
     assert_eq!(bench.free(device(1)), Ok(4));
-    assert_eq!(bench.free(device(1)), Ok(0));
+    assert_eq!(bench.figures().free, 16);
 }
 
 #[test]
-fn hello_compares_versions_and_tells_the_quota() {
-    let mut bench = Bench::new(0, 64, &[8, 3]);
-    bench.alloc(device(1), 1, 2, 0).unwrap();
-    let mut hello = |client, version| {
-        msi::HelloReply::decode(&bench.ask(BadgeKind::Client, client, Request::Hello { version }))
+fn the_list_has_servers_and_lines_too() {
+    let mut bench = Bench::new(0, 16, &[64]);
+    bench.alloc(device(1), 0, 1, 0).unwrap();
+    let all = bench.all();
+    let of = |purpose| -> Vec<u16> {
+        let rows = all.iter().filter(|row| row.purpose == purpose);
+        rows.map(|row| row.vector).collect()
     };
-    assert_eq!(
-        hello(1, VERSION),
-        Ok(msi::HelloReply {
-            version: VERSION,
-            quota: 3,
-            used: 2
-        })
-    );
-    assert_eq!(
-        hello(1, VERSION + 1),
-        Err(Refusal::new(Rule::VersionMismatch, VERSION))
-    );
-    assert_eq!(
-        hello(2, VERSION).map_err(|refusal| refusal.rule),
-        Err(Rule::UnknownBadge)
-    );
+    assert_eq!(of(VectorUse::Message), [0]);
+    assert_eq!(of(VectorUse::Line), [100, 101, 102]);
+    assert_eq!(of(VectorUse::Server), [107, 106]);
 }
 
 #[test]
-fn figures_count_operations_and_refusals() {
-    let mut bench = Bench::new(0, 64, &[8]);
-    bench.alloc(device(1), 0, 2, 0).unwrap();
-    bench.alloc(device(1), 0, 3, 0).unwrap_err();
-    let figures = bench.figures();
-    assert_eq!(
-        (figures.operations, figures.refused, figures.slots_used),
-        (2, 1, 2)
-    );
-}
-
-#[test]
-fn a_range_outside_the_processors_vectors_is_refused() {
-    let make = |first, count, base| {
-        Shard::new(
-            &MsiInfo {
-                cpu_vector_base: base,
-                ..info(first, count)
-            },
-            [1].into_iter(),
-            Shared::default(),
-        )
-        .map(|_| ())
-    };
-    assert_eq!(make(0, 208, 0x30), Ok(()));
-    assert_eq!(
-        make(0, 209, 0x30),
-        Err(ConfigError::Vectors {
-            first: 0x30,
-            count: 209
-        })
-    );
-    assert_eq!(
-        make(0, 8, 0x1f),
-        Err(ConfigError::Vectors {
-            first: 0x1f,
-            count: 8
-        })
-    );
-    assert_eq!(
-        make(u16::MAX, u16::MAX, 0xff),
-        Err(ConfigError::Vectors {
-            first: 65790,
-            count: 65535
-        })
-    );
+fn what_nobody_was_bound_to_is_counted() {
+    let mut bench = Bench::new(0, 16, &[64]);
+    bench.shard.on_absorbed();
+    bench.shard.on_absorbed();
+    assert_eq!(bench.figures().absorbed, 2);
 }

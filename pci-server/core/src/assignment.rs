@@ -55,6 +55,8 @@ pub struct Hold<T> {
     pub interrupts: Option<Setup>,
     /// Vectors of the device are with the msi-server.
     pub vectors: bool,
+    /// The device may raise its interrupt pin: it is on a line of the msi-server's.
+    pub line: bool,
     /// The iommu-server may have messages of the device remapped.
     pub remapped: bool,
     /// Frames of BARs placed.

@@ -9,7 +9,7 @@ use core::fmt;
 use hw::{Clock, ConfigSpace, Sbdf};
 use ipc_proto::iommu::{ReservedAtReply, TroubleNextReply};
 use ipc_proto::{
-    Badge, ClientId, ContextChoice, Message, Properties, Refusal, Switch, Turns, Width,
+    Badge, ClientId, ContextChoice, Message, Messages, Properties, Refusal, Switch, Turns, Width,
 };
 
 use crate::bank::PageSize;
@@ -60,6 +60,18 @@ pub trait Iommu {
         vectors: VectorBlock,
         count: u16,
     ) -> Result<VectorBlock, Refusal>;
+    /// Delivers messages of a block that [`Self::remap`] gave to the core that `address` names; they are counted in the
+    /// block. None is lost.
+    ///
+    /// # Errors
+    /// The server's refusal: some may go where they went.
+    fn reroute(
+        &mut self,
+        device: Sbdf,
+        remapped: VectorBlock,
+        messages: Messages,
+        address: u64,
+    ) -> Result<(), Refusal>;
     /// Takes every message of the device back. When this returns none of them can be raised.
     ///
     /// # Errors
@@ -88,7 +100,7 @@ pub struct VectorBlock {
 
 /// The msi-server shard below.
 pub trait Vectors {
-    /// Takes `count` vectors (a power of two) and places their interrupt handlers in the
+    /// Takes vectors for `messages` (a power of two of them) and places their interrupt handlers in the
     /// client's window from `slot` on.
     ///
     /// # Errors
@@ -97,9 +109,29 @@ pub trait Vectors {
         &mut self,
         device: Sbdf,
         client: ClientId,
-        count: u16,
+        messages: Messages,
         slot: u16,
     ) -> Result<VectorBlock, Refusal>;
+    /// The address that sends messages of the device, all of one block, to another core.
+    ///
+    /// # Errors
+    /// The server's refusal.
+    fn retarget(&mut self, device: Sbdf, messages: Messages, core: u8) -> Result<u64, Refusal>;
+    /// The client's device raises an interrupt line from now on.
+    ///
+    /// # Errors
+    /// The server's refusal.
+    fn join_line(&mut self, device: Sbdf, client: ClientId, line: u16) -> Result<(), Refusal>;
+    /// The device does not raise its line any more.
+    ///
+    /// # Errors
+    /// The server's refusal.
+    fn leave_line(&mut self, device: Sbdf) -> Result<(), Refusal>;
+    /// A device whose interrupt is to be switched off, and how often it came (0: nobody acknowledges it).
+    ///
+    /// # Errors
+    /// `EndOfList`, or the server's refusal.
+    fn line_trouble(&mut self) -> Result<(Sbdf, u32), Refusal>;
     /// Gives every vector of the device back.
     ///
     /// # Errors

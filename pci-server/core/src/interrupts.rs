@@ -1,7 +1,9 @@
 //! MSI and MSI-X of a held device: [`enable`], [`mask`], [`restore`] after a reset, and
 //! [`silence`], which needs no more than the capability registers.
 //!
-//! Only this module writes message addresses. Sequences: PCIe 5.0, 6.1.4.
+//! Only this module and [`moving`] write message addresses. Sequences: PCIe 5.0, 6.1.4.
+
+pub mod moving;
 
 use heapless::Vec;
 use hw::capability::{Msi, Msix};
@@ -33,9 +35,15 @@ pub struct Setup {
     pub first: u16,
     /// Vectors of the messages from there on; with MSI one block.
     pub blocks: Vec<Block, MAX_BLOCKS>,
+    /// Where each message goes that does not go where its block's address says, by number among the messages in use:
+    /// none until one is moved, then all.
+    pub cores: Vec<u8, MAX_MOVED>,
     /// What its holder has written to the bits of message control.
     pub bits: Bits,
 }
+
+/// Most messages of a device of which some can be moved: there are no more vectors.
+pub const MAX_MOVED: usize = 128;
 
 /// Message control of a device whose messages are set up, as far as it is the holder's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -92,6 +100,19 @@ impl Setup {
             .iter()
             .fold(0, |sum, block| sum.saturating_add(block.count))
     }
+
+    /// The address of the `n`-th message in use, whose block has this one.
+    fn address(&self, n: usize, block: u64) -> u64 {
+        match self.cores.get(n) {
+            Some(core) => moved(block, *core),
+            None => block,
+        }
+    }
+}
+
+/// A message address with another local APIC's id (Intel SDM volume 3, 11.11.1: bits 19:12).
+const fn moved(address: u64, apic: u8) -> u64 {
+    address & !(0xff << 12) | (apic as u64) << 12
 }
 
 /// Messages that the holder has masked: one bit each, by number of the message.
@@ -122,7 +143,7 @@ impl Masks {
         }
     }
 
-    fn contains(&self, message: u16) -> bool {
+    pub(crate) fn contains(&self, message: u16) -> bool {
         self.words
             .get(usize::from(message / 64))
             .is_some_and(|word| word >> (message % 64) & 1 != 0)
@@ -307,6 +328,8 @@ fn clear16<C: ConfigSpace>(cfg: &mut C, at: Sbdf, register: u16, bits: u16) {
     let value = cfg.read16(at, register);
     if value & bits != 0 && value != u16::MAX {
         cfg.write16(at, register, value & !bits);
+        // What the device sent before comes before this answer (PCIe 5.0, 2.4.1).
+        let _ = cfg.read16(at, register);
     }
 }
 
@@ -322,7 +345,11 @@ pub fn enable<E: ConfigSpace + BarMemory>(
     setup: &Setup,
 ) -> Result<(), Refusal> {
     let enabled = match (setup.mechanism, setup.blocks.first()) {
-        (Mechanism::Msi, Some(block)) => enable_msi(env, device, block),
+        (Mechanism::Msi, Some(block)) => {
+            let mut block = *block;
+            block.vectors.address = setup.address(0, block.vectors.address);
+            enable_msi(env, device, &block)
+        }
         (Mechanism::MsiX, Some(_)) => enable_msix(env, device, table, setup),
         (_, None) => Err(Rule::BadMessageCount.into()),
     };
@@ -402,8 +429,9 @@ fn enable_msix<E: ConfigSpace + BarMemory>(
             (address, data.wrapping_add(u32::from(n)))
         })
     });
-    for (index, (address, data)) in (setup.first..msix.entries).zip(messages) {
+    for (n, (index, (address, data))) in (setup.first..msix.entries).zip(messages).enumerate() {
         let at = entry_at(index);
+        let address = setup.address(n, address);
         env.write_table(table, at + entry::ADDRESS as u32, address as u32);
         env.write_table(
             table,

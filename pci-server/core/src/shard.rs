@@ -12,7 +12,9 @@ mod errors;
 mod events;
 mod frames;
 mod inspect;
+mod lines;
 mod messages;
+mod moving;
 mod ports;
 mod queries;
 mod removals;
@@ -190,6 +192,8 @@ pub struct Shard<'a, E: Env> {
     claims: Claims,
     /// The iommu-server may have more reports of trouble.
     trouble: bool,
+    /// The msi-server may have more reports of lines.
+    line_trouble: bool,
     /// Clients that are being taken down, one bit each.
     gone: u32,
     /// Revocations that the supervisor waits for.
@@ -243,6 +247,7 @@ impl<'a, E: Env> Shard<'a, E> {
             regroup: Regroup::Nothing,
             claims,
             trouble: false,
+            line_trouble: false,
             gone: 0,
             owed: 0,
             operations: 0,
@@ -428,6 +433,9 @@ fn from_below(refusal: Refusal) -> Refusal {
         | Rule::NoWindow
         | Rule::VectorQuota
         | Rule::VectorsExhausted
+        | Rule::NoSuchCore
+        | Rule::NoInterruptRoute
+        | Rule::LineFull
         | Rule::BadMessageCount
         | Rule::TablesExhausted
         | Rule::DomainsExhausted

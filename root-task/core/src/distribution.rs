@@ -5,10 +5,10 @@
 //! The rules: calls run one way, client -> pci -> {iommu, msi} -> services; a
 //! badge says who really calls, and only a client that the description lets look
 //! or administer has a capability for it; signals go to clients, the supervisor
-//! and the console, from an iommu-server to the shards whose devices it
+//! and the console, from an iommu-server or msi-server to the shards whose devices it
 //! serves, and between clients that a channel joins, who alone have its mailbox; a grant window is reached by its owner and by
 //! the three servers; device memory, configuration space, interrupts and ports
-//! have one owner; interrupt control is the msi-server's alone. (That no server
+//! have one owner; each interrupt vector is one msi-server's alone. (That no server
 //! has a client's address space needs no check: [`Cap`] cannot express it.)
 
 use alloc::vec::Vec;
@@ -17,7 +17,7 @@ use ipc_proto::{Badge, BadgeKind};
 use system::layout::{event, pd};
 use thiserror::Error;
 
-use crate::plan::{CONFIG_PORTS, Cap, Foreign, Kind, Pd, Plan, Privileges, SERIAL_PORTS};
+use crate::plan::{CONFIG_PORTS, Cap, Foreign, Grant, Kind, Pd, Plan, Privileges, SERIAL_PORTS};
 use crate::region::{Region, RegionSet};
 
 /// A rule that the plan breaks: which PD (by number), and with what.
@@ -121,17 +121,23 @@ fn capability(plan: &Plan, pd: &Pd, cap: Cap) -> Result<(), Violation> {
                 Kind::Client(_) | Kind::Console if of != pd::CONSOLE => {
                     forbidden("a signal to another than the console")
                 }
-                Kind::Msi(_) if of != pd::CONSOLE => forbidden("a signal that it has no use for"),
+                // Only the first shard has lines.
+                Kind::Msi(shard) if shard != 0 && of != pd::CONSOLE => {
+                    forbidden("a signal that it has no use for")
+                }
+                Kind::Msi(_) if to_client && flags != event::LINE => {
+                    forbidden("a signal that it has no use for")
+                }
                 // A shard learns from below that one of its devices is in trouble.
-                Kind::Iommu(_)
-                    if flags == event::TROUBLE
+                Kind::Iommu(_) | Kind::Msi(_)
+                    if flags == trouble(pd.kind)
                         && plan
                             .pd(of)
                             .is_some_and(|to| matches!(to.kind, Kind::Pci(_))) =>
                 {
                     Ok(())
                 }
-                Kind::Iommu(_) | Kind::Pci(_)
+                Kind::Iommu(_) | Kind::Pci(_) | Kind::Msi(_)
                     if !(to_client || of == pd::ROOT || of == pd::CONSOLE) =>
                 {
                     forbidden("a signal to another server")
@@ -162,7 +168,8 @@ fn capability(plan: &Plan, pd: &Pd, cap: Cap) -> Result<(), Violation> {
         Cap::Untyped { .. } if !matches!(pd.kind, Kind::Iommu(_) | Kind::Pci(_)) => {
             forbidden("untyped memory")
         }
-        Cap::IrqControl if !matches!(pd.kind, Kind::Msi(_)) => forbidden("interrupt control"),
+        Cap::Vector(vector) if !owns_vector(plan, pd, vector) => forbidden("another PD's vector"),
+        Cap::Line(_) if pd.kind != Kind::Msi(0) => forbidden("an interrupt line"),
         Cap::IoSpace if !matches!(pd.kind, Kind::Iommu(_)) => forbidden("I/O spaces"),
         Cap::Irq(index) if plan.irqs.get(index).is_none_or(|irq| irq.pd != pd.number) => {
             forbidden("another PD's interrupt")
@@ -175,6 +182,25 @@ fn capability(plan: &Plan, pd: &Pd, cap: Cap) -> Result<(), Violation> {
         },
         _ => Ok(()),
     }
+}
+
+/// The flag by which a server below tells a pci-server shard of trouble.
+const fn trouble(kind: Kind) -> u64 {
+    match kind {
+        Kind::Msi(_) => event::LINE_TROUBLE,
+        _ => event::TROUBLE,
+    }
+}
+
+/// Is the vector this msi-server's, and no other's? (Who is none has no vectors: each PD is looked at.)
+fn owns_vector(plan: &Plan, pd: &Pd, vector: u16) -> bool {
+    let is_server = |pd: &&Pd| matches!(pd.kind, Kind::Msi(_));
+    let servers = plan.pds.iter().filter(is_server);
+    let same = |grant: &&Grant| grant.cap == Cap::Vector(vector);
+    is_server(&pd)
+        && servers.flat_map(|pd| &pd.grants).filter(same).count() == 1
+        && plan.lines.iter().all(|(_, other)| *other != vector)
+        && plan.irqs.iter().all(|irq| u16::from(irq.vector) != vector)
 }
 
 fn call(plan: &Plan, pd: &Pd, of: u16, badge: Badge) -> Result<(), Violation> {

@@ -238,8 +238,10 @@ pub enum Cap {
         /// Its addresses.
         region: Region,
     },
-    /// Authority over interrupts.
-    IrqControl,
+    /// The one handler of messages with this kernel vector, made for this PD: all others are copies of it.
+    Vector(u16),
+    /// The one handler of an I/O APIC line: a number in [`Plan::lines`].
+    Line(usize),
     /// The kernel's I/O spaces: whoever has it can let any device reach any frame that it has.
     IoSpace,
     /// One interrupt: a number in [`Plan::irqs`].
@@ -353,13 +355,17 @@ pub struct Given {
     pub done: u32,
     /// Timer service: signal of each PD, by PD number; 0 for none.
     pub signals: Vec<u32>,
+    /// msi-server: handler of its first vector; those of the others follow.
+    pub handlers: u32,
+    /// The same of its lines, by number in [`Plan::lines`].
+    pub line_handlers: Vec<u32>,
     /// Clients: pci-server shards that it may call.
     pub shards: Vec<u8>,
     /// Clients: mailbox and signal of each of its ends of channels, with the channel's number.
     pub channels: Vec<(usize, u32, u32)>,
     /// Clients: may it call the iommu-server?
     pub iommu: bool,
-    /// iommu-server: signal to each pci-server shard.
+    /// iommu-server, msi-server: signal to each pci-server shard.
     pub shard_signals: Vec<u32>,
     /// pci-server: I/O ports of configuration space; 0 for none.
     pub config_ports: u32,
@@ -443,6 +449,8 @@ pub struct Plan {
     pub pool: Vec<Block>,
     /// Interrupts of servers.
     pub irqs: Vec<Irq>,
+    /// Interrupt lines that devices can be wired to, each with its kernel vector.
+    pub lines: Vec<(u8, u16)>,
     /// Programs by name, checked.
     pub programs: Vec<(Name, Image)>,
     /// The PDs in the order in which they start.

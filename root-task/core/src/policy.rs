@@ -2,6 +2,8 @@
 //! checked the same description, but for the machine that it was told about; and
 //! the compiled form may come from anywhere. The root task believes neither.
 
+mod vectors;
+
 use core::fmt;
 
 use system::bundle::program;
@@ -133,13 +135,13 @@ pub fn check(
         return Err(PolicyError::NoTimer);
     }
     let number = |what, value: u64, least: u64, most: u64| in_range(None, what, value, least, most);
-    // The kernel has one interrupt control capability, which can be moved but not copied.
     number(
         "the number of msi-server shards",
         system.shards.msi.into(),
         1,
-        1,
+        MAX_SHARDS as u64,
     )?;
+    vectors::check(system)?;
     number(
         "the number of pci-server shards",
         system.shards.pci.into(),
@@ -333,6 +335,7 @@ pub(crate) mod tests {
             window_bits: 8,
             dma_quota: 1 << 20,
             vectors: 2,
+            reserved_vectors: 0,
             devices: devices.iter().copied().collect(),
             inspect: false,
             admin: false,
@@ -359,6 +362,7 @@ pub(crate) mod tests {
             reserved_regions: Vec::new(),
             ats: Vec::new(),
             virtual_functions: Vec::new(),
+            intx: Vec::new(),
             clients: clients.iter().cloned().collect(),
             channels: Vec::new(),
         }

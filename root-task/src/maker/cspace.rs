@@ -7,11 +7,20 @@ use ipc_proto::Badge;
 use root_core::objects::Part;
 use root_core::plan::{CONFIG_PORTS, Cap, Grant, Pd, SERIAL_PORTS};
 use sel4::bootinfo::slot as boot_slot;
-use sel4::{CNode, CapData, Error, Rights, Slot};
+use sel4::irq::{MsiSource, Polarity, Trigger, Vector};
+use sel4::{CNode, CapData, Error, IrqControl, Rights, Slot};
 use system::layout::{INDEX_BITS, pd};
 
 use super::{Maker, doing};
 use crate::stock::{CNODE, own};
+
+/// The kernel wants to know whose messages they are, and does nothing with it.
+pub(super) const NO_DEVICE: MsiSource = MsiSource {
+    bus: 0,
+    device: 0,
+    function: 0,
+    handle: 0,
+};
 
 impl Maker<'_> {
     /// Puts a PD's CNodes together and fills its private one.
@@ -66,6 +75,7 @@ impl Maker<'_> {
     fn try_give(&self, pd: &Pd, grant: &Grant) -> Result<(), String> {
         let private = CNode::at(self.slot_of(pd, Part::PrivateCNode)?.into());
         let dest = private.slot_at(grant.slot.into(), pd.cnode_bits);
+        let control = IrqControl::at(boot_slot::IRQ_CONTROL);
         let of = |number: u16| self.plan.pd(number).ok_or("no such PD");
         // What is minted for a client is a copy of a master.
         let master = pd.master_of(grant.slot).map(own);
@@ -93,12 +103,21 @@ impl Maker<'_> {
                 Rights::ALL,
             ),
             Cap::Ports { first, last } => (self.ports((first, last))?, Rights::ALL),
-            // The kernel does not copy interrupt control: there is one.
-            Cap::IrqControl => {
-                return doing(
-                    dest.move_from(own(boot_slot::IRQ_CONTROL as u32)),
-                    "interrupt control",
-                );
+            // Made where they belong: copies of what the kernel makes are not revoked from copies.
+            Cap::Vector(vector) => {
+                let vector = u8::try_from(vector).ok().and_then(Vector::new);
+                let vector = vector.ok_or("a vector that the kernel does not have")?;
+                let made = control.get_msi(dest, NO_DEVICE, vector);
+                return doing(made, "interrupt vector");
+            }
+            Cap::Line(index) => {
+                let (line, vector) = self.plan.lines.get(index).ok_or("no such line")?;
+                let vector = u8::try_from(*vector).ok().and_then(Vector::new);
+                let vector = vector.ok_or("a vector that the kernel does not have")?;
+                let pin = (0, u64::from(*line));
+                let made =
+                    control.get_ioapic(dest, pin, Trigger::Level, Polarity::ActiveLow, vector);
+                return doing(made, "interrupt line");
             }
             // Moved too: nobody else can let a device through.
             Cap::IoSpace => {

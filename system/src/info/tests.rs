@@ -24,6 +24,8 @@ fn samples() -> [PdInfo; 3] {
         .collect(),
         dma_quota: 1 << 33,
         vectors: 300,
+        reserved_vectors: 7,
+        core: 3,
     };
     let piece = |slot| UntypedPiece {
         slot,
@@ -67,6 +69,7 @@ fn samples() -> [PdInfo; 3] {
             iommu_present: true,
             iommu_shard: 0,
             msi_shard: 0,
+            intx: Vec::new(),
             unprotected: false,
             done: 70,
         }),

@@ -9,13 +9,13 @@ use std::rc::Rc;
 use hw::{Clock, ConfigSpace, Sbdf};
 use ipc_proto::iommu::{ReservedAtReply, TroubleNextReply};
 use ipc_proto::{
-    Badge, BadgeKind, ClientId, ContextChoice, Message, Properties, Refusal, Rule, Switch,
-    Transport, Turns, Width, iommu, msi,
+    Badge, BadgeKind, ClientId, ContextChoice, Message, Messages, Properties, Refusal, Rule,
+    Switch, Transport, Turns, Width, iommu, msi,
 };
 use pci_core::bank::{Bank, Objects, PageSize};
 use pci_core::env::*;
 
-use crate::below::{Handlers, Memory, REFUSED, Slots, TableWindow};
+use crate::below::{Handlers, Issued, Memory, REFUSED, Slots, TableWindow};
 use crate::hardware::Hardware;
 use crate::kernel::{Kernel, Object, Place, Server};
 use crate::setting::WINDOW_BITS;
@@ -172,6 +172,7 @@ pub struct Surroundings<'s> {
     bank: Bank,
     iommu: iommu::Stub<To<IommuShard<'s>>>,
     msi: msi::Stub<To<MsiShard>>,
+    issued: Issued,
     masters: BTreeMap<u16, u32>,
     views: BTreeMap<u16, u32>,
     tables: BTreeMap<u16, u64>,
@@ -210,6 +211,7 @@ impl<'s> Surroundings<'s> {
             bank,
             iommu: iommu::Stub(iommu.with(badge)),
             msi: msi::Stub(msi.with(badge)),
+            issued: Rc::clone(&msi.0.borrow().env().issued),
             masters: BTreeMap::new(),
             views: BTreeMap::new(),
             tables: BTreeMap::new(),
@@ -295,6 +297,18 @@ impl Iommu for Surroundings<'_> {
             data: reply.data,
         })
     }
+    fn reroute(
+        &mut self,
+        device: Sbdf,
+        remapped: VectorBlock,
+        messages: Messages,
+        address: u64,
+    ) -> Result<(), Refusal> {
+        let remapped = remapped.address | u64::from(remapped.data) << 32;
+        self.iommu
+            .reroute(device, remapped, messages, address)
+            .map(drop)
+    }
     fn unremap(&mut self, device: Sbdf) -> Result<(), Refusal> {
         self.iommu.unremap(device).map(drop)
     }
@@ -311,17 +325,36 @@ impl Vectors for Surroundings<'_> {
         &mut self,
         device: Sbdf,
         client: ClientId,
-        count: u16,
+        messages: Messages,
         slot: u16,
     ) -> Result<VectorBlock, Refusal> {
-        let reply = self.msi.alloc(device, client, count, slot)?;
+        let reply = self.msi.alloc(device, client, messages, slot)?;
+        for vector in reply.first..reply.first + messages.count {
+            let before = self.issued.borrow_mut().insert(vector, device);
+            assert!(before.is_none(), "vector {vector} given out twice");
+        }
         Ok(VectorBlock {
             address: reply.address,
             data: reply.data,
         })
     }
     fn give_back(&mut self, device: Sbdf) -> Result<(), Refusal> {
-        self.msi.free(device).map(drop)
+        self.msi.free(device)?;
+        self.issued.borrow_mut().retain(|_, of| *of != device);
+        Ok(())
+    }
+    fn retarget(&mut self, device: Sbdf, messages: Messages, core: u8) -> Result<u64, Refusal> {
+        Ok(self.msi.retarget(device, messages, core)?.address)
+    }
+    fn join_line(&mut self, device: Sbdf, client: ClientId, line: u16) -> Result<(), Refusal> {
+        self.msi.line_join(device, client, line).map(drop)
+    }
+    fn leave_line(&mut self, device: Sbdf) -> Result<(), Refusal> {
+        self.msi.line_leave(device).map(drop)
+    }
+    fn line_trouble(&mut self) -> Result<(Sbdf, u32), Refusal> {
+        let reply = self.msi.line_trouble()?;
+        Ok((reply.device, reply.count))
     }
 }
 

@@ -139,7 +139,7 @@ impl TableMemory for TableWindow {
     }
 }
 
-/// Handlers that exist: vector, and whose messages raise it.
+/// Vectors that were given out, and whose messages raise each.
 pub type Issued = Rc<RefCell<BTreeMap<u16, Sbdf>>>;
 
 /// Effects of the msi-server.
@@ -147,25 +147,29 @@ pub type Issued = Rc<RefCell<BTreeMap<u16, Sbdf>>>;
 pub struct Handlers {
     /// All capabilities.
     pub kernel: Kernel,
-    /// What it issued.
+    /// What it gave out.
     pub issued: Issued,
 }
 
-impl msi_core::Env for Handlers {
-    type Handler = u16;
+impl Handlers {
+    /// With the handlers of these vectors, as the root task has made them.
+    #[must_use]
+    pub fn new(kernel: Kernel, vectors: std::ops::Range<u16>) -> Self {
+        for vector in vectors {
+            kernel.give(Place::Msi(vector), Object::Handler { vector });
+        }
+        Self {
+            kernel,
+            issued: Issued::default(),
+        }
+    }
+}
 
+impl msi_core::Env for Handlers {
     fn turns(&self) -> Turns {
         Turns::default()
     }
-    fn issue(&mut self, vector: u16, device: Sbdf, _: u16) -> Result<u16, Refusal> {
-        self.kernel
-            .make(Place::Msi(vector), Object::Handler { vector })
-            .map_err(|_| REFUSED)?;
-        let before = self.issued.borrow_mut().insert(vector, device);
-        assert!(before.is_none(), "vector {vector} issued twice");
-        Ok(vector)
-    }
-    fn place(&mut self, handler: &u16, client: ClientId, slot: u16) -> Result<(), Refusal> {
+    fn place(&mut self, vector: u16, client: ClientId, slot: u16) -> Result<(), Refusal> {
         let window = Place::Window(client.0, slot);
         if slot >> crate::setting::WINDOW_BITS != 0 {
             return Err(Refusal::new(Rule::WindowSlotOutOfRange, slot.into()));
@@ -174,17 +178,23 @@ impl msi_core::Env for Handlers {
             return Err(Refusal::new(Rule::WindowSlotOccupied, slot.into()));
         }
         self.kernel
-            .copy(Place::Msi(*handler), window)
+            .copy(Place::Msi(vector), window)
             .map_err(|_| REFUSED)
     }
-    fn retire(&mut self, handler: u16) -> Result<(), Refusal> {
-        self.kernel.revoke(Place::Msi(handler));
-        self.kernel.delete(Place::Msi(handler));
-        self.issued.borrow_mut().remove(&handler);
+    fn reclaim(&mut self, vector: u16) -> Result<(), Refusal> {
+        self.kernel.revoke(Place::Msi(vector));
         Ok(())
     }
+    // There are no lines here.
+    fn acknowledge(&mut self, _: usize) {}
+    fn tell_client(&mut self, _: ClientId) {}
+    fn tell_shard(&mut self, _: u16) {}
+    fn now_us(&self) -> u64 {
+        0
+    }
+    fn arm(&mut self, _: u64) {}
     fn slots_used(&self) -> u32 {
-        self.issued.borrow().len() as u32
+        0
     }
 }
 

@@ -80,6 +80,8 @@ impl Store {
             devices: [any].into_iter().collect(),
             dma_quota: QUOTA,
             vectors: VECTORS,
+            reserved_vectors: 0,
+            core: 0,
         };
         let mut info = PciInfo {
             config_ports: 0,
@@ -97,6 +99,7 @@ impl Store {
             iommu_present: true,
             iommu_shard: 0,
             msi_shard: 0,
+            intx: Default::default(),
             unprotected: false,
             done: 502,
         };

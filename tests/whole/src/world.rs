@@ -20,7 +20,7 @@ use crate::hardware::{Hardware, TABLES};
 use crate::kernel::{Kernel, Object, Place, Server};
 use crate::setting::{
     DEVICE_MEMORY, FIRST_VECTOR, Flaw, POOL, QUOTA, Setting, Store, VECTOR_BASE, VECTOR_COUNT,
-    VECTORS, WINDOW_BITS,
+    WINDOW_BITS,
 };
 use crate::shape::Shape;
 use crate::told::{Life, Told, Wait};
@@ -86,21 +86,22 @@ impl<'s> World<'s> {
             lost: Rc::new(Cell::new(0)),
         };
         let iommu = boot_iommu(&mut store.iommu, &mut store.units, &memory, &setting);
-        let issued = Issued::default();
-        let handlers = Handlers {
-            kernel: kernel.clone(),
-            issued: Rc::clone(&issued),
-        };
+        let vectors = FIRST_VECTOR..FIRST_VECTOR + VECTOR_COUNT;
+        let handlers = Handlers::new(kernel.clone(), vectors);
+        let issued = Rc::clone(&handlers.issued);
         let msi_info = MsiInfo {
             shard: 0,
             first_vector: FIRST_VECTOR,
             vectors: VECTOR_COUNT,
             cpu_vector_base: VECTOR_BASE,
-            apic_id: 0,
+            handlers: 0,
+            apic_ids: [0].into_iter().collect(),
             shard_buses: [(0, 0, 0x3f)].into_iter().collect(),
+            shard_signals: Default::default(),
+            lines: Default::default(),
+            server_vectors: Default::default(),
         };
-        let quotas = (0..setting.clients).map(|_| VECTORS);
-        let msi = msi_core::Shard::new(&msi_info, quotas, handlers).expect("vectors");
+        let msi = msi_core::Shard::new(&msi_info, &store.clients, handlers).expect("vectors");
         let (iommu, msi) = (
             Below(Rc::new(RefCell::new(iommu))),
             Below(Rc::new(RefCell::new(msi))),

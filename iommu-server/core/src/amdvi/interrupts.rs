@@ -130,6 +130,44 @@ impl Interrupts {
         Ok((sent, address(tables, first, owned.table)))
     }
 
+    /// Sends messages of a device elsewhere, `first` and `count` counted from the one with data `begin`; says which ids the
+    /// unit has to forget. Each entry changes in one write.
+    ///
+    /// # Errors
+    /// `BadMessage`.
+    pub fn reroute<T: TableMemory>(
+        &self,
+        tables: &mut Tables<'_, T>,
+        device: Sbdf,
+        begin: u32,
+        (first, count): (u16, u16),
+        address: u64,
+    ) -> Result<Ids, BackendError> {
+        let bad = BackendError::BadMessage;
+        if address & !0xf_f000 != 0xfee0_0000 {
+            return Err(bad(MessagePart::Address));
+        }
+        let owned = self.owned.iter().find(|owned| owned.device == device);
+        let owned = owned.ok_or(bad(MessagePart::Address))?;
+        let begin = begin.saturating_add(first.into());
+        let end = begin.saturating_add(count.into());
+        if count == 0 || end > u32::from(owned.used) {
+            return Err(bad(MessagePart::Count));
+        }
+        let first = self.first.ok_or(BackendError::Cannot)?;
+        for entry in begin..end {
+            // Below 2^7.
+            let entry = entry as u16;
+            let before = read(tables, first, owned.table, entry);
+            if before & ENABLED != 0 {
+                let destination = (address >> 12 & 0xff) << 8;
+                let value = before & !(0xff << 8) | destination;
+                write(tables, first, owned.table, entry, value);
+            }
+        }
+        Ok(owned.ids.clone())
+    }
+
     /// Clears the table of a device, if it has one, and says which ids lead to it: it is to be given back when
     /// they do not any more, and the unit has forgotten it.
     pub fn clear<T: TableMemory>(&self, tables: &mut Tables<'_, T>, device: Sbdf) -> Option<Ids> {
@@ -156,6 +194,12 @@ fn position<T: TableMemory>(tables: &Tables<'_, T>, first: Page, table: u16) -> 
 
 fn address<T: TableMemory>(tables: &Tables<'_, T>, first: Page, table: u16) -> u64 {
     tables.physical(first) + u64::from(table) * BYTES
+}
+
+/// Reads one entry.
+fn read<T: TableMemory>(tables: &Tables<'_, T>, first: Page, table: u16, entry: u16) -> u64 {
+    let (page, at) = position(tables, first, table);
+    tables.get(page, at + entry / 2) >> (u32::from(entry % 2) * 32) & 0xffff_ffff
 }
 
 /// Writes one entry: half a word, together with its neighbour.

@@ -259,6 +259,26 @@ impl<M: Mmio, T: TableMemory> Backend for AmdVi<'_, M, T> {
         Ok(sent)
     }
 
+    fn reroute(
+        &mut self,
+        device: Sbdf,
+        remapped: InterruptMessage,
+        messages: (u16, u16),
+        address: u64,
+    ) -> Result<(), BackendError> {
+        let (unit, _) = self.driven(device)?;
+        if unit.state() != State::Running {
+            return Err(BackendError::NoUnit);
+        }
+        let begin = remapped.data;
+        let tables = &mut self.tables;
+        let ids = (self.interrupts).reroute(tables, device, begin, messages, address)?;
+        for id in ids {
+            self.run_for(device, &[Command::Interrupts(id)])?;
+        }
+        Ok(())
+    }
+
     fn unremap(&mut self, device: Sbdf) -> Result<(), BackendError> {
         let (_, devices) = self.driven(device)?;
         let Some(ids) = self.interrupts.clear(&mut self.tables, device) else {

@@ -8,7 +8,7 @@
 
 use heapless::Vec;
 use hw::Sbdf;
-use ipc_proto::{ClientId, ContextChoice, Properties, Refusal, Rule};
+use ipc_proto::{ClientId, ContextChoice, Messages, Properties, Refusal, Rule};
 
 use super::contexts::{domain_of, find_context};
 use super::reserved::Region;
@@ -327,6 +327,23 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
                     MessagePart::Count => 3,
                 },
             ),
+            error => backend_refusal(error),
+        })
+    }
+
+    /// Sends messages of a device elsewhere.
+    pub(super) fn reroute_device(
+        &mut self,
+        device: Sbdf,
+        remapped: InterruptMessage,
+        messages: Messages,
+        address: u64,
+    ) -> Result<(), Refusal> {
+        let messages = (messages.first, messages.count);
+        let outcome = self.backend.reroute(device, remapped, messages, address);
+        outcome.map_err(|error| match error {
+            BackendError::BadMessage(MessagePart::Address) => Refusal::new(Rule::BadArgument, 3),
+            BackendError::BadMessage(_) => Refusal::new(Rule::BadArgument, 2),
             error => backend_refusal(error),
         })
     }

@@ -4,12 +4,12 @@ use hw::Sbdf;
 use ipc_proto::iommu::{
     AliasReply, AllocReply, AttachReply, AttachedAtReply, CacheReply, ClientGoneReply, DetachReply,
     FaultNextReply, FiguresReply, FramesReply, FreeReply, HelloReply, ImportReply, InfoReply,
-    MapReply, PromiseReply, RemapReply, ReservedAtReply, Service, TroubleNextReply, TurnsReply,
-    UnmapReply, UnremapReply,
+    MapReply, PromiseReply, RemapReply, RerouteReply, ReservedAtReply, Service, TroubleNextReply,
+    TurnsReply, UnmapReply, UnremapReply,
 };
 use ipc_proto::{
-    ANY_IOVA, Access, BadgeKind, Call, ClientId, ContextChoice, PagePreference, Refusal, Reply,
-    Rule, Switch, Turns, VERSION,
+    ANY_IOVA, Access, BadgeKind, Call, ClientId, ContextChoice, Messages, PagePreference, Refusal,
+    Reply, Rule, Switch, Turns, VERSION,
 };
 
 use super::Shard;
@@ -213,6 +213,23 @@ impl<E: Env, B: Backend> Service for Shard<'_, E, B> {
         let InterruptMessage { address, data } =
             self.remap_device(device, InterruptMessage { address, data }, count)?;
         Ok(Reply::Now(RemapReply { address, data }))
+    }
+
+    fn reroute(
+        &mut self,
+        call: Call,
+        device: Sbdf,
+        remapped: u64,
+        messages: Messages,
+        address: u64,
+    ) -> Answer<RerouteReply> {
+        self.on_its_buses(call, device)?;
+        let remapped = InterruptMessage {
+            address: remapped & 0xffff_ffff,
+            data: (remapped >> 32) as u32,
+        };
+        self.reroute_device(device, remapped, messages, address)?;
+        Ok(Reply::Now(RerouteReply {}))
     }
 
     fn unremap(&mut self, call: Call, device: Sbdf) -> Answer<UnremapReply> {

@@ -43,6 +43,9 @@ const ENTRIES_A_PAGE: u16 = 256;
 
 /// Bits of an entry's first half.
 const PRESENT: u64 = 1;
+/// Where it goes: the id of a local APIC, as in bits 19:12 of a message's address.
+const DESTINATION: u64 = 0xff << 40;
+const DESTINATION_ADDRESS: u64 = 0xff << 12;
 /// Bits of its second half: all 16 bits of the requester id count; those of bus and device; its bus lies in a range.
 const EXACT: u64 = 1 << 18;
 const ANY_FUNCTION: u64 = 1 << 18 | 3 << 16;
@@ -245,6 +248,45 @@ impl Remapper {
         // There are fewer than 2^15 entries, so the handle's highest bit (bit 2) is zero.
         let address = 0xfee0_0000 | handle << 5 | REMAPPABLE | SUBHANDLE;
         Ok((block, InterruptMessage { address, data: 0 }))
+    }
+
+    /// Sends messages of a block elsewhere; gives the block. Each entry changes in one write, so a message that comes
+    /// meanwhile goes to the old place or to the new one.
+    ///
+    /// # Errors
+    /// `BadMessage`; `Cannot` without a table.
+    pub fn reroute<T: TableMemory>(
+        &mut self,
+        tables: &mut Tables<'_, T>,
+        device: Sbdf,
+        remapped: InterruptMessage,
+        (first, count): (u16, u16),
+        address: u64,
+    ) -> Result<Block, BackendError> {
+        let bad = BackendError::BadMessage;
+        if address & !DESTINATION_ADDRESS != 0xfee0_0000 {
+            return Err(bad(MessagePart::Address));
+        }
+        let table = self.table.ok_or(BackendError::Cannot)?;
+        let handle = remapped.address >> 5 & 0x7fff;
+        let block = self.blocks.iter().find(|block| {
+            block.device == device && u64::from(block.first) == handle && !block.lost
+        });
+        let block = *block.ok_or(bad(MessagePart::Address))?;
+        let end = u32::from(first) + u32::from(count);
+        if count == 0 || end > 1 << block.mask {
+            return Err(bad(MessagePart::Count));
+        }
+        for entry in block.entries().skip(first.into()).take(count.into()) {
+            let (page, at) = place(tables, table, entry);
+            let before = tables.get(page, at);
+            if before & PRESENT != 0 {
+                let destination = (address & DESTINATION_ADDRESS) >> 12 << 40;
+                tables.set(page, at, before & !DESTINATION | destination);
+                tables.flush(page, at, 1);
+            }
+        }
+        Ok(block)
     }
 
     /// A block of the device that is in use.

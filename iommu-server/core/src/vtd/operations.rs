@@ -309,6 +309,22 @@ impl<M: Mmio, T: TableMemory> Backend for Vtd<'_, M, T> {
         Ok(message)
     }
 
+    fn reroute(
+        &mut self,
+        device: Sbdf,
+        remapped: InterruptMessage,
+        messages: (u16, u16),
+        address: u64,
+    ) -> Result<(), BackendError> {
+        let number = self.unit_of(device).ok_or(BackendError::NoUnit)?;
+        let unit = driven(&mut self.units, number)?;
+        let remapper = self.remappers.get_mut(number).ok_or(BackendError::NoUnit)?;
+        let block = remapper.reroute(&mut self.tables, device, remapped, messages, address)?;
+        unit.flush_write_buffer()
+            .and_then(|()| forget_block(unit, &mut self.tables, &block))
+            .map_err(|_| BackendError::Unconfirmed)
+    }
+
     fn unremap(&mut self, device: Sbdf) -> Result<(), BackendError> {
         let number = self.unit_of(device).ok_or(BackendError::NoUnit)?;
         let unit = driven(&mut self.units, number)?;

@@ -1,27 +1,39 @@
 //! A kernel that can refuse any step, and a shard on it that is asked by messages.
+#![allow(dead_code, reason = "each test uses a part of it")]
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use hw::Sbdf;
 use ipc_proto::msi::{self, Request};
-use ipc_proto::{Badge, BadgeKind, ClientId, Message, Refusal, Rule, Turns};
+use ipc_proto::{Badge, BadgeKind, ClientId, Message, Messages, Refusal, Rule, Turns};
 use msi_core::{Env, Shard};
-use system::info::MsiInfo;
+use system::info::{ClientEntry, LineInfo, MsiInfo};
 
 /// Slots of every client's window.
 pub const WINDOW: u16 = 64;
+/// Cores of the machine; the APIC of core n is 2 n.
+pub const CORES: u8 = 4;
+/// The lines.
+pub const LINES: [u16; 3] = [16, 20, 23];
 
-/// What the kernel knows: which handlers exist, and where copies of them lie.
+/// What the kernel knows: where copies of handlers lie, and what happened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Kernel {
-    pub handlers: BTreeMap<u16, (Sbdf, u16)>,
     pub windows: BTreeMap<(u16, u16), u16>,
+    /// Vectors that were taken back and do not signal their old holder.
+    pub absorbing: BTreeSet<u16>,
     /// Steps until one is refused.
     pub refuse_in: Option<usize>,
     /// Handlers that cannot be taken back.
-    pub refuse_retire: bool,
+    pub refuse_reclaim: bool,
+    pub now: u64,
+    pub alarm: Option<u64>,
+    /// Lines that were let come again, by number in the list.
+    pub opened: Vec<usize>,
+    pub told_clients: Vec<u16>,
+    pub told_shards: Vec<u16>,
 }
 
 impl Kernel {
@@ -40,19 +52,7 @@ impl Kernel {
 pub struct Shared(pub Rc<RefCell<Kernel>>);
 
 impl Env for Shared {
-    type Handler = u16;
-
-    fn issue(&mut self, vector: u16, device: Sbdf, number: u16) -> Result<u16, Refusal> {
-        let mut kernel = self.0.borrow_mut();
-        kernel.step()?;
-        assert!(
-            kernel.handlers.insert(vector, (device, number)).is_none(),
-            "vector {vector} issued twice"
-        );
-        Ok(vector)
-    }
-
-    fn place(&mut self, handler: &u16, client: ClientId, slot: u16) -> Result<(), Refusal> {
+    fn place(&mut self, vector: u16, client: ClientId, slot: u16) -> Result<(), Refusal> {
         let mut kernel = self.0.borrow_mut();
         kernel.step()?;
         if slot >= WINDOW {
@@ -61,22 +61,49 @@ impl Env for Shared {
         if kernel.windows.contains_key(&(client.0, slot)) {
             return Err(Refusal::new(Rule::WindowSlotOccupied, slot.into()));
         }
-        kernel.windows.insert((client.0, slot), *handler);
+        assert!(
+            kernel.windows.values().all(|other| *other != vector),
+            "vector {vector} placed twice"
+        );
+        kernel.absorbing.remove(&vector);
+        kernel.windows.insert((client.0, slot), vector);
         Ok(())
     }
 
-    fn retire(&mut self, handler: u16) -> Result<(), Refusal> {
+    fn reclaim(&mut self, vector: u16) -> Result<(), Refusal> {
         let mut kernel = self.0.borrow_mut();
-        if kernel.refuse_retire {
+        if kernel.refuse_reclaim {
             return Err(Refusal::new(Rule::KernelRefused, 3));
         }
-        kernel.windows.retain(|_, held| *held != handler);
-        kernel.handlers.remove(&handler).unwrap();
+        kernel.windows.retain(|_, held| *held != vector);
+        kernel.absorbing.insert(vector);
         Ok(())
+    }
+
+    fn acknowledge(&mut self, line: usize) {
+        self.0.borrow_mut().opened.push(line);
+    }
+
+    fn tell_client(&mut self, client: ClientId) {
+        self.0.borrow_mut().told_clients.push(client.0);
+    }
+
+    fn tell_shard(&mut self, shard: u16) {
+        self.0.borrow_mut().told_shards.push(shard);
+    }
+
+    fn now_us(&self) -> u64 {
+        self.0.borrow().now
+    }
+
+    fn arm(&mut self, micros: u64) {
+        let mut kernel = self.0.borrow_mut();
+        assert_ne!(micros, 0, "that would never come");
+        kernel.alarm = Some(kernel.now + micros);
     }
 
     fn slots_used(&self) -> u32 {
-        self.0.borrow().handlers.len() as u32
+        0
     }
 
     fn turns(&self) -> Turns {
@@ -85,15 +112,39 @@ impl Env for Shared {
 }
 
 pub fn info(first_vector: u16, vectors: u16) -> MsiInfo {
+    let line = |(vector, line): (u16, &u16)| LineInfo {
+        line: *line,
+        vector,
+        handler: 400,
+    };
     MsiInfo {
         shard: 0,
         first_vector,
         vectors,
         cpu_vector_base: 0x30,
-        apic_id: 2,
+        handlers: 200,
+        apic_ids: (0..CORES).map(|core| 2 * core).collect(),
         shard_buses: [(0, 0, 0x7f), (0, 0x80, 0xff), (1, 0, 0xff)]
             .into_iter()
             .collect(),
+        shard_signals: [600, 601, 602].into_iter().collect(),
+        lines: (100..).zip(&LINES).map(line).collect(),
+        server_vectors: [107, 106].into_iter().collect(),
+    }
+}
+
+/// A client by its quota, what is kept for it, and its core.
+pub fn client((vectors, reserved_vectors, core): (u16, u16, u8)) -> ClientEntry {
+    ClientEntry {
+        name: heapless::String::new(),
+        window: 500,
+        window_bits: 6,
+        events: 501,
+        devices: heapless::Vec::new(),
+        dma_quota: 0,
+        vectors,
+        reserved_vectors,
+        core,
     }
 }
 
@@ -104,13 +155,14 @@ pub struct Bench {
 
 impl Bench {
     pub fn new(first_vector: u16, vectors: u16, quotas: &[u16]) -> Self {
+        let clients: Vec<_> = quotas.iter().map(|quota| (*quota, 0, 1)).collect();
+        Self::with(first_vector, vectors, &clients)
+    }
+
+    pub fn with(first_vector: u16, vectors: u16, clients: &[(u16, u16, u8)]) -> Self {
         let kernel = Shared::default();
-        let shard = Shard::new(
-            &info(first_vector, vectors),
-            quotas.iter().copied(),
-            kernel.clone(),
-        )
-        .unwrap();
+        let clients: Vec<_> = clients.iter().copied().map(client).collect();
+        let shard = Shard::new(&info(first_vector, vectors), &clients, kernel.clone()).unwrap();
         Self { shard, kernel }
     }
 
@@ -126,7 +178,7 @@ impl Bench {
         count: u16,
         slot: u16,
     ) -> Result<msi::AllocReply, Refusal> {
-        self.alloc_by(0, device, client, count, slot)
+        self.alloc_by(0, device, client, Messages { first: 0, count }, slot)
     }
 
     pub fn alloc_by(
@@ -134,13 +186,13 @@ impl Bench {
         shard: u16,
         device: Sbdf,
         client: u16,
-        count: u16,
+        messages: Messages,
         slot: u16,
     ) -> Result<msi::AllocReply, Refusal> {
         let request = Request::Alloc {
             device,
             client: ClientId(client),
-            count,
+            messages,
             slot,
         };
         msi::AllocReply::decode(&self.ask(BadgeKind::Shard, shard, request))
@@ -149,6 +201,16 @@ impl Bench {
     pub fn free(&mut self, device: Sbdf) -> Result<u16, Refusal> {
         msi::FreeReply::decode(&self.ask(BadgeKind::Shard, 0, Request::Free { device }))
             .map(|reply| reply.count)
+    }
+
+    pub fn retarget(&mut self, device: Sbdf, messages: Messages, core: u8) -> Result<u64, Refusal> {
+        let request = Request::Retarget {
+            device,
+            messages,
+            core,
+        };
+        msi::RetargetReply::decode(&self.ask(BadgeKind::Shard, 0, request))
+            .map(|reply| reply.address)
     }
 
     pub fn gone(&mut self, client: u16) -> u16 {
@@ -164,14 +226,12 @@ impl Bench {
         msi::FiguresReply::decode(&self.ask(BadgeKind::Supervisor, 0, Request::Figures {})).unwrap()
     }
 
-    pub fn held(&mut self) -> Vec<msi::VectorAtReply> {
+    /// Every vector that is not free, of every purpose.
+    pub fn all(&mut self) -> Vec<msi::VectorAtReply> {
         let mut list = Vec::new();
         for index in 0..=256 {
-            match msi::VectorAtReply::decode(&self.ask(
-                BadgeKind::Supervisor,
-                0,
-                Request::VectorAt { index },
-            )) {
+            let request = Request::VectorAt { index };
+            match msi::VectorAtReply::decode(&self.ask(BadgeKind::Supervisor, 0, request)) {
                 Ok(row) => list.push(row),
                 Err(refusal) => {
                     assert_eq!(refusal.rule, Rule::EndOfList);

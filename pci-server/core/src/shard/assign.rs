@@ -250,6 +250,7 @@ impl<E: Env> Shard<'_, E> {
             properties,
             attached: self.info.iommu_present,
             interrupts: None,
+            line: false,
             vectors: false,
             remapped: false,
             frames: 0,

@@ -4,7 +4,7 @@
 use heapless::Vec;
 use hw::Sbdf;
 use ipc_proto::pci::{MsiMaskReply, MsiPendingReply};
-use ipc_proto::{Badge, ClientId, EventKind, Mechanism, Refusal, Rule, Switch};
+use ipc_proto::{Badge, ClientId, EventKind, Mechanism, Messages, Refusal, Rule, Switch};
 
 use super::views::{Need, slot_of};
 use super::{Parts, Shard, from_below};
@@ -25,7 +25,7 @@ impl<E: Env> Shard<'_, E> {
     ) -> Result<(), Refusal> {
         let need = Need::Messages(count);
         let (hold, device) = self.held_for(badge, need)?;
-        if hold.interrupts.is_some() || hold.vectors {
+        if hold.interrupts.is_some() || hold.vectors || hold.line {
             return Err(device.refusal(Rule::InterruptsEnabled));
         }
         check_messages(device, mechanism, first, count)?;
@@ -41,7 +41,8 @@ impl<E: Env> Shard<'_, E> {
             // Noted before: the table may be mapped even where enabling fails.
             hold.regions |= 1u8.checked_shl(u32::from(msix.table.bar)).unwrap_or(0);
         }
-        let taken = take_vectors(env, device.at, client, count, slot);
+        let messages = Messages { first, count };
+        let taken = take_vectors(env, device.at, client, messages, slot);
         // Where the IOMMU delivers any message as it is, there is nothing to ask it.
         let blocks = match taken {
             Ok(mut blocks) if hold.properties.interrupts_isolated => {
@@ -55,6 +56,7 @@ impl<E: Env> Shard<'_, E> {
                 mechanism,
                 first,
                 blocks,
+                cores: Vec::new(),
                 bits: Bits::SET_UP,
             };
             interrupts::enable(env, device, slot_of(badge), &setup)?;
@@ -237,29 +239,37 @@ fn check_messages(
     }
 }
 
-/// Takes `count` vectors in powers of two, largest first. After a refusal some may be taken.
+/// The msi-server gives 2^this vectors at once: as many as MSI can have.
+const MOST_TOGETHER: u32 = 5;
+
+/// Takes vectors in powers of two, largest first. After a refusal some may be taken.
 fn take_vectors<E: Env>(
     env: &mut E,
     at: Sbdf,
     client: ClientId,
-    count: u16,
+    Messages { first, count }: Messages,
     slot: u16,
 ) -> Result<Vec<Block, MAX_BLOCKS>, Refusal> {
     let mut blocks = Vec::new();
     let mut left = count;
-    // A bit goes in each round.
+    // It becomes less in each round.
     while let Some(bit) = left.checked_ilog2() {
-        let size = 1 << bit;
+        let size = 1 << bit.min(MOST_TOGETHER);
         // The window has been checked for all of them.
-        let slot = slot.saturating_add(count - left);
-        let vectors = env.take(at, client, size, slot).map_err(from_below)?;
+        let taken = count - left;
+        let messages = Messages {
+            first: first.saturating_add(taken),
+            count: size,
+        };
+        let slot = slot.saturating_add(taken);
+        let vectors = env.take(at, client, messages, slot).map_err(from_below)?;
         blocks
             .push(Block {
                 vectors,
                 count: size,
             })
             .map_err(|_| Refusal::new(Rule::BadMessageCount, u64::from(count)))?;
-        left &= !size;
+        left -= size;
     }
     Ok(blocks)
 }

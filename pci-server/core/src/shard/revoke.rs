@@ -312,6 +312,11 @@ impl<E: Env> Shard<'_, E> {
         if hold.vectors && detached && failure != Some(Failure::ControlStuck) {
             result = result.and(give_back(env, hold, device.at).map_err(from_below));
         }
+        // The pin of a device that does not obey may hold its line for good.
+        if hold.line && failure != Some(Failure::ControlStuck) {
+            result = result.and(env.leave_line(device.at).map_err(from_below));
+            hold.line = false;
+        }
         for (bar, region) in device.bars.iter().enumerate() {
             let Some(memory) = region.memory().filter(|_| hold.regions >> bar & 1 != 0) else {
                 continue;

@@ -3,8 +3,8 @@
 use hw::Sbdf;
 use ipc_proto::pci::{self, *};
 use ipc_proto::{
-    Call, ClientId, ConfigRight, ContextChoice, Mechanism, Refusal, Reply, Rule, Switch, Turns,
-    Width,
+    Call, ClientId, ConfigRight, ContextChoice, Mechanism, Messages, Refusal, Reply, Rule, Switch,
+    Turns, Width,
 };
 
 use super::Shard;
@@ -125,6 +125,27 @@ impl<E: Env> pci::Service for Shard<'_, E> {
             msi: device.msi.map_or(0, |msi| u16::from(msi.vectors)),
             msix: device.msix.map_or(0, |msix| msix.entries),
         }))
+    }
+
+    fn intx_enable(&mut self, call: Call) -> Result<Reply<IntxEnableReply>, Refusal> {
+        let line = self.enable_line(call.badge)?;
+        Ok(Reply::Now(IntxEnableReply { line }))
+    }
+
+    fn intx_disable(&mut self, call: Call) -> Result<Reply<IntxDisableReply>, Refusal> {
+        self.disable_line(call.badge)?;
+        Ok(Reply::Now(IntxDisableReply {}))
+    }
+
+    fn msi_affinity(
+        &mut self,
+        call: Call,
+        first: u16,
+        count: u16,
+        core: u8,
+    ) -> Result<Reply<MsiAffinityReply>, Refusal> {
+        self.move_messages(call.badge, Messages { first, count }, core)?;
+        Ok(Reply::Now(MsiAffinityReply {}))
     }
 
     fn client_gone(

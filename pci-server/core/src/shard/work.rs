@@ -25,6 +25,8 @@ enum Work {
     Scan,
     /// Reports of the iommu-server.
     Trouble,
+    /// Reports of the msi-server.
+    LineTrouble,
 }
 
 impl Work {
@@ -37,7 +39,8 @@ impl Work {
             Self::Port(port) => PORTS + port,
             Self::BusReset(place) => OTHERS + 2 * place,
             Self::Enabling(place) => OTHERS + 2 * place + 1,
-            Self::Scan => u16::MAX - 1,
+            Self::Scan => u16::MAX - 2,
+            Self::LineTrouble => u16::MAX - 1,
             Self::Trouble => u16::MAX,
         }
     }
@@ -63,6 +66,7 @@ impl<E: Env> Shard<'_, E> {
                 Work::Enabling(place) => self.enabling_step(usize::from(place), now),
                 Work::Scan => self.scan_step(now),
                 Work::Trouble => self.on_trouble(),
+                Work::LineTrouble => self.on_line_trouble(),
             }
         }
         self.arm();
@@ -89,11 +93,13 @@ impl<E: Env> Shard<'_, E> {
             .map(|(place, enabling)| (Work::Enabling(place), enabling.due));
         let scan = self.later.scan.iter().map(|scan| (Work::Scan, scan.due));
         let trouble = self.trouble.then_some((Work::Trouble, 0));
+        let lines = self.line_trouble.then_some((Work::LineTrouble, 0));
         jobs.chain(ports)
             .chain(resets)
             .chain(enabling)
             .chain(scan)
             .chain(trouble)
+            .chain(lines)
     }
 
     fn job_due(&self, at: u16) -> u64 {

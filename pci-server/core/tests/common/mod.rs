@@ -39,6 +39,8 @@ pub fn client(name: &str, devices: &[DeviceMatch]) -> ClientEntry {
         devices: devices.iter().copied().collect(),
         dma_quota: 1 << 20,
         vectors: 16,
+        reserved_vectors: 0,
+        core: 0,
     }
 }
 
@@ -60,6 +62,7 @@ pub fn pci_info() -> PciInfo {
         iommu_present: true,
         iommu_shard: 0,
         msi_shard: 0,
+        intx: Default::default(),
         unprotected: false,
         done: 502,
     };

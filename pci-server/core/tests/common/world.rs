@@ -1,6 +1,7 @@
 //! [`World`]: the environment of a shard in a test, and [`Did`]: what the shard did to it.
 
 mod memory;
+mod vectors;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -8,7 +9,8 @@ use std::fmt;
 use hw::{Clock, ConfigSpace, Sbdf};
 use ipc_proto::iommu::{ReservedAtReply, TroubleNextReply};
 use ipc_proto::{
-    Badge, ClientId, ContextChoice, Message, Properties, Refusal, Rule, Switch, Turns, Width,
+    Badge, ClientId, ContextChoice, Message, Messages, Properties, Refusal, Rule, Switch, Turns,
+    Width,
 };
 use pci_core::bank::{Bank, PageSize};
 use pci_core::env::*;
@@ -32,6 +34,8 @@ pub enum Did {
     Detached(Sbdf),
     Kept(Sbdf, u8),
     TookVectors(Sbdf, u16),
+    Retargeted(Sbdf, Messages, u8),
+    Rerouted(Sbdf, u32, Messages, u64),
     GaveVectorsBack(Sbdf),
     PlacedDevice(u16),
     RevokedDevice(u16),
@@ -74,6 +78,10 @@ pub struct World {
     /// What firmware reserved.
     pub reserved: BTreeMap<Sbdf, Vec<ReservedAtReply>>,
     pub trouble: VecDeque<TroubleNextReply>,
+    /// Who is on which line.
+    pub lines: BTreeMap<Sbdf, (ClientId, u16)>,
+    /// Reports of lines that wait.
+    pub line_trouble: VecDeque<(Sbdf, u32)>,
     /// Masters of device capabilities.
     masters: BTreeMap<u16, u32>,
     /// Mapped MSI-X tables: first physical page.
@@ -111,6 +119,8 @@ impl World {
             next_handle: 8,
             reserved: BTreeMap::new(),
             trouble: VecDeque::new(),
+            lines: BTreeMap::new(),
+            line_trouble: VecDeque::new(),
             masters: BTreeMap::new(),
             tables: BTreeMap::new(),
             pages: BTreeMap::new(),
@@ -284,6 +294,24 @@ impl Iommu for World {
             data: 0,
         })
     }
+    fn reroute(
+        &mut self,
+        device: Sbdf,
+        remapped: VectorBlock,
+        messages: Messages,
+        address: u64,
+    ) -> Result<(), Refusal> {
+        self.kernel.may_fail()?;
+        let handle = (remapped.address >> 5 & 0x7fff) as u32;
+        let blocks = self.remapped.get(&device).map_or(&[][..], Vec::as_slice);
+        let known = |(first, _, count): &&(u32, VectorBlock, u16)| {
+            *first == handle && messages.end() <= u32::from(*count)
+        };
+        assert!(blocks.iter().any(|block| known(&block)), "no such block");
+        self.did
+            .push(Did::Rerouted(device, handle, messages, address));
+        Ok(())
+    }
     fn unremap(&mut self, device: Sbdf) -> Result<(), Refusal> {
         self.kernel.may_fail()?;
         self.remapped.remove(&device);
@@ -299,45 +327,6 @@ impl Iommu for World {
     fn trouble_next(&mut self) -> Result<TroubleNextReply, Refusal> {
         self.kernel.may_fail()?;
         self.trouble.pop_front().ok_or(Rule::EndOfList.into())
-    }
-}
-
-impl Vectors for World {
-    fn take(
-        &mut self,
-        device: Sbdf,
-        client: ClientId,
-        count: u16,
-        slot: u16,
-    ) -> Result<VectorBlock, Refusal> {
-        self.kernel.may_fail()?;
-        assert!(count.is_power_of_two());
-        if count > self.vector_quota {
-            return Err(Refusal::new(Rule::VectorQuota, self.vector_quota.into()));
-        }
-        for n in 0..count {
-            let place = Place::Window(client.0, slot + n);
-            if self.kernel.object(place).is_some() {
-                return Err(Refusal::new(Rule::WindowSlotOccupied, u64::from(slot + n)));
-            }
-        }
-        let data = self.next_vector.next_multiple_of(count.into());
-        if data + u32::from(count) > 0x9c {
-            return Err(Rule::VectorsExhausted.into());
-        }
-        self.next_vector = data + u32::from(count);
-        self.vectors.entry(device).or_default().push((data, count));
-        self.did.push(Did::TookVectors(device, count));
-        Ok(VectorBlock {
-            address: 0xfee0_0000,
-            data,
-        })
-    }
-    fn give_back(&mut self, device: Sbdf) -> Result<(), Refusal> {
-        self.kernel.may_fail()?;
-        self.vectors.remove(&device);
-        self.did.push(Did::GaveVectorsBack(device));
-        Ok(())
     }
 }
 

@@ -14,7 +14,8 @@ use std::fmt;
 use hw::{Clock, ConfigSpace, Sbdf};
 use ipc_proto::iommu::{ReservedAtReply, TroubleNextReply};
 use ipc_proto::{
-    Badge, ClientId, ContextChoice, Message, Properties, Refusal, Rule, Switch, Turns, Width,
+    Badge, ClientId, ContextChoice, Message, Messages, Properties, Refusal, Rule, Switch, Turns,
+    Width,
 };
 use pci_core::bank::PageSize;
 use pci_core::env::*;
@@ -324,6 +325,9 @@ impl Iommu for Lazy {
     fn remap(&mut self, _: Sbdf, vectors: VectorBlock, _: u16) -> Result<VectorBlock, Refusal> {
         Ok(vectors)
     }
+    fn reroute(&mut self, _: Sbdf, _: VectorBlock, _: Messages, _: u64) -> Result<(), Refusal> {
+        Ok(())
+    }
     fn unremap(&mut self, _: Sbdf) -> Result<(), Refusal> {
         Ok(())
     }
@@ -336,7 +340,7 @@ impl Iommu for Lazy {
 }
 
 impl Vectors for Lazy {
-    fn take(&mut self, _: Sbdf, _: ClientId, _: u16, _: u16) -> Result<VectorBlock, Refusal> {
+    fn take(&mut self, _: Sbdf, _: ClientId, _: Messages, _: u16) -> Result<VectorBlock, Refusal> {
         Ok(VectorBlock {
             address: 0xfee0_0000,
             data: 0x40,
@@ -344,6 +348,18 @@ impl Vectors for Lazy {
     }
     fn give_back(&mut self, _: Sbdf) -> Result<(), Refusal> {
         Ok(())
+    }
+    fn retarget(&mut self, _: Sbdf, _: Messages, _: u8) -> Result<u64, Refusal> {
+        Ok(0xfee0_0000)
+    }
+    fn join_line(&mut self, _: Sbdf, _: ClientId, _: u16) -> Result<(), Refusal> {
+        Ok(())
+    }
+    fn leave_line(&mut self, _: Sbdf) -> Result<(), Refusal> {
+        Ok(())
+    }
+    fn line_trouble(&mut self) -> Result<(Sbdf, u32), Refusal> {
+        Err(Rule::EndOfList.into())
     }
 }
 

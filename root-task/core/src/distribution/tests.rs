@@ -114,7 +114,7 @@ fn each_wrong_capability_is_found() {
                 flags: 1,
             },
         ),
-        (client, Cap::IrqControl),
+        (client, Cap::Vector(3)),
         (client, Cap::OwnEndpoint),
         (
             client,
@@ -131,10 +131,14 @@ fn each_wrong_capability_is_found() {
             },
         ),
         (client, Cap::Irq(0)),
-        (pci, Cap::IrqControl),
+        (pci, Cap::Vector(3)),
+        (iommu, Cap::Line(0)),
+        // A unit's own.
+        (msi, Cap::Vector(107)),
+        // It has it already.
+        (msi, Cap::Vector(3)),
         (pci, Cap::IoSpace),
         (client, Cap::IoSpace),
-        (iommu, Cap::IrqControl),
         (
             msi,
             Cap::Untyped {

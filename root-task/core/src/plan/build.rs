@@ -162,6 +162,7 @@ pub(super) fn build(inputs: &Inputs<'_>) -> Result<Plan, PlanError> {
             frame_bits,
         },
         pool,
+        lines: lines(inputs, &irqs),
         irqs,
         programs,
         channels: channels::plan(system, &pds)?,
@@ -294,6 +295,21 @@ fn irqs(
         }
     }
     Ok(irqs)
+}
+
+/// The lines that the description names, with the vectors below those of servers.
+/// The timer's is not for devices.
+fn lines(inputs: &Inputs<'_>, irqs: &[Irq]) -> Vec<(u8, u16)> {
+    let timer = inputs.machine.timer.map(|timer| timer.pin);
+    let routes = inputs.system.intx.iter().flat_map(|route| route.lines);
+    let mut lines: Vec<u8> = routes.filter(|line| Some(*line) != timer).collect();
+    lines.sort_unstable();
+    lines.dedup();
+    let lowest = irqs.iter().map(|irq| u16::from(irq.vector)).min();
+    let below = lowest.unwrap_or(VECTORS);
+    // Vectors are left to devices all the same: there are few lines (the policy has counted).
+    let vectors = (0..below).rev();
+    lines.into_iter().zip(vectors).collect()
 }
 
 /// Vectors that are left to devices before a shard's ports get one: ports without are looked at by request only.

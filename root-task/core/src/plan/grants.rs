@@ -45,7 +45,7 @@ pub(super) fn fill(
             Kind::Console => giver.console(),
             Kind::Timer => giver.timer(&all),
             Kind::Iommu(_) => giver.iommu(&all)?,
-            Kind::Msi(_) => giver.msi(&all),
+            Kind::Msi(shard) => giver.msi(&all, shard),
             Kind::Pci(shard) => giver.pci(&all, shard)?,
             Kind::Client(id) => giver.client(&all, id),
         }
@@ -220,9 +220,27 @@ impl Giver<'_> {
         Ok(())
     }
 
-    fn msi(&mut self, all: &All<'_>) {
-        self.clients(all, None);
-        self.at(slot::IRQ, Cap::IrqControl);
+    fn msi(&mut self, all: &All<'_>, shard: u8) {
+        // Lines are the first shard's: those who share one may be of different pci-server shards.
+        let first = shard == 0;
+        self.clients(all, first.then_some(event::LINE));
+        let (start, count) = all.plan.vectors_of(all.inputs.system.shards.msi, shard);
+        self.pd.given.handlers = self.next;
+        for vector in start..start.saturating_add(count) {
+            self.next(Cap::Vector(vector));
+        }
+        if !first {
+            return;
+        }
+        for line in 0..all.plan.lines.len() {
+            let handler = self.next(Cap::Line(line));
+            self.pd.given.line_handlers.push(handler);
+        }
+        for of in all.numbers(|kind| matches!(kind, Kind::Pci(_))) {
+            let flags = event::LINE_TROUBLE;
+            let signal = self.next(Cap::Signal { of, flags });
+            self.pd.given.shard_signals.push(signal);
+        }
     }
 
     fn pci(&mut self, all: &All<'_>, shard: u8) -> Result<(), PlanError> {

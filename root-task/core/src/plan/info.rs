@@ -3,9 +3,9 @@
 use alloc::boxed::Box;
 
 use system::info::{
-    ChannelEnd, ClientEntry, ClientInfo, ConsoleInfo, EcamWindow, IommuInfo, MAX_ALIAS_RANGES,
-    MAX_IO, MAX_PROXIMITY, MsiInfo, PciInfo, PdInfo, PortInterrupt, Role, Slots, TimerInfo,
-    UnitInfo, UnitMessage,
+    ChannelEnd, ClientEntry, ClientInfo, ConsoleInfo, EcamWindow, IommuInfo, LineInfo,
+    MAX_ALIAS_RANGES, MAX_CORES, MAX_IO, MAX_PROXIMITY, MsiInfo, PciInfo, PdInfo, PortInterrupt,
+    Role, Slots, TimerInfo, UnitInfo, UnitMessage,
 };
 use system::layout::pd;
 use system::model::{self, DeviceMatch, Name};
@@ -58,6 +58,8 @@ impl Plan {
                 devices: client.devices.clone(),
                 dma_quota: client.dma_quota,
                 vectors: client.vectors,
+                reserved_vectors: client.reserved_vectors,
+                core: client.core,
             };
             push(&mut info.clients, "clients", entry)?;
         }
@@ -80,7 +82,7 @@ impl Plan {
                 })
             }
             Kind::Iommu(shard) => Role::Iommu(self.iommu(inputs, pd, shard)?),
-            Kind::Msi(shard) => Role::Msi(self.msi(inputs, shard)?),
+            Kind::Msi(shard) => Role::Msi(self.msi(inputs, pd, shard)?),
             Kind::Pci(shard) => Role::Pci(self.pci(inputs, pd, shard)?),
             Kind::Client(id) => Role::Client(self.client_info(inputs, pd, id)?),
         })
@@ -178,26 +180,52 @@ impl Plan {
         })
     }
 
-    fn msi(&self, inputs: &Inputs<'_>, shard: u8) -> Result<MsiInfo, PlanError> {
+    fn msi(&self, inputs: &Inputs<'_>, pd: &Pd, shard: u8) -> Result<MsiInfo, PlanError> {
         let (first_vector, vectors) = self.vectors_of(inputs.system.shards.msi, shard);
+        let mut apic_ids = heapless::Vec::new();
+        for core in (0..inputs.machine.cores.max(1)).take(MAX_CORES) {
+            push(&mut apic_ids, "cores", apic_id(inputs, core as u8))?;
+        }
+        let mut lines = heapless::Vec::new();
+        for ((line, vector), handler) in self.lines.iter().zip(&pd.given.line_handlers) {
+            let line = LineInfo {
+                line: u16::from(*line),
+                vector: *vector,
+                handler: *handler,
+            };
+            push(&mut lines, "interrupt lines", line)?;
+        }
+        let mut shard_signals = heapless::Vec::new();
+        for signal in &pd.given.shard_signals {
+            push(&mut shard_signals, "pci-server shards", *signal)?;
+        }
+        let mut server_vectors = heapless::Vec::new();
+        for irq in self.irqs.iter().filter(|_| shard == 0) {
+            push(&mut server_vectors, "vectors of servers", irq.vector.into())?;
+        }
         Ok(MsiInfo {
             shard,
             first_vector,
             vectors,
             cpu_vector_base: inputs.kernel.cpu_vector_base,
-            apic_id: apic_id(inputs, shard),
+            handlers: pd.given.handlers,
+            apic_ids,
             shard_buses: self.shard_buses()?,
+            shard_signals,
+            lines,
+            server_vectors,
         })
     }
 
-    /// The vectors of msi-server shard `shard` of `shards`: first, and how many. Below those of servers,
-    /// in equal shares that begin at multiples of four, for devices with several messages.
+    /// The vectors of msi-server shard `shard` of `shards`: first, and how many. Below those of servers and
+    /// lines, in equal shares that begin at multiples of four, for devices with several messages.
     #[must_use]
     pub fn vectors_of(&self, shards: u8, shard: u8) -> (u16, u16) {
         let end = self
             .irqs
             .iter()
             .map(|irq| u16::from(irq.vector))
+            .chain(self.lines.iter().map(|(_, vector)| *vector))
             .min()
             .unwrap_or(crate::policy::VECTORS);
         let shards = u16::from(shards.max(1));
@@ -272,6 +300,7 @@ impl Plan {
             iommu_present: confines(inputs),
             iommu_shard: 0,
             msi_shard: number % inputs.system.shards.msi.max(1),
+            intx: inputs.system.intx.clone(),
             unprotected: inputs.system.unprotected,
             done: pd.given.done,
         })

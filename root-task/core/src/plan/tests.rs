@@ -397,11 +397,13 @@ fn vectors_are_shared_out_below_those_of_servers() {
             msi.first_vector,
             msi.vectors,
             msi.cpu_vector_base,
-            msi.apic_id
+            msi.apic_ids.first().copied(),
+            cap(&plan, 4, u64::from(msi.handlers) + 103)
         ),
-        (0, 104, 0x30, 0)
+        (0, 104, 0x30, Some(0), Some(Cap::Vector(103)))
     );
-    assert_eq!(cap(&plan, 4, slot::IRQ), Some(Cap::IrqControl));
+    assert_eq!(msi.server_vectors, [107, 106, 105, 104]);
+    assert_eq!(cap(&plan, 4, slot::IRQ), None);
 }
 
 #[test]
