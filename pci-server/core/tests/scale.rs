@@ -272,7 +272,7 @@ const REGROUPED: &str = "TestAssign, regrouped";
 const MOST_REGROUPING: u64 = 2_000;
 
 /// Operations that are not counted here, and why.
-const NOT_COUNTED: [(&str, &str); 10] = [
+const NOT_COUNTED: [(&str, &str); 13] = [
     ("Rescan", "goes over all functions, as it should"),
     ("VirtualFunctions", "enters so many functions"),
     ("AgreeBusReset", "is about what is behind one bridge"),
@@ -283,6 +283,9 @@ const NOT_COUNTED: [(&str, &str); 10] = [
     ("BarWrite", "writes a page of a held device"),
     ("MsiMask", "is about messages of a held device"),
     ("MsiPending", "is about messages of a held device"),
+    ("MsiAffinity", "is about messages of a held device"),
+    ("IntxEnable", "looks at the bridges above a held device"),
+    ("IntxDisable", "is about the pin of a held device"),
 ];
 
 #[test]
