@@ -14,7 +14,7 @@ use root_core::objects::{Kind as Object, Part};
 use root_core::plan::{Binding, Cap, Content, Foreign, Inputs, Irq, IrqSource, Pd, Plan, Run};
 use root_core::region::PAGE;
 use sel4::bootinfo::slot as boot_slot;
-use sel4::irq::{MsiSource, Polarity, Trigger, Vector};
+use sel4::irq::{Polarity, Trigger, Vector};
 use sel4::tcb::Then;
 use sel4::{
     AsidPool, CNode, Caching, CapData, Endpoint, Error, Frame, FrameSize, IrqControl, IrqHandler,

@@ -17,7 +17,7 @@ mod mover;
 mod private;
 
 use client::report::check;
-use client::{Client, Device, Error, Platform, Properties, Switch};
+use client::{Client, Error, Platform, Properties, Switch};
 use edu_driver::{DEVICE, Edu, VENDOR};
 use sel4_client::SeL4Platform;
 use system::info::ClientInfo;
@@ -27,7 +27,6 @@ use mover::{Mover, Records};
 sel4_client::program!(main);
 
 pub(crate) type OurClient = Client<'static, SeL4Platform>;
-pub(crate) type OurDevice<'c> = Device<'c, 'static, SeL4Platform>;
 
 fn main(platform: &'static SeL4Platform, info: &'static ClientInfo) -> u32 {
     let outcome = run(platform, info);

@@ -70,7 +70,7 @@ pub fn run<S: Source>(
         suite.subset()?;
     }
     if probe.cores > 1 {
-        suite.from_core_to_core()?;
+        suite.across_cores()?;
     }
     suite.over_and_over()
 }
@@ -269,7 +269,7 @@ impl<'a, 'c, S: Source> Suite<'a, 'c, S> {
     }
 
     /// Messages move to each core in turn, each right after it was raised, one at a time where the mechanism allows it.
-    fn from_core_to_core(&mut self) -> Result<(), Error> {
+    fn across_cores(&mut self) -> Result<(), Error> {
         const TURNS: u8 = 8;
         let interrupts = self.enable(0, self.count)?;
         let one = match self.mechanism {
@@ -289,7 +289,7 @@ impl<'a, 'c, S: Source> Suite<'a, 'c, S> {
         let nowhere = interrupts.move_to(0, self.count, 99).err();
         let nowhere = nowhere.and_then(|error| error.rule());
         self.probe.check(
-            "from_core_to_core",
+            "across_cores",
             raised == arrived && refused == 0 && nowhere == Some(Rule::NoSuchCore),
             format_args!(
                 "{raised} raised, {arrived} arrived on {} cores, {refused} refused, no core: {nowhere:?}",

@@ -81,7 +81,7 @@ impl<M: Mmio> Controller<M> {
 impl<M: Mmio> Source for Controller<M> {
     fn raise(&mut self, message: u16) {
         // The controller has written nothing: any place but the first looks like one that it is ahead of.
-        let place = self.ring + EVENT | HANDLED;
+        let place = (self.ring + EVENT) | HANDLED;
         self.write(message, register::DEQUEUE, place as u32);
     }
     fn settle(&mut self, message: u16) {

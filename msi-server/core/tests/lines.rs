@@ -262,7 +262,11 @@ impl Model {
         self.late.remove(&number);
         let sets = self.waits.iter_mut();
         sets.for_each(|waits| waits.retain(|other| *other != number));
-        (self.on.iter_mut()).fold(false, |known, on| on.remove(&number) || known)
+        let known = self
+            .on
+            .iter_mut()
+            .filter_map(|on| on.remove(&number).then_some(()));
+        known.count() > 0
     }
 
     fn pass(&mut self, now: u64) {

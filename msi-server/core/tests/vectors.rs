@@ -204,7 +204,7 @@ proptest! {
                     if let Ok(reply) = ours {
                         messages[usize::from(number)] += count;
                         let core = u64::from(clients[usize::from(client)].2);
-                        prop_assert_eq!(reply.address, 0xfee0_0000 | 2 * core << 12);
+                        prop_assert_eq!(reply.address, 0xfee0_0000 | ((2 * core) << 12));
                         prop_assert_eq!(reply.data, u32::from(reply.first) + 0x30);
                         prop_assert_eq!(reply.data % u32::from(count), 0);
                         for number in 0..count {

@@ -184,7 +184,7 @@ impl Plan {
         let (first_vector, vectors) = self.vectors_of(inputs.system.shards.msi, shard);
         let mut apic_ids = heapless::Vec::new();
         for core in (0..inputs.machine.cores.max(1)).take(MAX_CORES) {
-            push(&mut apic_ids, "cores", apic_id(inputs, core as u8))?;
+            push(&mut apic_ids, "cores", apic_id(inputs, core))?;
         }
         let mut lines = heapless::Vec::new();
         for ((line, vector), handler) in self.lines.iter().zip(&pd.given.line_handlers) {
