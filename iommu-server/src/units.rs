@@ -20,7 +20,7 @@ use sel4::{IrqHandler, Notification};
 use sel4_glue::{CSpace, MmioRegion, Pd, TablePages, log, start};
 use system::info::{IoSpaceInfo, UnitInfo};
 use system::layout::{event, slot};
-use system::model::IommuChoice;
+use system::model::{self, IommuChoice};
 
 use crate::spaces::KernelSpaces;
 
@@ -101,7 +101,10 @@ pub fn start(pd: &'static Pd, cspace: &mut CSpace, memory: &'static mut Memory) 
         } else {
             Remap::Nowhere
         },
-        quarantine: Quarantine::Blocking,
+        quarantine: match info.quarantine {
+            model::Quarantine::Blocking => Quarantine::Blocking,
+            model::Quarantine::Scratch => Quarantine::Scratch,
+        },
         clients: pd.info().clients.len(),
     };
     let tables = Tables(pd.tables());

@@ -113,6 +113,16 @@ pub enum IommuChoice {
     None,
 }
 
+/// What a device that nobody holds any more reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Quarantine {
+    /// Nothing.
+    Blocking,
+    /// Zeros to read, and nothing to write: for devices that hang when a read of theirs is refused. Where the
+    /// IOMMU is VT-d; nothing elsewhere.
+    Scratch,
+}
+
 /// When the system powers itself off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum End {
@@ -209,6 +219,8 @@ pub struct System {
     pub iommu: IommuChoice,
     /// Drive interrupt remapping where the unit has it.
     pub interrupt_remapping: bool,
+    /// What a device that nobody holds any more reaches.
+    pub quarantine: Quarantine,
     /// How configuration space is reached.
     pub config_access: ConfigAccess,
     /// Shards.

@@ -65,7 +65,10 @@ pub fn test(workspace: &Workspace, filter: Option<&str>) -> Result<Success, Erro
 }
 
 fn host_tests(workspace: &Workspace) -> Result<bool, Error> {
-    let packages = succeeds(cargo(workspace, "test"))?;
+    let mut packages = cargo(workspace, "test");
+    // All that fails is worth knowing.
+    packages.arg("--no-fail-fast");
+    let packages = succeeds(packages)?;
     let (_, recipe) = build::kernel(workspace, &KernelSpec::new(Build::Debug, 1), Ui::Shown)?;
     let mut bindings = cargo(workspace, "test");
     bindings.env("SEL4_CONSTANTS", recipe.constants());

@@ -79,6 +79,17 @@ pub fn read(mut section: Section<'_, '_>) -> Option<Client> {
     let dma_quota = section.size("dma_quota", 4096, 0..=1 << 40);
     let vectors = section.number("vectors", 0..=VECTORS);
     let reserved = section.number("reserved_vectors", 0..=VECTORS);
+    let quota = vectors.as_ref().map_or(0, |vectors| vectors.value);
+    if let Some(reserved) = reserved.as_ref().filter(|reserved| reserved.value > quota) {
+        section.findings().add(
+            Rule::OutOfRange,
+            reserved.span.clone(),
+            format!(
+                "`reserved_vectors` is {}, of {quota} `vectors`",
+                reserved.value
+            ),
+        );
+    }
     let finish = section.flag("finish").is_some_and(|flag| flag.value);
     let inspect = section.flag("inspect").is_some_and(|flag| flag.value);
     let admin = section.flag("admin").is_some_and(|flag| flag.value);

@@ -15,6 +15,15 @@ pub fn read(mut section: Section<'_, '_>) -> Option<IntxRoute> {
     let bus = section.number("bus", 0..=0xff);
     let first = section.number("first", 0..=31);
     let last = section.number("last", 0..=31);
+    if let (Some(first), Some(last)) = (&first, &last)
+        && first.value > last.value
+    {
+        section.findings().add(
+            Rule::OutOfRange,
+            last.span.clone(),
+            format!("`last` is {}, `first` {}", last.value, first.value),
+        );
+    }
     let rotated = section.flag("rotated").is_none_or(|flag| flag.value);
     let lines = section.numbers("lines", 0..=LINES - 1);
     if lines.is_none() {

@@ -263,6 +263,7 @@ fn assemble(
             testing: system.testing,
             iommu: system.iommu,
             interrupt_remapping: system.interrupt_remapping,
+            quarantine: system.quarantine,
             config_access: system.config_access,
             shards: system.shards,
             dma_pool: system.dma_pool,

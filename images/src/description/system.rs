@@ -6,7 +6,8 @@ use crate::kernel::Build;
 use std::ops::Range;
 use system::layout::MAX_SHARDS;
 use system::model::{
-    ConfigAccess, DeviceMatch, End, IommuChoice, MAX_DEVICE_RULES, Shards, VirtualFunctions,
+    ConfigAccess, DeviceMatch, End, IommuChoice, MAX_DEVICE_RULES, Quarantine, Shards,
+    VirtualFunctions,
 };
 
 /// Device rules in compiled form.
@@ -45,6 +46,8 @@ pub struct SystemSection {
     pub iommu: IommuChoice,
     /// Drive interrupt remapping.
     pub interrupt_remapping: bool,
+    /// What a device that nobody holds any more reaches.
+    pub quarantine: Quarantine,
     /// How configuration space is reached.
     pub config_access: ConfigAccess,
     /// Devices whose BARs are placed alone in large pages.
@@ -81,6 +84,7 @@ impl Default for SystemSection {
             testing: false,
             iommu: IommuChoice::Auto,
             interrupt_remapping: true,
+            quarantine: Quarantine::Blocking,
             config_access: ConfigAccess::Auto,
             large_bars: heapless::Vec::new(),
             reserved_regions: heapless::Vec::new(),
@@ -145,6 +149,15 @@ pub fn read(mut section: Section<'_, '_>) -> SystemSection {
         interrupt_remapping: section
             .flag("interrupt_remapping")
             .is_none_or(|flag| flag.value),
+        quarantine: section
+            .choice(
+                "quarantine",
+                &[
+                    ("blocking", Quarantine::Blocking),
+                    ("scratch", Quarantine::Scratch),
+                ],
+            )
+            .map_or(default.quarantine, |choice| choice.value),
         config_access: section
             .choice(
                 "config_access",

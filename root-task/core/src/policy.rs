@@ -352,6 +352,7 @@ pub(crate) mod tests {
             testing: true,
             iommu: IommuChoice::Auto,
             interrupt_remapping: true,
+            quarantine: model::Quarantine::Blocking,
             config_access: model::ConfigAccess::Auto,
             shards: Shards { pci: 0, msi: 1 },
             dma_pool: 32 << 20,

@@ -166,6 +166,7 @@ impl Plan {
             tables_pages: inputs.system.table_pages,
             pool,
             interrupt_remapping: inputs.system.interrupt_remapping,
+            quarantine: inputs.system.quarantine,
             reserved,
             aliases: inputs
                 .machine
