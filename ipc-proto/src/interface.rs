@@ -41,6 +41,27 @@ pub struct Operation {
     pub takes_capability: bool,
 }
 
+/// Label of a table's operation of this name; 0, which is nobody's, if there is none. For constants.
+#[must_use]
+pub const fn label(table: &[Operation], name: &str) -> u64 {
+    let mut row = 0;
+    while row < table.len() {
+        if same(table[row].name.as_bytes(), name.as_bytes()) {
+            return table[row].label;
+        }
+        row += 1;
+    }
+    0
+}
+
+const fn same(one: &[u8], other: &[u8]) -> bool {
+    let mut at = 0;
+    while at < one.len() && at < other.len() && one[at] == other[at] {
+        at += 1;
+    }
+    at == one.len() && at == other.len()
+}
+
 /// Anything that can make a typed stub from a transport.
 pub trait Stubs<T> {
     /// The stub over `transport`.

@@ -22,7 +22,7 @@ mod types;
 mod tables;
 
 pub use badge::{Badge, BadgeKind, MAX_GENERATION, MAX_INDEX};
-pub use interface::{Call, Operation, Reply, Stubs};
+pub use interface::{Call, Operation, Reply, Stubs, label};
 pub use message::{MAX_WORDS, Message, TooLong, Transport};
 pub use rule::{Refusal, Rule};
 pub use tables::{console, iommu, msi, pci, supervisor, timer};

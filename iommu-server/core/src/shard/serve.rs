@@ -3,15 +3,15 @@
 use core::cell::Cell;
 
 use ipc_proto::iommu::{self, Service as _};
-use ipc_proto::{MAX_WORDS, Message, Refusal, Reply};
+use ipc_proto::{MAX_WORDS, Message, Refusal, Reply, label};
 
 use super::Shard;
 use crate::backend::Backend;
 use crate::env::Env;
 
 /// Labels of the operations on each packet's way.
-const MAP: u64 = label("Map");
-const UNMAP: u64 = label("Unmap");
+const MAP: u64 = label(iommu::TABLE, "Map");
+const UNMAP: u64 = label(iommu::TABLE, "Unmap");
 
 /// What an operation reads of a request.
 struct Brief {
@@ -49,27 +49,6 @@ impl Brief {
         message.foreign_caps = self.foreign_caps;
         message
     }
-}
-
-/// Label of the operation of this name.
-const fn label(name: &str) -> u64 {
-    let mut row = 0;
-    while row < iommu::TABLE.len() {
-        if same(iommu::TABLE[row].name.as_bytes(), name.as_bytes()) {
-            return iommu::TABLE[row].label;
-        }
-        row += 1;
-    }
-    // No operation has it: a request of that label is nobody's.
-    0
-}
-
-const fn same(one: &[u8], other: &[u8]) -> bool {
-    let mut at = 0;
-    while at < one.len() && at < other.len() && one[at] == other[at] {
-        at += 1;
-    }
-    at == one.len() && at == other.len()
 }
 
 const _: () = {

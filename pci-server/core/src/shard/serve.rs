@@ -3,14 +3,14 @@
 use core::cell::Cell;
 
 use ipc_proto::pci::{self, ConfigReadReply};
-use ipc_proto::{MAX_WORDS, Message};
+use ipc_proto::{MAX_WORDS, Message, label};
 
 use super::Shard;
 use crate::env::Env;
 
 /// Labels of the operations that a driver may ask for at any time.
-const READ: u64 = label("ConfigRead");
-const WRITE: u64 = label("ConfigWrite");
+const READ: u64 = label(pci::TABLE, "ConfigRead");
+const WRITE: u64 = label(pci::TABLE, "ConfigWrite");
 
 /// Most arguments of an operation.
 const ARGUMENTS: usize = 6;
@@ -48,26 +48,6 @@ impl Brief {
         message.foreign_caps = self.foreign_caps;
         message
     }
-}
-
-/// Label of the operation of this name; 0, which is nobody's, if there is none.
-const fn label(name: &str) -> u64 {
-    let mut row = 0;
-    while row < pci::TABLE.len() {
-        if same(pci::TABLE[row].name.as_bytes(), name.as_bytes()) {
-            return pci::TABLE[row].label;
-        }
-        row += 1;
-    }
-    0
-}
-
-const fn same(one: &[u8], other: &[u8]) -> bool {
-    let mut at = 0;
-    while at < one.len() && at < other.len() && one[at] == other[at] {
-        at += 1;
-    }
-    at == one.len() && at == other.len()
 }
 
 const _: () = {
