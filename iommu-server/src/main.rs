@@ -32,8 +32,8 @@ sel4_rt::entry!(main);
 static STORAGE: ConstStaticCell<Storage> = ConstStaticCell::new(Storage::new());
 static UNITS: ConstStaticCell<units::Memory> = ConstStaticCell::new(units::Memory::new());
 
-fn main(_argument: u64) -> ! {
-    let pd = Pd::start();
+fn main(restarts: u64) -> ! {
+    let pd = Pd::start_again(restarts);
     let info = pd.iommu_info();
     let cspace = pd.cspace();
     let backend = units::start(pd, cspace, UNITS.take());

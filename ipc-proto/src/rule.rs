@@ -206,6 +206,8 @@ rules! {
     ClientGone = 115,
     /// the server below refused; the number is its rule
     Downstream = 116,
+    /// the server was restarted while it served the request: ask again
+    Restarted = 117,
 }
 
 /// A broken rule, and the number it is about: a device's address bits, an

@@ -18,8 +18,8 @@ use system::layout::event;
 
 sel4_rt::entry!(main);
 
-fn main(_argument: u64) -> ! {
-    let pd = Pd::start();
+fn main(restarts: u64) -> ! {
+    let pd = Pd::start_again(restarts);
     let info = pd.msi_info();
     let kernel = match Kernel::new(pd, info) {
         Ok(kernel) => kernel,

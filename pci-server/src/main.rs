@@ -28,8 +28,8 @@ sel4_rt::entry!(main);
 static TABLES: ConstStaticCell<Tables<Ticket>> = ConstStaticCell::new(Tables::new());
 static BANK: ConstStaticCell<Bank> = ConstStaticCell::new(Bank::new());
 
-fn main(_argument: u64) -> ! {
-    let pd = Pd::start();
+fn main(restarts: u64) -> ! {
+    let pd = Pd::start_again(restarts);
     let surroundings = match Surroundings::new(pd, BANK.take()) {
         Ok(surroundings) => surroundings,
         Err(refusal) => {

@@ -273,7 +273,7 @@ impl<'a> Maker<'a> {
         space: &mut Space<Stock>,
     ) -> Result<(), String> {
         match run.content {
-            Content::Zero | Content::IpcBuffer => Ok(()),
+            Content::Zero | Content::IpcBuffer | Content::Ledger => Ok(()),
             Content::Info => {
                 let info = self
                     .plan

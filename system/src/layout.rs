@@ -75,6 +75,16 @@ pub const MAILBOX_BITS: u8 = 4;
 /// Most shards of one kind.
 pub const MAX_SHARDS: usize = 16;
 
+/// Pages of 4 KiB of a server shard's ledger at [`va::LEDGER`].
+pub mod ledger_pages {
+    /// pci-server: two words and more of each function, and whatever of each assignment.
+    pub const PCI: u32 = 192;
+    /// iommu-server: buffers, contexts, and what the pool was split into.
+    pub const IOMMU: u32 = 192;
+    /// msi-server: blocks of vectors and lines.
+    pub const MSI: u32 = 8;
+}
+
 /// PD numbers that are fixed; the others follow: iommu, msi and pci shards, then the clients.
 pub mod pd {
     /// The root task: it has a log ring like every PD, and serves the supervisor's endpoint.
@@ -101,6 +111,8 @@ pub mod va {
     pub const LOG_RING: u64 = 0x1020_0000;
     /// One past the stack's last byte.
     pub const STACK_TOP: u64 = 0x2000_0000;
+    /// Server shards: their ledger ([`super::ledger_pages`]), which is kept when the server is restarted.
+    pub const LEDGER: u64 = 0x2800_0000;
     /// Console service: the ring of PD n is at `RINGS + n * ipc_proto::log::RING_BYTES`.
     pub const RINGS: u64 = 0x3000_0000;
     /// Servers: device registers and memory that the information lists, from here up.

@@ -119,6 +119,23 @@ impl<const WORDS: usize> NumberPool<WORDS> {
         None
     }
 
+    /// Takes the numbers `number..number + count` themselves. `false`, and nothing changes, unless all were free.
+    #[must_use]
+    pub fn claim_run(&mut self, number: u32, count: u32) -> bool {
+        let Some(offset) = number.checked_sub(self.first) else {
+            return false;
+        };
+        let Some(end) = offset.checked_add(count).filter(|end| *end <= self.count) else {
+            return false;
+        };
+        if self.last_taken(offset, end).is_some() {
+            return false;
+        }
+        self.set(offset, count, true);
+        self.free -= count;
+        true
+    }
+
     /// Gives one number back. `false`, and nothing changes, when it was not taken.
     #[must_use]
     pub fn give(&mut self, number: u32) -> bool {
@@ -191,12 +208,14 @@ mod tests {
     enum Step {
         Take(u32, u32),
         Give(u32, u32),
+        Claim(u32, u32),
     }
 
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
             (0u32..9, 0u32..6).prop_map(|(count, shift)| Step::Take(count, 1 << shift)),
             (0u32..200, 0u32..9).prop_map(|(number, count)| Step::Give(number, count)),
+            (0u32..200, 0u32..9).prop_map(|(number, count)| Step::Claim(number, count)),
         ]
     }
 
@@ -214,6 +233,17 @@ mod tests {
                         prop_assert_eq!(pool.take_run(count, align), wanted);
                         for n in wanted.into_iter().flat_map(|n| n..n + count) {
                             free.remove(&n);
+                        }
+                    }
+                    Step::Claim(number, many) => {
+                        let run: Vec<u32> = (number..number + many).collect();
+                        let all = run.iter().all(|n| free.contains(n));
+                        let inside = many > 0 || (first..=first + count).contains(&number);
+                        prop_assert_eq!(pool.claim_run(number, many), all && inside);
+                        if all {
+                            for number in run {
+                                free.remove(&number);
+                            }
                         }
                     }
                     Step::Give(number, many) => {

@@ -165,6 +165,7 @@ impl Tree {
 fn the_vocabulary_knows_nothing_above_it() {
     let tree = tree();
     tree.only("portcullis-hw", &[]);
+    tree.only("ledger", &[]);
     tree.only("ipc-proto", &["portcullis-hw"]);
     tree.only("portcullis-system", &["portcullis-hw"]);
 }
@@ -173,7 +174,10 @@ fn the_vocabulary_knows_nothing_above_it() {
 fn cores_know_neither_each_other_nor_the_kernel() {
     let tree = tree();
     for core in CORES {
-        tree.only(core, &["portcullis-hw", "ipc-proto", "portcullis-system"]);
+        tree.only(
+            core,
+            &["portcullis-hw", "ledger", "ipc-proto", "portcullis-system"],
+        );
     }
 }
 

@@ -6,18 +6,21 @@
 //! - `channels`: what joins clients.
 //! - `grants`: which capabilities each PD gets.
 //! - `info`: what each PD is told.
+//! - `pages`: what lies on its own pages.
 //! - `space`: its address space.
 
 mod build;
 mod channels;
 mod grants;
 mod info;
+mod pages;
 mod space;
 #[cfg(test)]
 pub(crate) mod tests;
 
 pub use channels::{Channel, End};
 pub use grants::{CONFIG_PORTS, SERIAL_PORTS};
+pub use pages::{Content, Run};
 
 use alloc::vec::Vec;
 
@@ -29,7 +32,7 @@ use thiserror::Error;
 
 use crate::carve::{CarveError, Cut, Want};
 use crate::facts::Machine;
-use crate::image::{Access, Image, ImageError};
+use crate::image::{Image, ImageError};
 use crate::memory::{Block, MemoryError};
 use crate::objects::{Layout, SizeOf, Tables};
 use crate::policy::PolicyError;
@@ -145,32 +148,6 @@ impl Kind {
     pub const fn is_server(self) -> bool {
         !matches!(self, Self::Client(_))
     }
-}
-
-/// What lies on a run of a PD's own pages.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Content {
-    /// A segment of its image, by number.
-    Segment(usize),
-    /// Zeros.
-    Zero,
-    /// Its information.
-    Info,
-    /// Its IPC buffer (one page).
-    IpcBuffer,
-}
-
-/// A run of a PD's own pages, side by side.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Run {
-    /// Where it is mapped.
-    pub vaddr: u64,
-    /// How many pages of 4 KiB.
-    pub pages: u32,
-    /// What the PD may do with them.
-    pub access: Access,
-    /// What they hold at the start.
-    pub content: Content,
 }
 
 /// Frames that are not from the PD's own block.

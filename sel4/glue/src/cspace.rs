@@ -24,11 +24,24 @@ pub struct CSpace {
     cnode: CNode,
     depth: u8,
     free: NumberPool<POOL_WORDS>,
+    start: Start,
+}
+
+/// What may lie in a slot that the pool calls free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Start {
+    /// Nothing.
+    First,
+    /// What an earlier life of the PD left there.
+    Again,
 }
 
 impl CSpace {
     /// The slots that `info` describes. More free slots than there can be are cut off.
-    pub(crate) const fn new(info: &PdInfo) -> Self {
+    /// In a PD that was restarted they are all called free and yet hold what it left: those that it takes
+    /// in the same order as the first time are emptied as they are taken anew, those that its ledger names it
+    /// [adopts](Self::adopt), and the others [`Self::sweep`] empties.
+    pub(crate) const fn new(info: &PdInfo, restarts: u64) -> Self {
         let free = match NumberPool::new(info.free_slots.first, info.free_slots.count) {
             Some(pool) => pool,
             None => NumberPool::empty(),
@@ -37,6 +50,11 @@ impl CSpace {
             cnode: CNode::at(slot::CNODE),
             depth: info.cnode_bits,
             free,
+            start: if restarts == 0 {
+                Start::First
+            } else {
+                Start::Again
+            },
         }
     }
 
@@ -69,12 +87,69 @@ impl CSpace {
     /// Takes `count` empty slots in a row.
     ///
     /// # Errors
-    /// `SlotsExhausted` with the number of slots there are.
+    /// `SlotsExhausted` with the number of slots there are; `KernelRefused` in a PD that was restarted: a slot
+    /// cannot be emptied.
     pub fn take_run(&mut self, count: u32) -> Result<u32, Refusal> {
+        let first = self.take_run_as_it_is(count)?;
+        if self.start == Start::Again {
+            self.empty(first, count)?;
+        }
+        Ok(first)
+    }
+
+    /// Takes `count` slots in a row. In a PD that was restarted what its earlier life left there stays: to be
+    /// looked at before [`Self::sweep`], by who takes the same slots at every start.
+    ///
+    /// # Errors
+    /// `SlotsExhausted` with the number of slots there are.
+    pub fn take_run_as_it_is(&mut self, count: u32) -> Result<u32, Refusal> {
         self.free.take_run(count, 1).ok_or(Refusal::new(
             Rule::SlotsExhausted,
             u64::from(self.free.count()),
         ))
+    }
+
+    /// Takes `count` slots from `first` on with what is in them: what the PD's ledger says that an earlier life
+    /// has left.
+    ///
+    /// # Errors
+    /// `BadArgument` with `first`: some are not the PD's own, or taken.
+    pub fn adopt(&mut self, first: u32, count: u32) -> Result<(), Refusal> {
+        if self.free.claim_run(first, count) {
+            Ok(())
+        } else {
+            Err(Refusal::new(Rule::BadArgument, first.into()))
+        }
+    }
+
+    /// Ends a restart: takes whatever lies in slots that are free, with all that was derived from it. To be called
+    /// when everything that stays is taken or adopted. Does nothing in a PD that was not restarted. How many slots could
+    /// not be emptied: they count as taken for ever.
+    pub fn sweep(&mut self) -> u32 {
+        if self.start == Start::First {
+            return 0;
+        }
+        self.start = Start::First;
+        let mut stuck = 0;
+        for number in self.free.first()..self.free.first() + self.free.count() {
+            if !self.free.is_taken(number) && self.empty(number, 1).is_err() {
+                // It was free.
+                let _ = self.free.claim_run(number, 1);
+                stuck += 1;
+            }
+        }
+        stuck
+    }
+
+    /// Takes what lies in these slots, and all that was derived from it.
+    fn empty(&self, first: u32, count: u32) -> Result<(), Refusal> {
+        for number in first..first + count {
+            let slot = self.slot(number);
+            slot.revoke()
+                .and_then(|()| slot.delete())
+                .map_err(crate::refused)?;
+        }
+        Ok(())
     }
 
     /// Empties `count` slots from `first` on and takes them back. What is derived from their capabilities

@@ -35,7 +35,13 @@ impl Parking {
     /// `SlotsExhausted`.
     pub fn new(cspace: &mut CSpace, capacity: u8) -> Result<Self, Refusal> {
         let capacity = capacity.min(MAX_PARKED as u8);
-        let first = cspace.take_run(u32::from(capacity))?;
+        // After a restart there are the callers of an earlier life in it, in the same slots: they are told.
+        let first = cspace.take_run_as_it_is(u32::from(capacity))?;
+        let (info, words) = outgoing(&Refusal::new(Rule::Restarted, 0).to_message(), 0);
+        for slot in first..first + u32::from(capacity) {
+            // Nothing happens where there is none.
+            SavedReply::at(slot.into()).send(info, words);
+        }
         let Slot {
             root: cnode, depth, ..
         } = cspace.slot(first);

@@ -10,14 +10,16 @@
 
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ipc_proto::log::{LogRing, RING_BYTES};
-use ipc_proto::{console, iommu, msi, supervisor, timer};
+use ipc_proto::{Refusal, Rule, console, iommu, msi, supervisor, timer};
+use sel4::Reply;
 use system::info::{ConsoleInfo, IommuInfo, MsiInfo, PciInfo, PdInfo, Role, TimerInfo};
-use system::layout::{slot, va};
+use system::layout::{ledger_pages, slot, va};
 use system::model::FORMAT;
 
+use crate::port::outgoing;
 use crate::{AddressSpace, CSpace, EcamSpace, MmioRegion, Port, TablePages, TscClock, log};
 
 /// Bytes of HPET registers (IA-PC HPET 1.0a, 2.3.1).
@@ -27,6 +29,7 @@ const HPET_BYTES: usize = 1024;
 #[derive(Debug)]
 pub struct Pd {
     info: PdInfo,
+    restarts: u64,
 }
 
 /// A value that is made once, by the PD's only thread.
@@ -72,6 +75,18 @@ impl Pd {
     /// To be called once, first. A PD that cannot start says why in its log and stops.
     #[must_use]
     pub fn start() -> &'static Self {
+        Self::start_again(0)
+    }
+
+    /// The same for a server that may have been restarted: `restarts` is what its entry point was given. The one
+    /// whose request was being served when the server ended is told so first of all.
+    #[must_use]
+    pub fn start_again(restarts: u64) -> &'static Self {
+        if restarts > 0 {
+            // Of the kernel's thread object, which outlived what the thread was doing.
+            let (info, words) = outgoing(&Refusal::new(Rule::Restarted, 0).to_message(), 0);
+            Reply::new().send(info, words);
+        }
         // SAFETY: the root task maps a log ring here for the PD's life; it is made of atomics alone.
         let ring =
             unsafe { &*core::ptr::with_exposed_provenance::<LogRing>(va::LOG_RING as usize) };
@@ -83,7 +98,7 @@ impl Pd {
                 va::INFO_BYTES as usize,
             )
         };
-        let Some(pd) = PD.make(|place| decode(region, place)) else {
+        let Some(pd) = PD.make(|place| decode(region, restarts, place)) else {
             stop("the PD was started twice or its information is damaged")
         };
         if pd.info.format != FORMAT {
@@ -101,10 +116,34 @@ impl Pd {
         &self.info
     }
 
+    /// How often the PD was restarted: 0 at the first start.
+    #[must_use]
+    pub const fn restarts(&self) -> u64 {
+        self.restarts
+    }
+
+    /// The server's ledger, which is kept when it is restarted; nothing in a PD of another kind.
+    #[must_use]
+    pub fn ledger(&self) -> &'static [AtomicU64] {
+        let pages = match &self.info.role {
+            Role::Pci(_) => ledger_pages::PCI,
+            Role::Iommu(_) => ledger_pages::IOMMU,
+            Role::Msi(_) => ledger_pages::MSI,
+            Role::Console(_) | Role::Timer(_) | Role::Client(_) => return &[],
+        };
+        // SAFETY: the root task maps these pages for the PD's life, apart from all else; any bytes are atomics.
+        unsafe {
+            core::slice::from_raw_parts(
+                core::ptr::with_exposed_provenance::<AtomicU64>(va::LEDGER as usize),
+                pages as usize * (4096 / size_of::<AtomicU64>()),
+            )
+        }
+    }
+
     /// The PD's capability slots, once; stops when asked again, since two pools would hand out the same slots.
     #[must_use]
     pub fn cspace(&self) -> &'static mut CSpace {
-        match CSPACE.make(|place| Some(place.write(CSpace::new(&self.info)))) {
+        match CSPACE.make(|place| Some(place.write(CSpace::new(&self.info, self.restarts)))) {
             Some(cspace) => cspace,
             None => stop("the capability slots were asked for twice"),
         }
@@ -285,16 +324,18 @@ pub fn stop(why: &str) -> ! {
 
 /// Decodes the PD's information where it is to stay.
 #[inline(never)]
-fn decode<'p>(region: &[u8], place: &'p mut MaybeUninit<Pd>) -> Option<&'p mut Pd> {
+fn decode<'p>(region: &[u8], restarts: u64, place: &'p mut MaybeUninit<Pd>) -> Option<&'p mut Pd> {
     let (length, bytes) = region.split_first_chunk::<4>()?;
     let bytes = bytes.get(..u32::from_le_bytes(*length) as usize)?;
     let pd = place.write(
         const {
             Pd {
                 info: PdInfo::empty(),
+                restarts: 0,
             }
         },
     );
+    pd.restarts = restarts;
     pd.info.read(bytes).ok()?;
     Some(pd)
 }

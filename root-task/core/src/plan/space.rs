@@ -4,7 +4,7 @@
 use alloc::vec::Vec;
 
 use ipc_proto::log::RING_BYTES;
-use system::layout::{MAILBOX_BITS, priority, va};
+use system::layout::{MAILBOX_BITS, ledger_pages, priority, va};
 use system::model::Name;
 
 use super::build::{DeviceUse, NO_BLOCK, table_block_bits, uses_kernel};
@@ -78,6 +78,15 @@ pub(super) fn draft(
         Access::ReadWrite,
         Content::Zero,
     ));
+    let ledger = match kind {
+        Kind::Iommu(_) => ledger_pages::IOMMU,
+        Kind::Msi(_) => ledger_pages::MSI,
+        Kind::Pci(_) => ledger_pages::PCI,
+        Kind::Console | Kind::Timer | Kind::Client(_) => 0,
+    };
+    if ledger > 0 {
+        runs.push(own(va::LEDGER, ledger, Access::ReadWrite, Content::Ledger));
+    }
     let ring = Mapping {
         vaddr: va::LOG_RING,
         bytes: RING_BYTES as u64,
