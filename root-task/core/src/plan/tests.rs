@@ -8,6 +8,7 @@ mod privileges;
 
 use super::*;
 use crate::facts::Host;
+use crate::image::Access;
 use crate::image::tests::elf;
 use crate::objects::tests::size_of;
 use crate::policy::tests::{client, system};
