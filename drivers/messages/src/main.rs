@@ -2,15 +2,20 @@
 //! counted where it is raised and where it arrives.
 //!
 //! Arguments, one of: `edu`, `network`, `usb msi`, `usb msix`: the device ([`sources`]) whose messages go through
-//! [`suite`], with `cores <n>` behind it from core to core; `line` and what [`lines`] has; `scarce` ([`scarce`]).
+//! [`suite`], with `cores <n>` behind it from core to core; `line` and what [`lines`] has; `scarce` ([`scarce`]); `cycles <n>`
+//! ([`cycles`]); `victim <n> <step> <way>` ([`deaths`]); `heir <victims>` ([`heir`]).
 
 #![no_std]
 #![no_main]
 
+mod cycles;
+mod deaths;
+mod heir;
 mod lines;
 mod network;
 mod scarce;
 mod sources;
+mod standing;
 mod suite;
 mod usb;
 
@@ -47,6 +52,16 @@ fn main(platform: &'static SeL4Platform, info: &'static ClientInfo) -> u32 {
         match (words.next(), words.next()) {
             (Some("line"), Some(what)) => lines::run(&probe, what),
             (Some("scarce"), None) => scarce::run(&probe),
+            (Some("victim"), Some(_)) => {
+                let arguments = what.split_once(' ').unwrap_or_default().1;
+                deaths::run(&probe, arguments)
+            }
+            (Some("heir"), Some(victims)) => {
+                heir::run(&probe, victims.parse().map_err(|_| Error::NotFound)?)
+            }
+            (Some("cycles"), Some(times)) => {
+                cycles::run(&probe, times.parse().map_err(|_| Error::NotFound)?)
+            }
             (Some("edu"), None) => sources::edu(&probe),
             (Some("network"), None) => network::run(&probe),
             (Some("usb"), Some("msi")) => usb::run(&probe, Mechanism::Msi),

@@ -3,18 +3,22 @@
 //! is how they are raised here: no USB device takes part. Registers: xHCI 1.2, 5.4 and 5.5.
 
 use client::{
-    ANY_IOVA, Access, Error, Mechanism, Memory, Mmio, PagePreference, Rule, Switch, Width,
+    ANY_IOVA, Access, Error, Mechanism, Memory, Mmio, PagePreference, Registers, Rule, Switch,
+    Width,
 };
+use sel4_client::SeL4Platform;
 
-use crate::sources::Source;
+use crate::sources::{Card, Source};
 use crate::{Probe, suite};
 
-const VENDOR: u16 = 0x1033;
-const DEVICE: u16 = 0x0194;
+/// Vendor id.
+pub const VENDOR: u16 = 0x1033;
+/// Device id.
+pub const DEVICE: u16 = 0x0194;
 /// Pages of BAR 0 in front of the one with the MSI-X table.
 const PAGES: u16 = 3;
 /// Messages it has.
-const MESSAGES: u16 = 16;
+pub const MESSAGES: u16 = 16;
 /// Where the MSI-X table is, and something that is none of it on the same page.
 const TABLE: u64 = 0x3000;
 const BESIDE: u64 = 0x3900;
@@ -44,7 +48,8 @@ const EVENT: u64 = 16;
 const EVENTS: u32 = 16;
 const HANDLED: u64 = 1 << 3;
 
-struct Controller<M> {
+/// The controller, with interrupters that are ready to be raised.
+pub struct Controller<M> {
     registers: M,
     runtime: usize,
     ring: u64,
@@ -90,8 +95,17 @@ impl<M: Mmio> Source for Controller<M> {
     }
 }
 
-/// Sixteen messages by one of the two mechanisms.
-pub fn run(probe: &Probe, mechanism: Mechanism) -> Result<(), Error> {
+/// The controller of a held device.
+pub type Held<'d> = Controller<Registers<'d, 'static, SeL4Platform>>;
+
+/// Takes the controller, readies it, and lets `work` have it.
+///
+/// # Errors
+/// A server's refusal, or those of `work`.
+pub fn with(
+    probe: &Probe,
+    work: impl FnOnce(&Card<'_>, &mut Held<'_>) -> Result<(), Error>,
+) -> Result<(), Error> {
     let device = probe.client.assign_ids(VENDOR, DEVICE)?;
     let buffer = probe.client.buffer(4096, PagePreference::Small)?;
     let memory = buffer.memory().ok_or(Error::NotFound)?;
@@ -102,25 +116,41 @@ pub fn run(probe: &Probe, mechanism: Mechanism) -> Result<(), Error> {
     memory.write(8, &EVENTS.to_le_bytes());
     device.bus_master(Switch::On)?;
     let registers = device.map_bar_pages(0, 0, PAGES)?;
-    let mut controller = Controller::new(registers, ring, table);
-    if mechanism == Mechanism::MsiX {
-        let beside = device.bar_read(0, BESIDE, Width::Dword);
-        let written = device.bar_write(0, BESIDE, Width::Dword, 0);
-        let messages = device.bar_read(0, TABLE, Width::Dword);
-        let forged = device.bar_write(0, TABLE, Width::Dword, 0xfee0_0000);
-        let page = device.map_bar_pages(0, PAGES.into(), 1).map(drop);
-        let withheld = |error: &Error| error.rule() == Some(Rule::PageWithheld);
-        probe.check(
-            "beside_the_table",
-            beside.is_ok()
-                && written.is_ok()
-                && messages.as_ref().is_err_and(withheld)
-                && forged.as_ref().is_err_and(withheld)
-                && page.as_ref().is_err_and(withheld),
-            format_args!(
-                "beside: {beside:x?} {written:?}, table: {messages:x?} {forged:?}, page: {page:?}"
-            ),
-        );
-    }
-    suite::run(probe, &device, mechanism, MESSAGES, &mut controller)
+    work(&device, &mut Controller::new(registers, ring, table))
+}
+
+/// To be done when its messages have been enabled: it believes that it has one only when it is told to raise it then.
+pub fn ready(controller: &mut Held<'_>) {
+    (0..MESSAGES).for_each(|message| controller.settle(message));
+}
+
+/// Sixteen messages by one of the two mechanisms.
+pub fn run(probe: &Probe, mechanism: Mechanism) -> Result<(), Error> {
+    with(probe, |device, controller| {
+        if mechanism == Mechanism::MsiX {
+            beside_the_table(probe, device);
+        }
+        suite::run(probe, device, mechanism, MESSAGES, controller)
+    })
+}
+
+/// The page with the MSI-X table is not mapped; what else is on it is reached by request, the table is not.
+fn beside_the_table(probe: &Probe, device: &Card<'_>) {
+    let beside = device.bar_read(0, BESIDE, Width::Dword);
+    let written = device.bar_write(0, BESIDE, Width::Dword, 0);
+    let messages = device.bar_read(0, TABLE, Width::Dword);
+    let forged = device.bar_write(0, TABLE, Width::Dword, 0xfee0_0000);
+    let page = device.map_bar_pages(0, PAGES.into(), 1).map(drop);
+    let withheld = |error: &Error| error.rule() == Some(Rule::PageWithheld);
+    probe.check(
+        "beside_the_table",
+        beside.is_ok()
+            && written.is_ok()
+            && messages.as_ref().is_err_and(withheld)
+            && forged.as_ref().is_err_and(withheld)
+            && page.as_ref().is_err_and(withheld),
+        format_args!(
+            "beside: {beside:x?} {written:?}, table: {messages:x?} {forged:?}, page: {page:?}"
+        ),
+    );
 }
