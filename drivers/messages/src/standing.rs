@@ -67,7 +67,7 @@ impl<'a> Observer<'a> {
         let msi = self.inspector.msi(0).figures()?;
         let iommu = self
             .inspector
-            .iommu(self.client.info().iommu.unwrap_or(0).into())
+            .iommu(self.client.info().iommu.unwrap_or(0))
             .figures()?;
         let mut standing = Standing {
             table: Vec::new(),
