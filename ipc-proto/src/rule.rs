@@ -208,6 +208,8 @@ rules! {
     Downstream = 116,
     /// the server was restarted while it served the request: ask again
     Restarted = 117,
+    /// the server died too often and is not restarted: nothing it serves can be had any more
+    ServerBroken = 118,
 }
 
 /// A broken rule, and the number it is about: a device's address bits, an

@@ -252,11 +252,20 @@ interface! {
     /// The PD has finished; it is taken down like a dead one. Not answered.
     [Pd] Exit = 2: exit(code: u32) -> ExitReply {}
     /// Stops another PD for a test of death in mid-work (as a fault would): refused unless the description says
-    /// `testing = true`.
+    /// `testing = true`. A client is taken down, a server shard is restarted.
     [Pd] Kill = 3: kill(pd: u16) -> KillReply {}
     /// Switches another PD's thread off, or on again, for a test that a stalled PD stalls nobody else: refused
     /// unless the description says `testing = true`.
     [Pd] Suspend = 4: suspend(pd: u16, switch: Switch) -> SuspendReply {}
+    /// Makes a server shard fault where it is, for a test: it is restarted as after a fault of its own. Refused like `Kill`.
+    [Pd] Crash = 5: crash(pd: u16) -> CrashReply {}
+    /// Kills server shard `pd` (0: another at random each time) `kills` times, each after a random time of at most `span`
+    /// microseconds since the one before, with random numbers of `seed`: in the middle of whatever it is doing then.
+    /// Replaces what was asked for before. Refused like `Kill`.
+    [Pd] Chaos = 6: chaos(pd: u16, seed: u64, kills: u32, span: u32) -> ChaosReply {}
+    /// How often server shard `pd` was restarted, when it died last and when it said that it was ready again, in ticks of
+    /// the time-stamp counter (0: not yet); `left` kills of `Chaos` are still to come. Refused like `Kill`.
+    [Pd] Deaths = 7: deaths(pd: u16) -> DeathsReply { restarts: u32, died: u64, ready: u64, left: u32 }
 }
 
 interface! {

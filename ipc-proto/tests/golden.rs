@@ -138,6 +138,9 @@ fn lines() -> Vec<String> {
         Exit { code: 3 } => ExitReply {};
         Kill { pd: 6 } => KillReply {};
         Suspend { pd: 6, switch: Switch::On } => SuspendReply {};
+        Crash { pd: 4 } => CrashReply {};
+        Chaos { pd: 4, seed: 7, kills: 100, span: 5000 } => ChaosReply {};
+        Deaths { pd: 4 } => DeathsReply { restarts: 3, died: 1000, ready: 2000, left: 97 };
     }
     golden! { timer:
         Arm { micros: 100_000 } => ArmReply {};

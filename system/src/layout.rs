@@ -113,6 +113,8 @@ pub mod va {
     pub const STACK_TOP: u64 = 0x2000_0000;
     /// Server shards: their ledger ([`super::ledger_pages`]), which is kept when the server is restarted.
     pub const LEDGER: u64 = 0x2800_0000;
+    /// Server shards: what their image's writable segment held at the start (read-only), for a restart.
+    pub const KEPT: u64 = 0x2c00_0000;
     /// Console service: the ring of PD n is at `RINGS + n * ipc_proto::log::RING_BYTES`.
     pub const RINGS: u64 = 0x3000_0000;
     /// Servers: device registers and memory that the information lists, from here up.
@@ -149,6 +151,8 @@ pub mod event {
     pub const FAULT: u64 = 1 << 12;
     /// Client: a pci-server has news about a device (`EventNext`).
     pub const DEVICE: u64 = 1 << 13;
+    /// Supervisor: its second thread, which restarts servers, has something to tell.
+    pub const MEDIC: u64 = 1 << 0;
     /// Supervisor: pci-server shard n finished a revocation that it owed (`SHARD_DONE << n`, n < 8 modulo).
     pub const SHARD_DONE: u64 = 1 << 14;
     /// Client: an interrupt line that a device of it raises was raised (`LineAck`).
@@ -159,6 +163,8 @@ pub mod event {
 
 /// Priorities that are fixed; clients' come from the description, at most [`priority::CLIENT_MAX`].
 pub mod priority {
+    /// The supervisor's second thread, which restarts servers.
+    pub const MEDIC: u8 = 255;
     /// Supervisor.
     pub const ROOT: u8 = 254;
     /// Timer service.

@@ -16,6 +16,7 @@
 //! | [`objects`] | the kernel objects of one PD, and the block of memory that holds them |
 //! | [`plan`] | every PD: its address space, its CSpace, its information |
 //! | [`distribution`] | who can reach whom, computed from the plan and held against the rules |
+//! | [`medic`] | what becomes of a server shard that dies: restarted, or given up |
 //! | [`supervisor`] | faults, exits, the order in which a dead PD is taken down, the end of a run |
 //!
 //! The binary `root-task` finds the facts and carries the plan out; it makes no
@@ -42,6 +43,7 @@ pub mod carve;
 pub mod distribution;
 pub mod facts;
 pub mod image;
+pub mod medic;
 pub mod memory;
 pub mod objects;
 pub mod plan;

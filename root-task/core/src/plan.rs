@@ -13,6 +13,7 @@ mod build;
 mod channels;
 mod grants;
 mod info;
+mod kind;
 mod pages;
 mod space;
 #[cfg(test)]
@@ -20,6 +21,7 @@ pub(crate) mod tests;
 
 pub use channels::{Channel, End};
 pub use grants::{CONFIG_PORTS, SERIAL_PORTS};
+pub use kind::Kind;
 pub use pages::{Content, Run};
 
 use alloc::vec::Vec;
@@ -123,31 +125,6 @@ pub enum PlanError {
     /// A PD's private CNode is too small for what it is given.
     #[error("{0}: its CSpace has no room for what it is given")]
     CSpaceFull(Name),
-}
-
-/// What kind of PD it is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
-    /// Console service.
-    Console,
-    /// Timer service.
-    Timer,
-    /// iommu-server shard.
-    Iommu(u8),
-    /// msi-server shard.
-    Msi(u8),
-    /// pci-server shard.
-    Pci(u8),
-    /// Client, by its id.
-    Client(u16),
-}
-
-impl Kind {
-    /// Is it one of ours, rather than a client?
-    #[must_use]
-    pub const fn is_server(self) -> bool {
-        !matches!(self, Self::Client(_))
-    }
 }
 
 /// Frames that are not from the PD's own block.

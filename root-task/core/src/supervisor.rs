@@ -12,24 +12,29 @@
 //! 4. iommu-server, msi-server shards: `ClientGone`;
 //! 5. take the PD's memory back.
 //!
-//! A server that is suspended for a test is not called; the step waits for it. A
-//! server that died is never called again: what it served stays out of circulation.
+//! A server that is suspended for a test is not called; the step waits for it. Server shards that die are restarted by
+//! the medic ([`crate::medic`]), which tells ([`Supervisor::told`]); a step that a restart broke off is taken again when
+//! the server is ready. A server that died for good is never called again: what it served stays out of circulation.
 
 mod desk;
+mod down;
 pub mod figures;
 mod hands;
+mod restart;
 #[cfg(test)]
 mod tests;
 
 pub use desk::Desk;
-pub use hands::{Hands, Power, Verdict};
+pub use hands::{Hands, Power, Strike, Verdict};
 
 use core::fmt;
 
+use down::Dying;
 use figures::{Figures, compare};
 use heapless::{String, Vec};
-use ipc_proto::{ClientId, Refusal, Switch};
-use system::layout::{MAX_PDS, MAX_SHARDS, event};
+use ipc_proto::Switch;
+use restart::{Chaos, Record};
+use system::layout::{MAX_PDS, event};
 use system::model::{End, Name};
 
 use crate::plan::Kind;
@@ -59,17 +64,6 @@ enum Ending {
     RunOver,
 }
 
-/// How far taking a client down has come. Sets of shards are bits.
-#[derive(Clone, PartialEq, Eq, Debug)]
-struct Dying {
-    ending: Ending,
-    stopped: bool,
-    pci_asked: u16,
-    pci_done: u16,
-    iommu_done: u16,
-    msi_done: u16,
-}
-
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Life {
     /// Has not said that it is ready.
@@ -83,6 +77,17 @@ enum Life {
     Gone,
 }
 
+/// What the description says about the run as a whole.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rules {
+    /// Allow test operations.
+    pub testing: bool,
+    /// Faults of a server shard that are put up with (without a minute in between); 0: servers are not restarted.
+    pub restarts: u8,
+    /// When the run ends.
+    pub end: End,
+}
+
 /// A change that a test asked for and that `work` has yet to carry out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Switching {
@@ -94,12 +99,16 @@ struct Switching {
 #[derive(Debug)]
 pub struct Supervisor {
     wards: Vec<(Ward, Life), MAX_PDS>,
-    testing: bool,
-    end: End,
+    /// What is known of each ward's deaths, in the same order.
+    records: Vec<Record, MAX_PDS>,
+    rules: Rules,
     /// The first thing that went wrong.
     failure: Option<String<120>>,
     before: Option<Figures>,
     switching: Option<Switching>,
+    /// A server shard that a test wants dead.
+    strike: Option<(u16, Strike)>,
+    chaos: Option<Chaos>,
     /// Has a shard signalled that it owes nothing? Asked about in `work`.
     shards_signalled: bool,
     over: Over,
@@ -114,69 +123,28 @@ enum Over {
     Ended,
 }
 
-/// How a shard answered.
-enum Step {
-    Done,
-    /// It still owes something, or was not asked again.
-    Waits,
-}
-
-/// One round of steps with the servers, layer by layer: a layer is begun when the one before is done.
-#[derive(Default)]
-struct Round {
-    open: bool,
-    refused: Option<(&'static str, u8, Refusal)>,
-}
-
-impl Round {
-    /// Takes the step with every shard of a layer that is not in `done`; one that cannot be called now keeps the
-    /// round open.
-    fn go(
-        &mut self,
-        shards: &[(u8, bool)],
-        server: &'static str,
-        done: &mut u16,
-        mut step: impl FnMut(u8) -> Result<Step, Refusal>,
-    ) {
-        if self.open || self.refused.is_some() {
-            return;
-        }
-        for (shard, can_be_called) in shards {
-            let bit = 1 << shard;
-            if *done & bit != 0 {
-                continue;
-            }
-            match can_be_called.then(|| step(*shard)) {
-                Some(Ok(Step::Done)) => *done |= bit,
-                Some(Ok(Step::Waits)) | None => self.open = true,
-                Some(Err(refusal)) => self.refused = Some((server, *shard, refusal)),
-            }
-        }
-    }
-}
-
 impl Supervisor {
     /// The supervisor of these PDs, in order of their numbers from 1 on.
     ///
     /// # Errors
     /// There are more than [`MAX_PDS`].
-    pub fn new(
-        wards: impl Iterator<Item = Ward>,
-        testing: bool,
-        end: End,
-    ) -> Result<Self, &'static str> {
-        let mut list = Vec::new();
+    pub fn new(wards: impl Iterator<Item = Ward>, rules: Rules) -> Result<Self, &'static str> {
+        let (mut list, mut records) = (Vec::new(), Vec::new());
         for ward in wards {
             list.push((ward, Life::Starting))
-                .map_err(|_| "more PDs than the supervisor has room for")?;
+                .ok()
+                .and_then(|()| records.push(Record::default()).ok())
+                .ok_or("more PDs than the supervisor has room for")?;
         }
         Ok(Self {
             wards: list,
-            testing,
-            end,
+            records,
+            rules,
             failure: None,
             before: None,
             switching: None,
+            strike: None,
+            chaos: None,
             shards_signalled: false,
             over: Over::No,
         })
@@ -256,14 +224,7 @@ impl Supervisor {
         *life = if ward.kind.is_server() {
             Life::Broken
         } else {
-            Life::Dying(Dying {
-                ending,
-                stopped: false,
-                pci_asked: 0,
-                pci_done: 0,
-                iommu_done: 0,
-                msi_done: 0,
-            })
+            Life::Dying(Dying::new(ending))
         };
         if !failure.is_empty() && self.failure.is_none() {
             self.failure = Some(failure);
@@ -290,134 +251,19 @@ impl Supervisor {
                 Switch::On => hands.resume(pd),
             }
         }
+        if let Some((pd, how)) = self.strike.take() {
+            hands.strike(pd, how);
+        }
         if self.is_broken() {
             self.finish(hands);
             return;
         }
+        self.arm_chaos(hands);
         for index in 0..self.wards.len() {
             self.take_down(index, hands);
         }
         self.shards_signalled = false;
         self.look_for_the_end(hands);
-    }
-
-    /// Numbers of the shards of a kind, and whether each can be called now.
-    fn shards(&self, number: impl Fn(Kind) -> Option<u8>) -> Vec<(u8, bool), MAX_SHARDS> {
-        let mut shards = Vec::new();
-        for (ward, life) in &self.wards {
-            if let Some(shard) = number(ward.kind) {
-                // A plan has at most this many shards of a kind.
-                let _ = shards.push((shard, *life == Life::Running));
-            }
-        }
-        shards
-    }
-
-    /// The next steps of taking one client down, as far as they go without waiting.
-    fn take_down<H: Hands>(&mut self, index: usize, hands: &mut H) {
-        let (client, mut dying) = match self.wards.get(index) {
-            Some((
-                Ward {
-                    kind: Kind::Client(id),
-                    ..
-                },
-                Life::Dying(dying),
-            )) => (ClientId(*id), dying.clone()),
-            _ => return,
-        };
-        if !dying.stopped {
-            hands.stop(index as u16 + 1);
-            hands.disown(index as u16 + 1);
-            dying.stopped = true;
-        }
-        let mut round = Round::default();
-        let pci = self.shards(|kind| {
-            if let Kind::Pci(shard) = kind {
-                Some(shard)
-            } else {
-                None
-            }
-        });
-        let signalled = self.shards_signalled;
-        let asked = &mut dying.pci_asked;
-        round.go(&pci, "pci-server", &mut dying.pci_done, |shard| {
-            if *asked & 1 << shard == 0 {
-                hands.tell_held(shard, client);
-                hands.pci_gone(shard, client)?;
-                *asked |= 1 << shard;
-            } else if !signalled {
-                return Ok(Step::Waits);
-            }
-            Ok(if hands.pci_pending(shard)? == 0 {
-                Step::Done
-            } else {
-                Step::Waits
-            })
-        });
-        let iommu = self.shards(|kind| {
-            if let Kind::Iommu(shard) = kind {
-                Some(shard)
-            } else {
-                None
-            }
-        });
-        round.go(&iommu, "iommu-server", &mut dying.iommu_done, |shard| {
-            hands.iommu_gone(shard, client).map(|()| Step::Done)
-        });
-        let msi = self.shards(|kind| {
-            if let Kind::Msi(shard) = kind {
-                Some(shard)
-            } else {
-                None
-            }
-        });
-        let mut left = 0;
-        round.go(&msi, "msi-server", &mut dying.msi_done, |shard| {
-            left += hands.msi_gone(shard, client)?;
-            Ok(Step::Done)
-        });
-        if left > 0 {
-            self.fail(
-                hands,
-                format_args!("{left} vectors were left with client {}", client.0),
-            );
-        }
-        let next = if let Some((server, shard, refusal)) = round.refused {
-            let client = client.0;
-            self.fail(
-                hands,
-                format_args!("{server}-{shard} does not let go of client {client}: {refusal}"),
-            );
-            Life::Broken
-        } else if round.open {
-            Life::Dying(dying)
-        } else {
-            self.gone(index, &dying.ending, hands)
-        };
-        if let Some((_, life)) = self.wards.get_mut(index) {
-            *life = next;
-        }
-    }
-
-    /// The last step: nothing refers to the client any more.
-    fn gone<H: Hands>(&mut self, index: usize, ending: &Ending, hands: &mut H) -> Life {
-        let result = hands.reclaim(index as u16 + 1);
-        let Some(name) = self.wards.get(index).map(|(ward, _)| ward.name.clone()) else {
-            return Life::Broken;
-        };
-        match ending {
-            Ending::Exit(code) => hands.say(format_args!("@gone {name} exit {code}")),
-            Ending::Fault(what) => hands.say(format_args!("@gone {name} fault {what}")),
-            Ending::Killed => hands.say(format_args!("@gone {name} killed")),
-            Ending::RunOver => hands.say(format_args!("@gone {name} stopped")),
-        }
-        match result {
-            Ok(()) => Life::Gone,
-            Err(reason) => {
-                self.fail(hands, format_args!("{name}: {reason}"));
-                Life::Broken
-            }
-        }
     }
 
     fn look_for_the_end<H: Hands>(&mut self, hands: &mut H) {
@@ -430,7 +276,7 @@ impl Supervisor {
         let finished = clients()
             .filter(|(ward, _)| ward.must_finish)
             .all(|(_, life)| ended(life));
-        if self.end == End::Finished && self.over == Over::No && finished {
+        if self.rules.end == End::Finished && self.over == Over::No && finished {
             self.over = Over::Closing;
             for index in 0..self.wards.len() {
                 let client = self
@@ -468,7 +314,7 @@ impl Supervisor {
             .failure
             .as_ref()
             .map_or(Verdict::Pass, |failure| Verdict::Fail(failure));
-        let power = match self.end {
+        let power = match self.rules.end {
             End::Never => Power::On,
             End::Finished => Power::Off,
         };

@@ -45,10 +45,23 @@ pub trait Hands {
     fn reclaim(&mut self, pd: u16) -> Result<(), &'static str>;
     /// Resources in use now.
     fn figures(&mut self) -> Figures;
+    /// Has a server shard die now: the medic restarts it and tells.
+    fn strike(&mut self, pd: u16, how: Strike);
+    /// Has the medic kill a server shard after a time. One at a time; the newest counts.
+    fn alarm(&mut self, pd: u16, micros: u64);
     /// Prints a line.
     fn say(&mut self, line: fmt::Arguments<'_>);
     /// The run is over: everything printed goes out; then the machine is switched off if `power` says so.
     fn end(&mut self, verdict: Verdict<'_>, power: Power);
+}
+
+/// How a test has a server die.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Strike {
+    /// It is stopped wherever it is.
+    Kill,
+    /// It goes on where nothing is mapped.
+    Crash,
 }
 
 /// How a run went.

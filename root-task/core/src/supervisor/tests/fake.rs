@@ -13,6 +13,10 @@ pub(super) struct Fake {
     pub(super) refuses: Option<&'static str>,
     pub(super) vectors_left: u16,
     pub(super) resources: u64,
+    /// Set for whom, and after how many microseconds.
+    pub(super) alarm: Option<(u16, u64)>,
+    /// The step that a restart of its server breaks off, once.
+    pub(super) breaks_off: Option<&'static str>,
 }
 
 impl Hands for Fake {
@@ -29,6 +33,7 @@ impl Hands for Fake {
         self.log.push(alloc::format!("held {shard} {}", client.0));
     }
     fn pci_gone(&mut self, shard: u8, client: ClientId) -> Result<u16, Refusal> {
+        self.broken_off("pci")?;
         self.log.push(alloc::format!("pci {shard} {}", client.0));
         if self.refuses == Some("pci") {
             return Err(Rule::KernelRefused.into());
@@ -37,13 +42,16 @@ impl Hands for Fake {
         Ok(self.slow[usize::from(shard)])
     }
     fn pci_pending(&mut self, shard: u8) -> Result<u16, Refusal> {
+        self.broken_off("pending")?;
         Ok(self.owes[usize::from(shard)])
     }
     fn iommu_gone(&mut self, shard: u8, client: ClientId) -> Result<(), Refusal> {
+        self.broken_off("iommu")?;
         self.log.push(alloc::format!("iommu {shard} {}", client.0));
         Ok(())
     }
     fn msi_gone(&mut self, shard: u8, client: ClientId) -> Result<u16, Refusal> {
+        self.broken_off("msi")?;
         self.log.push(alloc::format!("msi {shard} {}", client.0));
         Ok(self.vectors_left)
     }
@@ -60,6 +68,13 @@ impl Hands for Fake {
         );
         figures
     }
+    fn strike(&mut self, pd: u16, how: Strike) {
+        self.log.push(alloc::format!("{how:?} {pd}"));
+    }
+    fn alarm(&mut self, pd: u16, micros: u64) {
+        self.log.push(alloc::format!("alarm {pd}"));
+        self.alarm = Some((pd, micros));
+    }
     fn say(&mut self, line: fmt::Arguments<'_>) {
         self.log.push(line.to_string());
     }
@@ -69,6 +84,17 @@ impl Hands for Fake {
 }
 
 impl Fake {
+    /// Is this the step that is broken off? Not a second time.
+    fn broken_off(&mut self, step: &'static str) -> Result<(), Refusal> {
+        match self.breaks_off.take_if(|which| *which == step) {
+            Some(_) => {
+                self.log.push(alloc::format!("{step} broken off"));
+                Err(Rule::Restarted.into())
+            }
+            None => Ok(()),
+        }
+    }
+
     /// What it was told since the last time.
     pub(super) fn take(&mut self) -> List<Text> {
         core::mem::take(&mut self.log)

@@ -1,0 +1,166 @@
+//! What the medic decides, death by death.
+
+use super::*;
+use ipc_proto::supervisor::{self, Request};
+use ipc_proto::{Badge, BadgeKind};
+
+const IOMMU: u16 = 3;
+const PCI: u16 = 5;
+const MINUTE: u64 = CALM_US;
+
+fn ask(medic: &mut Medic, pd: u16, request: Request) -> Option<Result<(), Rule>> {
+    let badge = Badge::plain(BadgeKind::Pd, pd).to_word();
+    supervisor::dispatch(&mut medic.desk(), badge, &request.encode()).map(|answer| {
+        match answer.label {
+            0 => Ok(()),
+            code => Err(Rule::from_code(code).unwrap()),
+        }
+    })
+}
+
+fn ready(medic: &mut Medic, pd: u16) {
+    assert_eq!(ask(medic, pd, Request::Ready {}), Some(Ok(())));
+    assert_eq!(medic.deed(), Some(Deed::Tell(Told::Ready { pd })));
+}
+
+fn medic(bound: u8) -> Medic {
+    let mut medic = Medic::new([IOMMU, PCI].into_iter(), bound).unwrap();
+    ready(&mut medic, IOMMU);
+    ready(&mut medic, PCI);
+    medic
+}
+
+fn fault(medic: &mut Medic, now: u64) -> Treatment {
+    match medic.faulted(PCI, now) {
+        Told::Died {
+            pd: PCI,
+            cause: Cause::Fault,
+            treatment,
+        } => treatment,
+        told => panic!("{told:?}"),
+    }
+}
+
+#[test]
+fn a_server_that_faults_is_restarted_and_told_how_often() {
+    let mut medic = medic(8);
+    assert_eq!(fault(&mut medic, 1), Treatment::Restart(1));
+    ready(&mut medic, PCI);
+    assert_eq!(fault(&mut medic, 2), Treatment::Restart(2));
+    ready(&mut medic, PCI);
+    assert_eq!(ask(&mut medic, PCI, Request::Ready {}), Some(Ok(())));
+    assert_eq!(medic.deed(), None, "it is ready once a start");
+}
+
+#[test]
+fn faults_without_a_calm_minute_come_to_an_end() {
+    let mut medic = medic(3);
+    for (count, now) in [(1, 0), (2, MINUTE - 1), (3, 2 * MINUTE - 2)] {
+        assert_eq!(fault(&mut medic, now), Treatment::Restart(count));
+        ready(&mut medic, PCI);
+    }
+    let mut calm = MINUTE * 3 - 2;
+    for count in 4..20 {
+        assert_eq!(fault(&mut medic, calm), Treatment::Restart(count));
+        ready(&mut medic, PCI);
+        calm += MINUTE;
+    }
+    calm -= MINUTE;
+    for count in [20, 21] {
+        assert_eq!(fault(&mut medic, calm), Treatment::Restart(count));
+        ready(&mut medic, PCI);
+    }
+    assert_eq!(fault(&mut medic, calm), Treatment::GiveUp);
+    assert_eq!(ask(&mut medic, PCI, Request::Ready {}), Some(Ok(())));
+    assert_eq!(medic.deed(), None, "it refuses, and is no server any more");
+    assert_eq!(fault(&mut medic, calm), Treatment::Leave, "not even that");
+    assert_eq!(
+        medic.faulted(IOMMU, calm),
+        died(IOMMU, Cause::Fault, Treatment::Restart(1)),
+        "each is counted by itself"
+    );
+}
+
+#[test]
+fn a_fault_in_the_recovery_is_the_end_and_a_kill_is_not() {
+    let mut one = medic(8);
+    assert_eq!(fault(&mut one, 1), Treatment::Restart(1));
+    for count in 2..30 {
+        assert_eq!(
+            one.killed(PCI),
+            died(PCI, Cause::Kill, Treatment::Restart(count)),
+            "kills do not count"
+        );
+    }
+    assert_eq!(fault(&mut one, MINUTE * 9), Treatment::GiveUp);
+    assert!(!one.can_be_killed(PCI));
+}
+
+#[test]
+fn a_fault_at_the_first_start_is_not_tried_again() {
+    let mut medic = Medic::new([PCI].into_iter(), 8).unwrap();
+    assert!(!medic.can_be_killed(PCI), "nothing is there to recover");
+    assert_eq!(fault(&mut medic, 1), Treatment::GiveUp);
+}
+
+#[test]
+fn without_restarts_every_fault_is_the_end() {
+    let mut medic = medic(0);
+    assert!(!medic.can_be_killed(PCI));
+    assert_eq!(fault(&mut medic, 1), Treatment::GiveUp);
+}
+
+#[test]
+fn a_fault_that_was_asked_for_is_told_apart() {
+    let mut medic = medic(8);
+    medic.crashing(PCI);
+    let crash = died(PCI, Cause::Crash, Treatment::Restart(1));
+    assert_eq!(medic.faulted(PCI, 1), crash);
+    ready(&mut medic, PCI);
+    // Killed before it came to it: the next fault is its own.
+    medic.crashing(PCI);
+    medic.killed(PCI);
+    ready(&mut medic, PCI);
+    assert_eq!(fault(&mut medic, 2), Treatment::Restart(3));
+}
+
+#[test]
+fn only_the_supervisor_asks_for_deaths() {
+    let mut medic = medic(8);
+    for request in [Request::Kill { pd: PCI }, Request::Crash { pd: PCI }] {
+        assert_eq!(ask(&mut medic, IOMMU, request), Some(Err(Rule::NotGranted)));
+        assert_eq!(medic.deed(), None);
+    }
+    assert_eq!(
+        ask(&mut medic, pd::ROOT, Request::Kill { pd: PCI }),
+        Some(Ok(()))
+    );
+    assert_eq!(medic.deed(), Some(Deed::Kill(PCI)));
+    assert_eq!(
+        ask(&mut medic, pd::ROOT, Request::Kill { pd: 1 }),
+        Some(Err(Rule::BadArgument)),
+        "the console is not in its care"
+    );
+    assert_eq!(
+        ask(
+            &mut medic,
+            PCI,
+            Request::Chaos {
+                pd: 0,
+                seed: 1,
+                kills: 1,
+                span: 1
+            }
+        ),
+        Some(Err(Rule::NotGranted))
+    );
+}
+
+#[test]
+fn a_server_that_exits_is_told_of_and_not_answered() {
+    let mut medic = medic(8);
+    assert_eq!(ask(&mut medic, PCI, Request::Exit { code: 3 }), None);
+    let told = Told::Exit { pd: PCI, code: 3 };
+    assert_eq!(medic.deed(), Some(Deed::Tell(told)));
+    assert!(!medic.can_be_killed(PCI));
+}
