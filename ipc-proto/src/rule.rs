@@ -229,6 +229,13 @@ impl Refusal {
         Self { rule, about }
     }
 
+    /// Is it worth asking again? The request was not carried out, or can be repeated as if it had not been: the server was
+    /// restarted. What was refused for any other reason is refused again.
+    #[must_use]
+    pub const fn is_retryable(self) -> bool {
+        matches!(self.rule, Rule::Restarted)
+    }
+
     /// The reply that says so.
     #[must_use]
     pub fn to_message(self) -> Message {
@@ -264,3 +271,58 @@ impl core::fmt::Display for Refusal {
 }
 
 impl core::error::Error for Refusal {}
+
+/// How often [`retry`] asks: a server that is restarted more often while one request waits is given up.
+pub const TRIES: u32 = 32;
+
+/// Asks again as long as the server was restarted meanwhile ([`Refusal::is_retryable`]), at most [`TRIES`] times. Each
+/// time waits until the server is there again, so there is nothing to wait for in between.
+///
+/// # Errors
+/// The last refusal.
+pub fn retry<T>(mut ask: impl FnMut() -> Result<T, Refusal>) -> Result<T, Refusal> {
+    for _ in 1..TRIES {
+        match ask() {
+            Err(refusal) if refusal.is_retryable() => {}
+            done => return done,
+        }
+    }
+    ask()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_restart_is_worth_another_try() {
+        let mut asked = 0;
+        let answer = retry(|| {
+            asked += 1;
+            if asked < 5 {
+                Err(Rule::Restarted.into())
+            } else {
+                Ok(asked)
+            }
+        });
+        assert_eq!(answer, Ok(5));
+        for rule in Rule::ALL.iter().filter(|rule| **rule != Rule::Restarted) {
+            let mut asked = 0;
+            let answer: Result<(), Refusal> = retry(|| {
+                asked += 1;
+                Err((*rule).into())
+            });
+            assert_eq!((answer, asked), (Err((*rule).into()), 1));
+        }
+    }
+
+    #[test]
+    fn a_server_that_never_comes_back_is_given_up() {
+        let mut asked = 0;
+        let answer: Result<(), Refusal> = retry(|| {
+            asked += 1;
+            Err(Rule::Restarted.into())
+        });
+        assert_eq!((answer, asked), (Err(Rule::Restarted.into()), TRIES));
+    }
+}

@@ -1,19 +1,22 @@
 //! The supervisor's hands: what `root-core`'s supervisor decides, done with the
-//! kernel and the servers. Servers are called only here; none is called while it is suspended or dead.
+//! kernel and the servers. Servers are called only here; none is called while it is suspended or given up. A call to one that
+//! dies meanwhile is answered when it is restarted: what only looks is asked again here, the steps of taking a client
+//! down are taken again by the supervisor.
 
 use alloc::vec::Vec;
 use core::fmt;
 
 use hw::Sbdf;
-use ipc_proto::{BarKind, ClientId, Refusal, Rule, VectorUse, iommu, msi, pci};
+use ipc_proto::{BarKind, ClientId, Refusal, Rule, VectorUse, iommu, msi, pci, retry, timer};
 use root_core::plan::{Kind, Pd, Plan};
 use root_core::supervisor::figures::Figures;
-use root_core::supervisor::{Hands, Power, Verdict};
+use root_core::supervisor::{Hands, Power, Strike, Verdict};
 use sel4::IoPort;
 use sel4_glue::Port;
 use system::model::Name;
 
 use crate::maker::{Maker, occupied};
+use crate::medic;
 use crate::say;
 use crate::voice::Voice;
 
@@ -44,18 +47,30 @@ pub struct RootHands<'a> {
     maker: Maker<'a>,
     plan: &'a Plan,
     shards: Vec<Shard>,
+    /// The medic.
+    medic: Port,
+    /// The timer service, when it runs.
+    timer: Option<timer::Stub<Port>>,
     exit: IoPort,
     /// The root task's voice.
     pub voice: Voice,
 }
 
 impl<'a> RootHands<'a> {
-    /// Hands for a plan. `exit` is the capability for [`EXIT_PORT`].
-    pub const fn new(maker: Maker<'a>, plan: &'a Plan, exit: IoPort, voice: Voice) -> Self {
+    /// Hands for a plan. `exit` is the capability for [`EXIT_PORT`], `medic` the root task's to call its second thread.
+    pub const fn new(
+        maker: Maker<'a>,
+        plan: &'a Plan,
+        medic: Port,
+        exit: IoPort,
+        voice: Voice,
+    ) -> Self {
         Self {
             maker,
             plan,
             shards: Vec::new(),
+            medic,
+            timer: None,
             exit,
             voice,
         }
@@ -68,6 +83,11 @@ impl<'a> RootHands<'a> {
             name: pd.name.clone(),
             port,
         });
+    }
+
+    /// Says how the timer service is called: in a test, to have servers killed at random times.
+    pub const fn use_timer(&mut self, port: Port) {
+        self.timer = Some(timer::Stub(port));
     }
 
     /// What makes PDs.
@@ -107,7 +127,7 @@ impl<'a> RootHands<'a> {
     ) {
         let mut text = List::new();
         for bar in 0..BARS {
-            if let Ok(found) = stub.holder_bar(index, bar) {
+            if let Ok(found) = retry(|| stub.holder_bar(index, bar)) {
                 let kind = match found.kind {
                     BarKind::None => continue,
                     BarKind::Io => "io",
@@ -148,7 +168,7 @@ impl<'a> RootHands<'a> {
 fn vectors_of(port: Port) -> impl Iterator<Item = (u16, Sbdf)> {
     let stub = msi::Stub(port);
     (0..MAX_VECTORS)
-        .map_while(move |index| stub.vector_at(index).ok())
+        .map_while(move |index| retry(|| stub.vector_at(index)).ok())
         .filter(|found| found.purpose == VectorUse::Message)
         .map(|found| (found.vector, found.device))
 }
@@ -200,7 +220,7 @@ impl Hands for RootHands<'_> {
         };
         let stub = pci::Stub(port);
         for index in 0..MAX_DEVICES {
-            match stub.holder(index) {
+            match retry(|| stub.holder(index)) {
                 Ok(held) if held.holder == client.0 + 1 => {
                     self.tell_device(&stub, index, &name, &held)
                 }
@@ -271,6 +291,19 @@ impl Hands for RootHands<'_> {
         figures
     }
 
+    fn strike(&mut self, pd: u16, how: Strike) {
+        medic::strike(self.medic, pd, how);
+    }
+
+    fn alarm(&mut self, pd: u16, micros: u64) {
+        medic::choose(pd);
+        if let Some(timer) = &self.timer
+            && let Err(refusal) = timer.arm(micros)
+        {
+            say!(self.voice, "the timer service refused an alarm: {refusal}");
+        }
+    }
+
     fn say(&mut self, line: fmt::Arguments<'_>) {
         self.voice.say(line);
     }
@@ -294,7 +327,7 @@ pub fn exit(port: IoPort, passed: bool) {
 }
 
 fn pci_figures(shard: &Shard, figures: &mut Figures) -> Result<(), Refusal> {
-    let told = pci::Stub(shard.port).figures()?;
+    let told = retry(|| pci::Stub(shard.port).figures())?;
     figures.add(&shard.name, "assigned", told.assigned.into());
     figures.add(&shard.name, "slots", told.slots_used.into());
     figures.add(&shard.name, "untyped_bytes", told.untyped_used);
@@ -303,7 +336,7 @@ fn pci_figures(shard: &Shard, figures: &mut Figures) -> Result<(), Refusal> {
 }
 
 fn iommu_figures(shard: &Shard, figures: &mut Figures) -> Result<(), Refusal> {
-    let told = iommu::Stub(shard.port).figures()?;
+    let told = retry(|| iommu::Stub(shard.port).figures())?;
     figures.add(&shard.name, "pool_free", told.pool_free);
     figures.add(&shard.name, "tables", told.tables_used.into());
     figures.add(&shard.name, "domains", told.domains_used.into());
@@ -314,7 +347,7 @@ fn iommu_figures(shard: &Shard, figures: &mut Figures) -> Result<(), Refusal> {
 }
 
 fn msi_figures(shard: &Shard, figures: &mut Figures) -> Result<(), Refusal> {
-    let told = msi::Stub(shard.port).figures()?;
+    let told = retry(|| msi::Stub(shard.port).figures())?;
     figures.add(&shard.name, "free_vectors", told.free.into());
     figures.add(&shard.name, "slots", told.slots_used.into());
     Ok(())

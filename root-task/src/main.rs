@@ -3,7 +3,7 @@
 //! It finds out about the machine (`discover`), lets `root-core` make the plan
 //! and check it, carries the plan out (`maker`), starts the servers one by one and
 //! then the clients, and from then on waits at its endpoint (`hands` do what the
-//! supervisor decides). It must not be on the path of any request, block on a
+//! supervisor decides), with a second thread (`medic`) that restarts servers. It must not be on the path of any request, block on a
 //! client, or decide anything that the plan does not say.
 
 #![no_std]
@@ -15,6 +15,8 @@ mod cutting;
 mod discover;
 mod hands;
 mod maker;
+mod medic;
+mod post_mortem;
 mod stock;
 mod survey;
 mod voice;
@@ -28,19 +30,20 @@ use ipc_proto::log::LogRing;
 use ipc_proto::supervisor;
 use ipc_proto::{Badge, BadgeKind};
 use root_core::facts::Machine;
+use root_core::medic::{Cause, Told};
 use root_core::memory;
 use root_core::objects::Kind as Object;
 use root_core::plan::{Inputs, Kernel, Pd, Plan, SERIAL_PORTS};
-use root_core::supervisor::{Supervisor, Ward};
+use root_core::supervisor::{Rules, Supervisor, Ward};
 use sel4::bootinfo::slot as boot_slot;
 use sel4::irq::Vector;
 use sel4::tcb::Then;
 use sel4::{
-    ABI, BootInfo, Endpoint, IoPort, IoPortControl, IrqControl, KERNEL_VERSION, Notification,
-    ObjectType, Rights, Tcb, Untyped, VSpace,
+    ABI, BootInfo, Endpoint, Fault, Frame, FrameSize, IoPort, IoPortControl, IrqControl,
+    KERNEL_VERSION, Notification, ObjectType, Rights, Tcb, Untyped, UserContext, VSpace,
 };
 use sel4_glue::Port;
-use sel4_glue::root::{self, Arrival, Desk, Heap, Space};
+use sel4_glue::root::{self, Arrival, Desk, Heap, Second, Space};
 use system::bundle::{self, Bundle};
 use system::layout::{event, pd, priority};
 use system::model::System;
@@ -48,6 +51,7 @@ use system::model::System;
 use discover::Ways;
 use hands::{EXIT_PORT, RootHands};
 use maker::{Maker, Own};
+use medic::{Parts, Report, Reports};
 use stock::{OWN_BITS, Stock, own};
 use voice::{Console, Serial, Voice};
 
@@ -178,6 +182,14 @@ fn run(frame: &'static [u8], boot: &BootInfo<'_>, exit: &mut IoPort) -> Result<I
             stock.object(ObjectType::Notification),
             "the supervisor's notification",
         )?),
+        medic: Endpoint::at(kernel(
+            stock.object(ObjectType::Endpoint),
+            "the medic's endpoint",
+        )?),
+        alarm: Notification::at(kernel(
+            stock.object(ObjectType::Notification),
+            "the medic's notification",
+        )?),
         serial: serial as u32,
         config_ports: ways.ports,
     };
@@ -193,16 +205,60 @@ fn run(frame: &'static [u8], boot: &BootInfo<'_>, exit: &mut IoPort) -> Result<I
     let maker = Maker::new(&plan, own);
     maker.begin()?;
     let wards = plan.pds.iter().map(|pd| ward(pd, &system));
-    let supervisor = Supervisor::new(wards, system.testing, system.end)?;
+    let rules = Rules {
+        testing: system.testing,
+        restarts: system.restarts,
+        end: system.end,
+    };
+    let supervisor = Supervisor::new(wards, rules)?;
+    let reports = medic(&own, &mut space, &maker, boot, &inputs)?;
+    let own_badge = Badge::plain(BadgeKind::Pd, pd::ROOT);
+    let to_medic = space
+        .tables()
+        .fill(|slot| maker::mint(slot, own.medic.cptr(), Rights::CALL, own_badge));
+    let to_medic = Port::at(kernel(to_medic, "a way to call the medic")?);
     let mut root = Root {
         desk: Desk::new(own.endpoint),
         supervisor,
-        hands: RootHands::new(maker, &plan, *exit, voice),
+        reports,
+        hands: RootHands::new(maker, &plan, to_medic, *exit, voice),
         space,
         plan: &plan,
     };
     root.start(&inputs)?;
     root.supervise()
+}
+
+/// Starts the second thread, which restarts servers.
+fn medic(
+    own: &Own,
+    space: &mut Space<Stock>,
+    maker: &Maker<'_>,
+    boot: &BootInfo<'_>,
+    inputs: &Inputs<'_>,
+) -> Result<Reports, String> {
+    let stock = space.tables();
+    let tcb = Tcb::at(kernel(stock.object(ObjectType::Tcb), "a second thread")?);
+    let frame = ObjectType::Frame(FrameSize::Small);
+    let frame = Frame::at(kernel(stock.object(frame), "a second IPC buffer")?);
+    let flag = Badge::from_word(Badge::event(event::MEDIC)).ok_or("no badge")?;
+    let bell = stock.fill(|slot| maker::mint(slot, own.events.cptr(), Rights::WRITE, flag));
+    let bell = Notification::at(kernel(bell, "the supervisor's notification")?);
+    let buffer = kernel(space.page(frame), "a second IPC buffer")?;
+    let parts = Parts {
+        second: Second {
+            tcb,
+            buffer: (frame, buffer),
+            priority: priority::MEDIC,
+            events: own.alarm,
+        },
+        endpoint: own.medic,
+        bell,
+        restarts: inputs.system.restarts,
+        tsc_mhz: inputs.machine.tsc_mhz,
+        boot,
+    };
+    medic::start(&parts, maker.plan(), maker)
 }
 
 /// Adds what was wanted to a kernel error.
@@ -264,6 +320,8 @@ fn tell(machine: &Machine, plan: &Plan, voice: &mut Voice) {
 struct Root<'a> {
     desk: Desk,
     supervisor: Supervisor,
+    /// What the medic tells.
+    reports: Reports,
     hands: RootHands<'a>,
     space: Space<Stock>,
     plan: &'a Plan,
@@ -288,6 +346,11 @@ impl Root<'_> {
                 let console = self.console(server)?;
                 self.hands.voice.use_console(Some(console));
             } else {
+                if server.number == pd::TIMER {
+                    let own = Badge::plain(BadgeKind::Pd, pd::ROOT);
+                    let port = self.callable(server, own)?;
+                    self.hands.use_timer(port);
+                }
                 let port = self.callable(server, Badge::plain(BadgeKind::Supervisor, 0))?;
                 self.hands.add_shard(server, port);
             }
@@ -361,87 +424,60 @@ impl Root<'_> {
                 }
             }
             Arrival::Events(flags) => self.supervisor.signalled(flags),
-            Arrival::Fault { pd, fault } => self.fault(pd, fault),
+            Arrival::Fault { pd, fault } => {
+                let registers = self.plan.pd(pd).and_then(|pd| self.registers(pd));
+                self.fault(pd, fault, registers);
+            }
         }
+        // Before anything is asked of a server: what is open with one that was restarted is asked again.
+        self.hear();
         self.supervisor.work(&mut self.hands);
     }
 
-    fn fault(&mut self, number: u16, fault: Option<sel4::Fault>) {
+    /// What the medic has to tell.
+    fn hear(&mut self) {
+        while let Some(report) = self.reports.next() {
+            let Report {
+                told,
+                ticks,
+                fault,
+                registers,
+            } = report;
+            let (supervisor, hands) = (&mut self.supervisor, &mut self.hands);
+            match told {
+                Told::Died {
+                    pd,
+                    cause: Cause::Fault | Cause::Crash,
+                    ..
+                } => {
+                    if let Some(pd) = self.plan.pd(pd) {
+                        let words = post_mortem::tell(&mut hands.voice, pd, fault, registers);
+                        supervisor.told(told, ticks, format_args!("{words}"), hands);
+                    }
+                }
+                _ => supervisor.told(told, ticks, format_args!("killed"), hands),
+            }
+        }
+        match self.reports.lost() {
+            0 => {}
+            lost => say!(self.hands.voice, "{lost} reports of the medic are lost"),
+        }
+    }
+
+    /// The registers of a thread that does not run.
+    fn registers(&self, pd: &Pd) -> Option<UserContext> {
+        let tcb = self.hands.maker().tcb(pd).ok()?;
+        tcb.read_registers(Then::Leave).ok()
+    }
+
+    fn fault(&mut self, number: u16, fault: Option<Fault>, registers: Option<UserContext>) {
         let Some(pd) = self.plan.pd(number) else {
             return;
         };
         if pd.number == pd::CONSOLE {
             self.hands.voice.use_console(None);
         }
-        let name = &pd.name;
-        match fault {
-            Some(sel4::Fault::UnknownSyscall { ip, number, .. })
-                if number == sel4_rt::PANIC_SYSCALL =>
-            {
-                say!(
-                    self.hands.voice,
-                    "fault: {name}: panicked at {ip:#x}, see its log"
-                );
-                self.supervisor.fault(pd.number, format_args!("panic"));
-            }
-            Some(fault) => {
-                let overflow = match fault {
-                    sel4::Fault::Page { address, .. } => pd
-                        .stack_guard()
-                        .is_some_and(|guard| guard.start() <= address && address < guard.end()),
-                    _ => false,
-                };
-                let hint = if overflow { " (stack overflow)" } else { "" };
-                say!(self.hands.voice, "fault: {name}: {fault}{hint}");
-                self.supervisor.fault(pd.number, format_args!("{fault}"));
-            }
-            None => {
-                say!(
-                    self.hands.voice,
-                    "fault: {name}: a message to its fault endpoint that is none of the kernel's"
-                );
-                self.supervisor
-                    .fault(pd.number, format_args!("message to its own fault endpoint"));
-            }
-        }
-        let registers = self
-            .hands
-            .maker()
-            .tcb(pd)
-            .ok()
-            .and_then(|tcb| tcb.read_registers(Then::Leave).ok());
-        if let Some(r) = registers {
-            let voice = &mut self.hands.voice;
-            say!(
-                voice,
-                "fault: {name}: rip {:x} rsp {:x} rbp {:x} rflags {:x}",
-                r.rip,
-                r.rsp,
-                r.rbp,
-                r.rflags
-            );
-            say!(
-                voice,
-                "fault: {name}: rax {:x} rbx {:x} rcx {:x} rdx {:x} rsi {:x} rdi {:x}",
-                r.rax,
-                r.rbx,
-                r.rcx,
-                r.rdx,
-                r.rsi,
-                r.rdi
-            );
-            say!(
-                voice,
-                "fault: {name}: r8 {:x} r9 {:x} r10 {:x} r11 {:x} r12 {:x} r13 {:x} r14 {:x} r15 {:x}",
-                r.r8,
-                r.r9,
-                r.r10,
-                r.r11,
-                r.r12,
-                r.r13,
-                r.r14,
-                r.r15
-            );
-        }
+        let words = post_mortem::tell(&mut self.hands.voice, pd, fault, registers);
+        self.supervisor.fault(pd.number, format_args!("{words}"));
     }
 }

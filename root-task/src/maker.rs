@@ -19,12 +19,13 @@ use sel4::tcb::Then;
 use sel4::{
     AsidPool, CNode, Caching, CapData, Endpoint, Error, Frame, FrameSize, IrqControl, IrqHandler,
     Notification, ObjectType, PageDirectory, PageTable, Pdpt, Rights, Tcb, TcbConfiguration,
-    UserContext, VSpace,
+    VSpace,
 };
 use sel4_glue::root::{SHOWN_PAGES, Space};
 use system::layout::{INDEX_BITS, slot, va};
 
 use crate::cutting::{cut, frame_size, make};
+use crate::medic;
 use crate::stock::{Stock, own};
 
 pub use cspace::mint;
@@ -37,6 +38,10 @@ pub const RING_PAGES: u32 = (ipc_proto::log::RING_BYTES / 4096) as u32;
 pub struct Own {
     /// The supervisor's endpoint.
     pub endpoint: Endpoint,
+    /// The medic's: where server shards go with what others go to the supervisor with.
+    pub medic: Endpoint,
+    /// The medic's notification.
+    pub alarm: Notification,
     /// The supervisor's notification.
     pub events: Notification,
     /// Slot of the serial line's ports.
@@ -77,6 +82,11 @@ impl<'a> Maker<'a> {
     /// A maker of this plan.
     pub const fn new(plan: &'a Plan, own: Own) -> Self {
         Self { plan, own }
+    }
+
+    /// The plan.
+    pub const fn plan(&self) -> &'a Plan {
+        self.plan
     }
 
     /// Cuts memory, makes what PDs share, and the objects of all servers.
@@ -292,7 +302,7 @@ impl<'a> Maker<'a> {
                     "information",
                 )
             }
-            Content::Segment(number) => {
+            Content::Segment(number) | Content::Kept(number) => {
                 let image = self.plan.image(pd).ok_or("no image")?;
                 let segment = image.segments.get(number).ok_or("no segment")?;
                 let name = self
@@ -301,11 +311,10 @@ impl<'a> Maker<'a> {
                     .get(pd.program)
                     .map_or("", |(name, _)| name.as_str());
                 let file = inputs.programs.find(name).ok_or("no program")?;
-                let filled = (0..run.pages).take_while(|page| {
-                    segment
-                        .on_page(run.vaddr + u64::from(*page) * PAGE)
-                        .is_some()
-                });
+                // What is kept lies elsewhere than what it is kept of.
+                let origin = segment.region.pages().start();
+                let filled = (0..run.pages)
+                    .take_while(|page| segment.on_page(origin + u64::from(*page) * PAGE).is_some());
                 let filled = filled.count() as u32;
                 let mut done = 0;
                 while done < filled {
@@ -314,7 +323,7 @@ impl<'a> Maker<'a> {
                         for (page, to) in
                             (u64::from(done)..).zip(to.chunks_exact_mut(PAGE as usize))
                         {
-                            copy_page(segment, run.vaddr + page * PAGE, file, to);
+                            copy_page(segment, origin + page * PAGE, file, to);
                         }
                     });
                     doing(shown, "image")?;
@@ -398,12 +407,7 @@ impl<'a> Maker<'a> {
             doing(tcb.bind_notification(events), "event notification")?;
         }
         doing(tcb.set_affinity(pd.core.into()), "core")?;
-        let registers = UserContext {
-            rip: image.entry,
-            rsp: va::STACK_TOP,
-            rsi: va::IPC_BUFFER,
-            ..UserContext::default()
-        };
+        let registers = medic::first_registers(image, 0);
         doing(tcb.write_registers(&registers, Then::Leave), "registers")
     }
 

@@ -10,7 +10,7 @@ use sel4_glue::root::Tables;
 pub const CNODE: CNode = CNode::at(slot::CNODE);
 
 /// Log2 of the memory that the root task's own objects need: page tables, nearly all of it.
-pub const OWN_BITS: u8 = 17;
+pub const OWN_BITS: u8 = 18;
 
 /// Own slots and memory.
 #[derive(Debug)]

@@ -223,6 +223,9 @@ pub struct System {
     pub quarantine: Quarantine,
     /// How configuration space is reached.
     pub config_access: ConfigAccess,
+    /// Faults of a server shard, without a minute in between, after which it is not restarted any more; 0: it is never
+    /// restarted.
+    pub restarts: u8,
     /// Shards.
     pub shards: Shards,
     /// Pool of DMA memory, in bytes.
@@ -250,4 +253,4 @@ pub struct System {
 }
 
 /// Version of the compiled form.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;

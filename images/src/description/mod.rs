@@ -265,6 +265,7 @@ fn assemble(
             interrupt_remapping: system.interrupt_remapping,
             quarantine: system.quarantine,
             config_access: system.config_access,
+            restarts: system.restarts,
             shards: system.shards,
             dma_pool: system.dma_pool,
             table_pages: system.table_pages,

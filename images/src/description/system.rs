@@ -18,6 +18,9 @@ const DEFAULT_DMA_POOL: u64 = 32 << 20;
 /// Memory for IOMMU tables when the description says nothing, in bytes.
 const DEFAULT_TABLES: u64 = 4 << 20;
 
+/// Faults of a server that are put up with when the description says nothing.
+const DEFAULT_RESTARTS: u8 = 8;
+
 /// How the kernel is built.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kernel {
@@ -58,6 +61,8 @@ pub struct SystemSection {
     pub ats: Matches,
     /// Physical functions whose virtual functions are enabled at boot.
     pub virtual_functions: heapless::Vec<VirtualFunctions, MAX_DEVICE_RULES>,
+    /// Faults of a server shard that are put up with.
+    pub restarts: u8,
     /// Shards.
     pub shards: Shards,
     /// DMA pool, in bytes.
@@ -90,6 +95,7 @@ impl Default for SystemSection {
             reserved_regions: heapless::Vec::new(),
             ats: heapless::Vec::new(),
             virtual_functions: heapless::Vec::new(),
+            restarts: DEFAULT_RESTARTS,
             shards: Shards { pci: 0, msi: 1 },
             dma_pool: DEFAULT_DMA_POOL,
             dma_pool_span: None,
@@ -168,6 +174,9 @@ pub fn read(mut section: Section<'_, '_>) -> SystemSection {
         reserved_regions: device_rules(&mut section, "reserved_regions"),
         ats: device_rules(&mut section, "ats"),
         virtual_functions: read_virtual_functions(&mut section),
+        restarts: section
+            .number("restarts", 0..=u64::from(u8::MAX))
+            .map_or(default.restarts, |restarts| restarts.value as u8),
         shards: section
             .table("shards", "[system.shards]", read_shards)
             .unwrap_or(default.shards),

@@ -145,6 +145,7 @@ fn capability(plan: &Plan, pd: &Pd, cap: Cap) -> Result<(), Violation> {
                 _ => Ok(()),
             }
         }
+        Cap::Alarm if pd.kind != Kind::Timer => forbidden("the way to have servers killed"),
         Cap::Window { of } => match pd.kind {
             Kind::Iommu(_) | Kind::Msi(_) | Kind::Pci(_)
                 if plan.pd(of).is_some_and(|of| of.client().is_some()) =>

@@ -38,13 +38,16 @@ pub struct Segment {
 }
 
 impl Segment {
+    /// Bytes that the file has for it; the rest is zeros.
+    #[must_use]
+    pub const fn filled(&self) -> u64 {
+        self.file.1.saturating_sub(self.file.0) as u64
+    }
+
     /// The part of the file that belongs on the page at `page`: offset on the page, and range in the file.
     #[must_use]
     pub fn on_page(&self, page: u64) -> Option<(usize, core::ops::Range<usize>)> {
-        let filled = Region::sized(
-            self.region.start(),
-            self.file.1.checked_sub(self.file.0)? as u64,
-        )?;
+        let filled = Region::sized(self.region.start(), self.filled())?;
         let part = filled.intersection(Region::sized(page, PAGE)?)?;
         let first = self
             .file
@@ -171,6 +174,15 @@ impl Image {
             return Err(ImageError::BadEntry(entry));
         }
         Ok(Self { entry, segments })
+    }
+
+    /// Where a restarted PD finds what its writable segment held at the start: the address of that segment's first byte in
+    /// the pages at [`va::KEPT`].
+    #[must_use]
+    pub fn kept(&self) -> u64 {
+        let writable = |segment: &&Segment| segment.access == Access::ReadWrite;
+        let first = self.segments.iter().find(writable);
+        va::KEPT + first.map_or(0, |segment| segment.region.start() % PAGE)
     }
 
     /// Pages of 4 KiB that it takes.

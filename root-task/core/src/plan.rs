@@ -178,6 +178,8 @@ pub enum Cap {
         /// Event flags in its badge.
         flags: u64,
     },
+    /// The right to wake the medic: to kill a server for a test.
+    Alarm,
     /// A client's grant window.
     Window {
         /// Whose.

@@ -9,7 +9,7 @@ use root_core::plan::{CONFIG_PORTS, Cap, Grant, Pd, SERIAL_PORTS};
 use sel4::bootinfo::slot as boot_slot;
 use sel4::irq::{MsiSource, Polarity, Trigger, Vector};
 use sel4::{CNode, CapData, Error, IrqControl, Rights, Slot};
-use system::layout::{INDEX_BITS, pd};
+use system::layout::{INDEX_BITS, event, pd};
 
 use super::{Maker, doing};
 use crate::stock::{CNODE, own};
@@ -128,6 +128,8 @@ impl Maker<'_> {
             }
             Cap::Call { of: number, badge } => {
                 let endpoint = match number {
+                    // The supervisor may be waiting for a server shard: they go to the medic.
+                    pd::ROOT if pd.kind.is_shard() => self.own.medic.cptr(),
                     pd::ROOT => self.own.endpoint.cptr(),
                     number => self.slot_of(of(number)?, Part::Endpoint)?.into(),
                 };
@@ -135,6 +137,14 @@ impl Maker<'_> {
                 let rights = Rights::CALL.and(Rights::GRANT);
                 return doing(mint(minted, endpoint, rights, badge), "badged endpoint")
                     .and_then(|()| handed(rights));
+            }
+            Cap::Alarm => {
+                let badge =
+                    Badge::from_word(Badge::event(event::TIMER)).ok_or("no badge for an alarm")?;
+                return doing(
+                    mint(dest, self.own.alarm.cptr(), Rights::WRITE, badge),
+                    "the medic's notification",
+                );
             }
             Cap::Signal { of: number, flags } => {
                 let events = match number {

@@ -4,9 +4,16 @@
 //! - [`Heap`]: memory for the plan, a fixed number of bytes.
 //! - [`bundle_memory`], [`extra_boot_information`], [`use_ipc_buffer`]: what the kernel mapped for the root task.
 //! - [`Space`]: the root task's address space above its image; nothing else maps there.
-//! - [`Desk`]: the supervisor's endpoint, where requests, faults and signals arrive.
+//! - [`Desk`]: the supervisor's endpoint, where requests, faults and signals arrive;
+//! - [`Second`]: a second thread, above the first, with a desk of its own.
 //!
 //! Only the root task may use this module: it is about the initial thread's address space.
+
+mod desk;
+mod second;
+
+pub use desk::{Arrival, Desk};
+pub use second::{Second, Stack};
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::cell::{Cell, UnsafeCell};
@@ -16,15 +23,13 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use hw::address::ECAM_BUS_BYTES;
 use ipc_proto::log::LogRing;
-use ipc_proto::{Badge, BadgeKind, MAX_WORDS, Message, Refusal, Rule};
 use linked_list_allocator::Heap as List;
 use sel4::{
-    BootInfo, Caching, Endpoint, Error, Fault, Frame, FrameSize, ObjectType, PageDirectory,
-    PageTable, Pdpt, Reply, Result, Rights, VSpace, bootinfo,
+    BootInfo, Caching, Error, Frame, FrameSize, ObjectType, PageDirectory, PageTable, Pdpt, Result,
+    Rights, VSpace, bootinfo,
 };
 use system::info::EcamWindow;
 
-use crate::port::{incoming, outgoing};
 use crate::{EcamSpace, MmioRegion};
 
 /// A heap of `BYTES` bytes, for `#[global_allocator]`. What does not fit is an allocation failure.
@@ -35,7 +40,7 @@ pub struct Heap<const BYTES: usize> {
     memory: UnsafeCell<[MaybeUninit<u8>; BYTES]>,
 }
 
-// SAFETY: the root task has one thread.
+// SAFETY: one thread of the root task allocates: the second (`Second`) is made of what never does.
 unsafe impl<const BYTES: usize> Sync for Heap<BYTES> {}
 
 impl<const BYTES: usize> Heap<BYTES> {
@@ -302,6 +307,16 @@ impl<T: Tables> Space<T> {
         unsafe { EcamSpace::new(&list) }
     }
 
+    /// Maps a frame of RAM for good, at an address of its own, which comes back.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn page(&mut self, frame: Frame) -> Result<u64> {
+        let address = self.addresses(0, PAGE);
+        self.map(frame, FrameSize::Small, address, Caching::WriteBack)?;
+        Ok(address)
+    }
+
     /// Maps a log ring of zeros: `pages` frames in slots from `first` on.
     ///
     /// # Errors
@@ -323,80 +338,5 @@ impl<T: Tables> Space<T> {
         // SAFETY: mapped for good at an address of its own, page-aligned; a ring is made of atomics alone, for which
         // all zeros, and whatever the console makes of it, is a value.
         Ok(unsafe { &*ptr::with_exposed_provenance::<LogRing>(address as usize) })
-    }
-}
-
-/// What arrives at the supervisor's endpoint.
-#[derive(Clone, Copy, Debug)]
-pub enum Arrival {
-    /// A request; its sender waits for the answer, if it called.
-    Request {
-        /// Badge of the capability that was invoked.
-        badge: u64,
-        /// The request.
-        message: Message,
-    },
-    /// A PD's thread cannot go on, or the PD says so itself: every PD has the capability that its faults are sent with.
-    Fault {
-        /// PD number.
-        pd: u16,
-        /// What happened; `None` when the message is no fault of the kernel's.
-        fault: Option<Fault>,
-    },
-    /// Flags that were signalled (`system::layout::event`).
-    Events(u64),
-}
-
-/// The supervisor's endpoint.
-#[derive(Debug)]
-pub struct Desk {
-    endpoint: Endpoint,
-    reply: Reply,
-}
-
-impl Desk {
-    /// The endpoint that all PDs have badged copies of.
-    #[must_use]
-    pub const fn new(endpoint: Endpoint) -> Self {
-        Self {
-            endpoint,
-            reply: Reply::new(),
-        }
-    }
-
-    /// Answers the last request.
-    pub fn answer(&mut self, message: &Message) {
-        let (info, registers) = outgoing(message, 0);
-        self.reply.send(info, registers);
-    }
-
-    /// Waits for the next arrival. Requests that are too long are refused here.
-    pub fn receive(&mut self) -> Arrival {
-        loop {
-            let received = self.endpoint.recv(&mut self.reply);
-            if let Some(flags) = Badge::event_flags(received.badge) {
-                return Arrival::Events(flags);
-            }
-            if let Some(Badge {
-                kind: BadgeKind::Fault,
-                index,
-                ..
-            }) = Badge::from_word(received.badge)
-            {
-                return Arrival::Fault {
-                    pd: index,
-                    fault: Fault::from_message(&received),
-                };
-            }
-            if let Some(mut message) = incoming(received.info, &received.words) {
-                // No slot is named for them, so only badges of this endpoint can arrive; no operation takes one.
-                message.foreign_caps = received.info.extra_caps() as u8;
-                return Arrival::Request {
-                    badge: received.badge,
-                    message,
-                };
-            }
-            self.answer(&Refusal::new(Rule::BadLength, MAX_WORDS as u64).to_message());
-        }
     }
 }

@@ -14,7 +14,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ipc_proto::log::{LogRing, RING_BYTES};
 use ipc_proto::{Refusal, Rule, console, iommu, msi, supervisor, timer};
-use sel4::Reply;
+use sel4::{Endpoint, Reply};
 use system::info::{ConsoleInfo, IommuInfo, MsiInfo, PciInfo, PdInfo, Role, TimerInfo};
 use system::layout::{ledger_pages, slot, va};
 use system::model::FORMAT;
@@ -82,6 +82,9 @@ impl Pd {
     /// whose request was being served when the server ended is told so first of all.
     #[must_use]
     pub fn start_again(restarts: u64) -> &'static Self {
+        if restarts == GIVEN_UP {
+            refuse_everybody()
+        }
         if restarts > 0 {
             // Of the kernel's thread object, which outlived what the thread was doing.
             let (info, words) = outgoing(&Refusal::new(Rule::Restarted, 0).to_message(), 0);
@@ -306,6 +309,20 @@ impl Pd {
         // Not answered: the supervisor takes the PD down. An answer is a refusal.
         let _ = self.supervisor().exit(code);
         stop("the supervisor did not take the PD down")
+    }
+}
+
+/// What a server is started with that is not to serve any more: it died too often.
+pub const GIVEN_UP: u64 = u64::MAX;
+
+/// Refuses whatever is asked, and first of all what was being served, so that nobody waits for a dead server.
+fn refuse_everybody() -> ! {
+    let (info, words) = outgoing(&Refusal::from(Rule::ServerBroken).to_message(), 0);
+    let endpoint = Endpoint::at(slot::ENDPOINT);
+    let mut reply = Reply::new();
+    loop {
+        // Nobody is answered after an event. What comes along is deleted with the next that comes.
+        let _ = endpoint.reply_recv(&mut reply, info, words);
     }
 }
 

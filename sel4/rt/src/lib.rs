@@ -30,8 +30,14 @@
 //! # How a protection domain is started
 //!
 //! Its creator writes the registers rip = the ELF's entry, rsp = one past the top of the stack, rdi = the
-//! argument, rsi = address of the IPC buffer (0 for none), and nothing else. The stack needs no content and is
+//! argument, rsi = address of the IPC buffer (0 for none), rdx = 0, and nothing else. The stack needs no content and is
 //! aligned here; the page below it should not be mapped.
+//!
+//! # How it is started again
+//!
+//! With the same registers, but rdx = address of a copy of what the file has for the writable segment (readable
+//! by the domain, never written). The entry code makes that segment what it was, zeros included, before anything else. So
+//! the creator needs no access to the domain's memory, and the domain, not its creator, spends the time.
 //!
 //! # How it ends
 //!
@@ -57,4 +63,5 @@ pub use sel4::{IpcBuffer as __IpcBuffer, bootinfo::FRAME_BYTES as __BOOTINFO_BYT
 #[doc(hidden)]
 pub use start::{
     ROOT_STACK_BYTES as __ROOT_STACK_BYTES, RootStack as __RootStack, prepare, prepare_root,
+    restore,
 };

@@ -2,6 +2,8 @@
 //!
 //! They come by macro, since each program has one of the two, and only the root task carries a stack.
 
+use crate::memory;
+
 /// Bytes of the root task's stack. The kernel gives it none.
 pub const ROOT_STACK_BYTES: usize = 256 * 1024;
 
@@ -16,6 +18,36 @@ pub unsafe fn prepare(ipc_buffer: *mut sel4::IpcBuffer) {
         // SAFETY: the creator mapped the buffer for the program's life and made it known to the kernel; a
         // protection domain has one thread.
         unsafe { sel4::init_ipc_buffer(ipc_buffer) }
+    }
+}
+
+/// Makes everything that the program may write what it was at its first start: `kept` is where that is kept, null at
+/// the first start itself. The stack needs nothing: what it holds is nobody's.
+///
+/// # Safety
+/// To be called by the entry point only, before anything that is in a static: `kept` is what the program's creator
+/// passed, null or the address of as many bytes as the program's file has for its writable segment.
+#[doc(hidden)]
+pub unsafe fn restore(kept: *const u8) {
+    unsafe extern "C" {
+        /// Set by the linker script.
+        static mut _data: u8;
+        /// Set by the linker script.
+        static _edata: u8;
+        /// Set by the linker script.
+        static _end: u8;
+    }
+    if kept.is_null() {
+        return;
+    }
+    let first = &raw mut _data;
+    let filled = (&raw const _edata).addr() - first.addr();
+    let zeros = (&raw const _end).addr() - (&raw const _edata).addr();
+    // SAFETY: 1. the linker script puts these bytes side by side, all of them writable; 2. no reference to a static
+    // exists yet, nor does any code that ran so far know what one holds; 3. `kept` by the caller's promise.
+    unsafe {
+        memory::copy_up(first, kept, filled);
+        memory::fill(first.add(filled), 0, zeros);
     }
 }
 
@@ -51,7 +83,13 @@ macro_rules! entry {
             start = sym __sel4_rt_start,
         );
 
-        extern "C" fn __sel4_rt_start(argument: u64, ipc_buffer: *mut $crate::__IpcBuffer) -> ! {
+        extern "C" fn __sel4_rt_start(
+            argument: u64,
+            ipc_buffer: *mut $crate::__IpcBuffer,
+            kept: *const u8,
+        ) -> ! {
+            // SAFETY: this is the entry point, and the creator passed the address (see the crate's documentation).
+            unsafe { $crate::restore(kept) };
             // SAFETY: this is the entry point, and the creator passed the buffer (see the crate's documentation).
             unsafe { $crate::prepare(ipc_buffer) };
             let main: fn(u64) -> ! = $main;

@@ -2,8 +2,9 @@
 //!
 //! 5.0.0 points GS at the buffer, later kernels leave GS to the user: so its address is kept in a static,
 //! set once by [`init`]. Until then a private dummy takes the accesses, so that none is ever wild.
-//! One static means one thread a protection domain; a second thread in the same address space must keep
-//! to messages in registers.
+//! One static means one thread a protection domain. A second thread in the same address space must keep to messages in
+//! registers, or be above the first in priority on the same core and make its own buffer the one used as long as
+//! it runs: then the first cannot run in between.
 
 use core::cell::UnsafeCell;
 use core::mem::{offset_of, size_of};
@@ -69,7 +70,8 @@ static CURRENT: AtomicPtr<IpcBuffer> = AtomicPtr::new(DUMMY.0.get());
 /// # Safety
 /// 1. `buffer` is the IPC buffer the kernel knows for this thread, 1024-byte aligned, mapped readable
 ///    and writable for as long as the thread runs.
-/// 2. No Rust reference to it exists, and no other thread of this address space uses this module.
+/// 2. No Rust reference to it exists, and no other thread of this address space uses this module until that
+///    thread's own buffer is set again.
 pub unsafe fn init(buffer: *mut IpcBuffer) {
     CURRENT.store(buffer, Ordering::Relaxed);
 }

@@ -169,6 +169,8 @@ fn each_wrong_capability_is_found() {
             },
         ),
         (pci, Cap::OwnUntyped),
+        (msi, Cap::Alarm),
+        (client, Cap::Alarm),
         (
             pci,
             Cap::Ports {

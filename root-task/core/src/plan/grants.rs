@@ -163,6 +163,11 @@ impl Giver<'_> {
                 *place = signal;
             }
         }
+        // Servers die at times of a test's choice only where tests may have them die.
+        let deaths = all.inputs.system.testing && all.inputs.system.restarts > 0;
+        if let Some(place) = signals.get_mut(usize::from(pd::ROOT)).filter(|_| deaths) {
+            *place = self.next(Cap::Alarm);
+        }
         self.pd.given.signals = signals;
     }
 

@@ -13,6 +13,8 @@ pub enum Content {
     Info,
     /// Its IPC buffer (one page).
     IpcBuffer,
+    /// What a writable segment of its image, by number, holds at the start: to be copied from when the PD is restarted.
+    Kept(usize),
     /// Zeros at the first start; what it was when the PD is restarted.
     Ledger,
 }

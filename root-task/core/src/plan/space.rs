@@ -11,7 +11,7 @@ use super::build::{DeviceUse, NO_BLOCK, table_block_bits, uses_kernel};
 use super::{
     Content, Foreign, Given, Inputs, Kind, Mapping, Pd, PlanError, Privileges, Run, channels,
 };
-use crate::image::{Access, Image};
+use crate::image::{Access, Image, Segment};
 use crate::memory::Slots;
 use crate::objects::{self, Layout, Pages, Part, Tables};
 use crate::region::{LARGE_PAGE, PAGE, Region};
@@ -84,6 +84,9 @@ pub(super) fn draft(
         Kind::Pci(_) => ledger_pages::PCI,
         Kind::Console | Kind::Timer | Kind::Client(_) => 0,
     };
+    if kind.is_shard() {
+        runs.extend(kept(image));
+    }
     if ledger > 0 {
         runs.push(own(va::LEDGER, ledger, Access::ReadWrite, Content::Ledger));
     }
@@ -116,6 +119,21 @@ pub(super) fn draft(
         first_free: 0,
         first_master: 0,
         given: Given::default(),
+    })
+}
+
+/// The pages that keep what the writable segment of an image (a program has one) holds at the start; none where it
+/// holds nothing but zeros.
+fn kept(image: &Image) -> Option<Run> {
+    let writable = |segment: &Segment| segment.access == Access::ReadWrite;
+    let index = image.segments.iter().position(writable)?;
+    let segment = image.segments.get(index)?;
+    let filled = Region::sized(segment.region.start(), segment.filled())?;
+    Some(Run {
+        vaddr: va::KEPT,
+        pages: (filled.pages().bytes() / PAGE) as u32,
+        access: Access::Read,
+        content: Content::Kept(index),
     })
 }
 

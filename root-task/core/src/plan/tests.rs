@@ -463,5 +463,15 @@ fn services_know_everybody_by_number() {
             expected
         );
     }
+    let alarm = cap(
+        &plan,
+        pd::TIMER,
+        timer.signals[usize::from(pd::ROOT)].into(),
+    );
+    assert_eq!(
+        alarm,
+        Some(Cap::Alarm),
+        "in a test servers are killed by it"
+    );
     assert_eq!(plan.pd(pd::TIMER).unwrap().priority, priority::TIMER);
 }
