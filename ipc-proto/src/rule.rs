@@ -196,7 +196,7 @@ rules! {
     NoSuchCore = 101,
     /// more devices share the line than there is room for
     LineFull = 102,
-    /// too many requests wait already
+    /// as many requests of this client wait already as may; the number says how many
     TooManyParked = 112,
     /// the server could not carry out a step; the number is the kernel's error
     KernelRefused = 113,

@@ -54,8 +54,7 @@ impl Surroundings {
     pub fn new(pd: &'static Pd, bank: &'static mut Bank) -> Result<Self, Refusal> {
         let info = pd.pci_info();
         let cspace = pd.cspace();
-        // A device has one request at a time that waits.
-        let parking = sel4_glue::Parking::new(cspace, MAX_ASSIGNMENTS as u8)?;
+        let parking = sel4_glue::Parking::new(cspace, MAX_PARKED as u16)?;
         let memory = Memory::new(pd, cspace, bank)?;
         Ok(Self {
             configuration: pd.configuration(),

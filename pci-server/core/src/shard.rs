@@ -26,6 +26,7 @@ mod trouble;
 mod units;
 mod views;
 mod virtual_functions;
+mod waiting;
 mod work;
 
 use heapless::{Vec, VecView};
@@ -51,6 +52,7 @@ use virtual_functions::{Enabling, MAX_ENABLING};
 
 pub use events::MAX_EVENTS;
 pub use views::{MAX_VIEWS, MAX_VIEWS_OF_CLIENT};
+pub use waiting::{MAX_PARKED, MAX_PARKED_OF_CLIENT};
 
 /// Every assignment slot, once the shard has booted.
 type Assignments<T> = Vec<Assignment<T>, MAX_ASSIGNMENTS>;
@@ -157,14 +159,6 @@ impl<T> Later<T> {
             arrived: 0,
             departed: 0,
         }
-    }
-
-    /// Requests that wait for it.
-    fn waiting(&self) -> usize {
-        self.bus_resets.len()
-            + self.enabling.iter().filter(|one| one.waits()).count()
-            + self.removals.len()
-            + usize::from(self.scan.is_some())
     }
 }
 

@@ -18,6 +18,7 @@ use sim::config::Misbehaviour;
 
 const SECOND: &str = "0000:01:00.1";
 const THIRD: &str = "0000:01:00.2";
+const OTHER_SECOND: &str = "0000:04:00.1";
 
 fn three() -> Booted {
     booted(&[
@@ -187,4 +188,28 @@ fn where_nobody_can_be_parked_the_bus_is_left_alone() {
     booted.rest();
     assert_eq!(booted.world(|world| world.machine.resets(at(CARD))), 0);
     assert_eq!(state(&booted, CARD), DeviceState::Assigned);
+}
+
+#[test]
+fn a_client_has_one_bus_in_reset_at_a_time_and_others_have_theirs() {
+    let booted = booted(&[
+        (CARD, card()),
+        (OTHER_CARD, card().multi_function()),
+        (OTHER_SECOND, card()),
+    ]);
+    for (device, slot) in [(CARD, 1), (OTHER_CARD, 2)] {
+        let device = booted.assigned(0, at(device), slot);
+        device.agree_bus_reset().unwrap();
+    }
+    let other = booted.assigned(1, at(OTHER_SECOND), 1);
+    other.agree_bus_reset().unwrap();
+    booted.parked(booted.badge_in(0, 1), pci::Request::BusReset {});
+    let before = booted.state();
+    let refusal = booted.device(booted.badge_in(0, 2)).bus_reset();
+    let refusal = refusal.unwrap_err();
+    assert_eq!((refusal.rule, refusal.about), (Rule::TooManyParked, 1));
+    assert_eq!(booted.state(), before);
+    let ticket = booted.parked(booted.badge_in(1, 1), pci::Request::BusReset {});
+    booted.rest();
+    assert_eq!(booted.answer(ticket).unwrap().label, 0);
 }

@@ -1,16 +1,18 @@
 //! [`Parking`]: requests that are answered later, so that a slow device never blocks a server.
 //!
 //! The right to answer is a capability, which the kernel moves into a slot of this pool. The pool is
-//! bounded: a client that makes requests wait cannot use up the server's slots.
+//! bounded; how much of it each client may have is the server's to say.
 
 use ipc_proto::{Message, Refusal, Rule};
 use sel4::{CNode, Reply, SavedReply, Slot};
+use system::pool::NumberPool;
 
 use crate::CSpace;
 use crate::port::outgoing;
 
-/// Most requests that wait at once in one PD: one for each thread that can call it is enough.
-pub const MAX_PARKED: usize = 64;
+/// Most requests that wait at once in one PD.
+pub const MAX_PARKED: usize = 64 * WORDS;
+const WORDS: usize = 4;
 
 /// The right and duty to answer one parked request.
 #[derive(PartialEq, Eq, Debug)]
@@ -22,10 +24,7 @@ pub struct Ticket(SavedReply);
 pub struct Parking {
     cnode: CNode,
     depth: u8,
-    first: u32,
-    capacity: u8,
-    /// One bit a slot in use.
-    used: u64,
+    free: NumberPool<WORDS>,
 }
 
 impl Parking {
@@ -33,8 +32,8 @@ impl Parking {
     ///
     /// # Errors
     /// `SlotsExhausted`.
-    pub fn new(cspace: &mut CSpace, capacity: u8) -> Result<Self, Refusal> {
-        let capacity = capacity.min(MAX_PARKED as u8);
+    pub fn new(cspace: &mut CSpace, capacity: u16) -> Result<Self, Refusal> {
+        let capacity = capacity.min(MAX_PARKED as u16);
         // After a restart there are the callers of an earlier life in it, in the same slots: they are told.
         let first = cspace.take_run_as_it_is(u32::from(capacity))?;
         let (info, words) = outgoing(&Refusal::new(Rule::Restarted, 0).to_message(), 0);
@@ -45,12 +44,11 @@ impl Parking {
         let Slot {
             root: cnode, depth, ..
         } = cspace.slot(first);
+        let exhausted = Refusal::new(Rule::SlotsExhausted, u64::from(capacity));
         Ok(Self {
             cnode,
             depth,
-            first,
-            capacity,
-            used: 0,
+            free: NumberPool::new(first, capacity.into()).ok_or(exhausted)?,
         })
     }
 
@@ -60,39 +58,35 @@ impl Parking {
     /// # Errors
     /// `TooManyParked` with the bound, `KernelRefused`.
     pub fn park(&mut self) -> Result<Ticket, Refusal> {
-        let index = self.used.trailing_ones() as u8;
-        if index >= self.capacity {
-            return Err(Refusal::new(Rule::TooManyParked, u64::from(self.capacity)));
-        }
+        let full = Refusal::new(Rule::TooManyParked, u64::from(self.free.count()));
+        let slot = self.free.take().ok_or(full)?;
         // A slot that still holds the reply right of a caller that died unanswered is not possible: the
         // kernel takes that right away with the caller, and answering empties the slot.
-        let saved = Reply::new()
-            .save(self.slot(index))
-            .map_err(crate::refused)?;
-        self.used |= 1 << index;
-        Ok(Ticket(saved))
+        let place = self.cnode.slot_at(slot.into(), self.depth);
+        match Reply::new().save(place) {
+            Ok(saved) => Ok(Ticket(saved)),
+            Err(error) => {
+                // It was taken just now.
+                let _ = self.free.give(slot);
+                Err(crate::refused(error))
+            }
+        }
     }
 
     /// Answers a parked request. Its caller may be gone: then nobody is answered, and the place is free again all
     /// the same.
     pub fn answer(&mut self, ticket: Ticket, reply: &Message) {
         let Ticket(saved) = ticket;
-        let index = saved.cptr().wrapping_sub(u64::from(self.first));
+        let slot = saved.cptr() as u32;
         let (info, registers) = outgoing(reply, 0);
         saved.send(info, registers);
-        if index < u64::from(self.capacity) {
-            self.used &= !(1 << index);
-        }
+        // It was taken: only `park` makes tickets.
+        let _ = self.free.give(slot);
     }
 
     /// Requests that wait.
     #[must_use]
-    pub const fn parked(&self) -> u32 {
-        self.used.count_ones()
-    }
-
-    fn slot(&self, index: u8) -> Slot {
-        self.cnode
-            .slot_at(u64::from(self.first) + u64::from(index), self.depth)
+    pub fn parked(&self) -> u32 {
+        self.free.used()
     }
 }

@@ -10,9 +10,11 @@ use hw::header::{Layout, register};
 use hw::{BusRange, ConfigSpace, Sbdf};
 use ipc_proto::pci::{AgreeBusResetReply, BusResetReply};
 use ipc_proto::{Badge, DeviceState, EventKind, Refusal, Reply, Rule};
+use system::model::MAX_CLIENTS;
 
 use super::ports::before;
 use super::revoke::{cache_again, no_cache};
+use super::waiting::{Waiting, at_most};
 use super::{Parts, Shard};
 use crate::device::Presence;
 use crate::env::Env;
@@ -22,8 +24,10 @@ use crate::reset::{
 };
 use crate::{Device, Index, Withheld, interrupts};
 
+/// Most buses that one client has in reset at a time.
+const MAX_BUS_RESETS_OF_CLIENT: usize = 1;
 /// Most buses in reset at a time.
-pub(super) const MAX_BUS_RESETS: usize = 4;
+pub(super) const MAX_BUS_RESETS: usize = MAX_BUS_RESETS_OF_CLIENT * MAX_CLIENTS;
 /// Most functions behind a bridge whose bus is reset.
 const MAX_MEMBERS: usize = 64;
 /// Registers of a bridge that a reset changes: from the bus numbers to the upper halves of the windows.
@@ -58,7 +62,7 @@ pub struct BusReset<T> {
     pub(super) due: u64,
     /// The device through which it was asked for; it hears by the answer.
     by: Index,
-    ticket: T,
+    pub(super) waiting: Waiting<T>,
 }
 
 impl<E: Env> Shard<'_, E> {
@@ -129,14 +133,13 @@ impl<E: Env> Shard<'_, E> {
     /// Resets the bus of a held device.
     pub(super) fn reset_bus(&mut self, badge: Badge) -> Result<Reply<BusResetReply>, Refusal> {
         let (hold, device) = self.held(badge)?;
-        let by = hold.device;
+        let (by, client) = (hold.device, hold.client);
         let (bridge, buses) = self.bus_above(device)?;
         let members = self.members(bridge, buses)?;
-        let full = Refusal::new(Rule::TooManyParked, MAX_BUS_RESETS as u64);
-        if self.later.bus_resets.is_full() {
-            return Err(full);
-        }
-        let ticket = self.env.park()?;
+        let of_client = |reset: &&BusReset<_>| reset.waiting.client == client;
+        let have = self.later.bus_resets.iter().filter(of_client).count();
+        at_most(MAX_BUS_RESETS_OF_CLIENT, have)?;
+        let waiting = self.park(client)?;
         // Virtual functions are gone with the reset of their physical one; nobody holds one.
         for member in &members {
             self.drop_virtual(member.device);
@@ -147,7 +150,7 @@ impl<E: Env> Shard<'_, E> {
             step: Step::LetGo,
             due: self.env.now_us().saturating_add(HOLD_US),
             by,
-            ticket,
+            waiting,
         };
         for member in members {
             if self.freeze(member.device) {
@@ -293,7 +296,7 @@ impl<E: Env> Shard<'_, E> {
             bridge,
             members,
             by,
-            ticket,
+            waiting,
             ..
         } = reset;
         let mut outcome = Ok(0u16);
@@ -308,7 +311,7 @@ impl<E: Env> Shard<'_, E> {
             Ok(functions) => BusResetReply { functions }.encode(),
             Err(refusal) => refusal.to_message(),
         };
-        self.env.answer(ticket, &message);
+        self.env.answer(waiting.ticket, &message);
         self.port_in_reset(bridge, false);
         self.reprogram_ports(&members);
         // A card that was pulled meanwhile.

@@ -6,7 +6,6 @@ use ipc_proto::{BarKind, DeviceState, Refusal, Rule, WithheldCode};
 
 use super::Shard;
 use super::queries::readable;
-use crate::assignment::Hold;
 use crate::config;
 use crate::env::Env;
 use crate::groups::Kind;
@@ -21,8 +20,6 @@ impl<E: Env> Shard<'_, E> {
                 .iter()
                 .filter_map(|assignment| assignment.hold.as_ref())
         };
-        let waits =
-            |hold: &&Hold<E::Ticket>| hold.job.as_ref().is_some_and(|job| job.ticket.is_some());
         Ok(FiguresReply {
             devices: self.devices.len(),
             assigned: holds().count() as u32,
@@ -30,7 +27,7 @@ impl<E: Env> Shard<'_, E> {
             untyped_used: usage.untyped_bytes,
             operations: self.operations,
             refused: self.refused,
-            parked: (holds().filter(waits).count() + self.later.waiting()) as u64,
+            parked: self.waiting().count() as u64,
         })
     }
 

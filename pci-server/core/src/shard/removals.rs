@@ -2,14 +2,15 @@
 
 use hw::Sbdf;
 use ipc_proto::pci::RemoveReply;
-use ipc_proto::{Refusal, Rule};
+use ipc_proto::{ClientId, Refusal};
 
 use super::Shard;
+use super::waiting::{MAX_PARKED, Waiting};
 use crate::env::Env;
 use crate::ports::State;
 
-/// Most removals that administrators wait for.
-pub(super) const MAX_REMOVALS: usize = 8;
+/// Most removals that administrators wait for: all that can be put aside.
+pub(super) const MAX_REMOVALS: usize = MAX_PARKED;
 
 /// A removal that an administrator waits for.
 #[derive(Debug)]
@@ -18,7 +19,7 @@ pub struct Removal<T> {
     what: Removed,
     /// How many functions.
     functions: u16,
-    ticket: T,
+    pub(super) waiting: Waiting<T>,
 }
 
 /// What is removed.
@@ -32,15 +33,17 @@ pub(super) enum Removed {
 
 impl<E: Env> Shard<'_, E> {
     /// Puts the administrator aside who waits for a removal.
-    pub(super) fn await_removal(&mut self, what: Removed, functions: u16) -> Result<(), Refusal> {
-        if self.later.removals.is_full() {
-            return Err(Refusal::new(Rule::TooManyParked, MAX_REMOVALS as u64));
-        }
-        let ticket = self.env.park()?;
+    pub(super) fn await_removal(
+        &mut self,
+        client: ClientId,
+        what: Removed,
+        functions: u16,
+    ) -> Result<(), Refusal> {
+        let waiting = self.park(client)?;
         let removal = Removal {
             what,
             functions,
-            ticket,
+            waiting,
         };
         // There is room.
         let _ = self.later.removals.push(removal);
@@ -68,9 +71,10 @@ impl<E: Env> Shard<'_, E> {
     pub(super) fn answer_removal(&mut self, what: Removed) {
         while let Some(place) = (self.later.removals.iter()).position(|one| one.what == what) {
             let Removal {
-                functions, ticket, ..
+                functions, waiting, ..
             } = self.later.removals.swap_remove(place);
-            self.env.answer(ticket, &RemoveReply { functions }.encode());
+            self.env
+                .answer(waiting.ticket, &RemoveReply { functions }.encode());
         }
     }
 }

@@ -6,11 +6,12 @@
 use hw::header::register;
 use hw::{BusRange, ConfigSpace, Sbdf};
 use ipc_proto::pci::{RemoveReply, RescanReply};
-use ipc_proto::{Refusal, Reply, Rule};
+use ipc_proto::{ClientId, Refusal, Reply, Rule};
 
 use super::Shard;
 use super::removals::Removed;
 use super::revoke::Manner;
+use super::waiting::Waiting;
 use crate::device::Presence;
 use crate::env::Env;
 use crate::ports::{Port, State};
@@ -46,23 +47,23 @@ pub struct Scan<T> {
     ticks: u64,
     /// Functions that had come and gone since the boot when it began.
     before: (u32, u32),
-    ticket: T,
+    pub(super) waiting: Waiting<T>,
 }
 
 impl<E: Env> Shard<'_, E> {
     /// Scans the buses again.
-    pub(super) fn scan(&mut self) -> Result<Reply<RescanReply>, Refusal> {
+    pub(super) fn scan(&mut self, client: ClientId) -> Result<Reply<RescanReply>, Refusal> {
         if self.later.scan.is_some() {
             return Err(Rule::DeviceBusy.into());
         }
-        let ticket = self.env.park()?;
+        let waiting = self.park(client)?;
         self.later.scan = Some(Scan {
             step: Step::Power,
             due: 0,
             functions: 0,
             ticks: 0,
             before: (self.later.arrived, self.later.departed),
-            ticket,
+            waiting,
         });
         let now = self.env.now_us();
         self.scan_step(now);
@@ -111,7 +112,7 @@ impl<E: Env> Shard<'_, E> {
             removed: self.later.departed.wrapping_sub(scan.before.1),
             ticks,
         };
-        self.env.answer(scan.ticket, &reply.encode());
+        self.env.answer(scan.waiting.ticket, &reply.encode());
     }
 
     fn look_at_known(&mut self, mut last: Option<Sbdf>, left: &mut u32) -> Option<Step> {
@@ -235,7 +236,11 @@ impl<E: Env> Shard<'_, E> {
     }
 
     /// Takes a device away for good, with the whole card where it is in a slot.
-    pub(super) fn remove_device(&mut self, at: Sbdf) -> Result<Reply<RemoveReply>, Refusal> {
+    pub(super) fn remove_device(
+        &mut self,
+        client: ClientId,
+        at: Sbdf,
+    ) -> Result<Reply<RemoveReply>, Refusal> {
         let index = self
             .devices
             .find(at)
@@ -259,11 +264,11 @@ impl<E: Env> Shard<'_, E> {
             .max_by_key(|(_, port)| port.buses.first())
             .map(|(number, port)| (number, port.at, port.state, port.in_reset));
         match port {
-            None => self.remove_function(index, at),
+            None => self.remove_function(client, index, at),
             Some((number, address, State::Occupied | State::RemovalPending, false)) => {
                 let mut functions = 0u16;
                 self.each_behind(number, |_, _| functions = functions.saturating_add(1));
-                self.await_removal(Removed::Card(address), functions)?;
+                self.await_removal(client, Removed::Card(address), functions)?;
                 let now = self.env.now_us();
                 if let Some(port) = self.ports.get_mut(number) {
                     let task = port.withdraw(&mut self.env, now);
@@ -278,6 +283,7 @@ impl<E: Env> Shard<'_, E> {
 
     fn remove_function(
         &mut self,
+        client: ClientId,
         index: crate::Index,
         at: Sbdf,
     ) -> Result<Reply<RemoveReply>, Refusal> {
@@ -300,7 +306,7 @@ impl<E: Env> Shard<'_, E> {
             self.forget(index);
             return Ok(Reply::Now(RemoveReply { functions: 1 }));
         }
-        self.await_removal(Removed::Function(at), 1)?;
+        self.await_removal(client, Removed::Function(at), 1)?;
         if let Some(device) = self.devices.get_mut(index) {
             device.leaving = true;
         }

@@ -35,7 +35,8 @@ pub(super) enum Manner {
 impl<E: Env> Shard<'_, E> {
     /// A client gives its device back.
     pub(super) fn release_device(&mut self, badge: Badge) -> Result<Reply<ReleaseReply>, Refusal> {
-        let (_, device) = self.held_for(badge, Need::Control)?;
+        let (hold, device) = self.held_for(badge, Need::Control)?;
+        let client = hold.client;
         // Whether it may take time is known beforehand: where the request cannot be parked,
         // nothing has begun.
         let takes_time = device.reset.is_some()
@@ -43,7 +44,7 @@ impl<E: Env> Shard<'_, E> {
             || device.virtual_held > 0
             || Step::first(&self.env, device) != Step::FIRST;
         let ticket = if takes_time {
-            Some(self.env.park()?)
+            Some(self.park(client)?.ticket)
         } else {
             None
         };
@@ -87,11 +88,11 @@ impl<E: Env> Shard<'_, E> {
         if device.virtual_held > 0 {
             return Err(device.refusal(Rule::VirtualFunctionHeld));
         }
-        let index = hold.device;
+        let (index, client) = (hold.device, hold.client);
         if self.enables(index) {
             return Err(device.refusal(Rule::DeviceBusy));
         }
-        let ticket = self.env.park()?;
+        let ticket = self.park(client)?.ticket;
         self.drop_virtual(index);
         let at = slot_of(badge);
         self.begin(at, purpose, asked, Some(ticket));

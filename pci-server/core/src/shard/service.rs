@@ -329,11 +329,11 @@ impl<E: Env> pci::Service for Shard<'_, E> {
         now(self.view_of(index))
     }
 
-    fn rescan(&mut self, _call: Call) -> Result<Reply<RescanReply>, Refusal> {
-        self.scan()
+    fn rescan(&mut self, call: Call) -> Result<Reply<RescanReply>, Refusal> {
+        self.scan(ClientId(call.badge.index))
     }
 
-    fn remove(&mut self, _call: Call, device: Sbdf) -> Result<Reply<RemoveReply>, Refusal> {
-        self.remove_device(device)
+    fn remove(&mut self, call: Call, device: Sbdf) -> Result<Reply<RemoveReply>, Refusal> {
+        self.remove_device(ClientId(call.badge.index), device)
     }
 }

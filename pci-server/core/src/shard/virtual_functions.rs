@@ -4,17 +4,23 @@
 use hw::Sbdf;
 use ipc_proto::pci::VirtualFunctionsReply;
 use ipc_proto::{Badge, Refusal, Reply, Rule};
+use system::model::MAX_CLIENTS;
 
 use super::Shard;
 use super::revoke::Manner;
+use super::waiting::{Waiting, at_most};
 use crate::device::Presence;
 use crate::env::Env;
 use crate::reset::{RETURN_POLL_US, RETURN_POLLS};
 use crate::virtual_functions::{self, ENABLE_US, Plan};
 use crate::{Index, Withheld};
 
+/// Most physical functions of one client whose virtual functions are coming up at a time.
+const MAX_ENABLING_OF_CLIENT: usize = 1;
+/// The same at boot.
+const MAX_ENABLING_AT_BOOT: usize = 4;
 /// Most physical functions whose virtual functions are coming up at a time.
-pub(super) const MAX_ENABLING: usize = 4;
+pub(super) const MAX_ENABLING: usize = MAX_ENABLING_AT_BOOT + MAX_ENABLING_OF_CLIENT * MAX_CLIENTS;
 
 /// Virtual functions that are coming up.
 #[derive(Debug)]
@@ -26,14 +32,7 @@ pub struct Enabling<T> {
     /// When, in microseconds of the shard's clock.
     pub(super) due: u64,
     /// Who waits; nobody at boot.
-    ticket: Option<T>,
-}
-
-impl<T> Enabling<T> {
-    /// Does somebody wait for it?
-    pub(super) const fn waits(&self) -> bool {
-        self.ticket.is_some()
-    }
+    pub(super) waiting: Option<Waiting<T>>,
 }
 
 impl<E: Env> Shard<'_, E> {
@@ -44,7 +43,7 @@ impl<E: Env> Shard<'_, E> {
         count: u16,
     ) -> Result<Reply<VirtualFunctionsReply>, Refusal> {
         let (hold, device) = self.held(badge)?;
-        let index = hold.device;
+        let (index, client) = (hold.device, hold.client);
         if device.virtualization == 0 {
             return Err(device.refusal(Rule::NoVirtualFunctions));
         }
@@ -68,13 +67,14 @@ impl<E: Env> Shard<'_, E> {
                 count: 0,
             }));
         }
-        if self.later.enabling.is_full() {
-            return Err(Refusal::new(Rule::TooManyParked, MAX_ENABLING as u64));
-        }
+        let of_client = self.later.enabling.iter().filter(|other| {
+            (other.waiting.as_ref()).is_some_and(|waiting| waiting.client == client)
+        });
+        at_most(MAX_ENABLING_OF_CLIENT, of_client.count())?;
         self.drop_virtual(index);
         let plan = self.plan_virtual(index, count)?;
-        match self.env.park() {
-            Ok(ticket) => self.start_virtual(index, plan, Some(ticket)),
+        match self.park(client) {
+            Ok(waiting) => self.start_virtual(index, plan, Some(waiting)),
             Err(refusal) => {
                 self.drop_virtual(index);
                 return Err(refusal);
@@ -106,7 +106,7 @@ impl<E: Env> Shard<'_, E> {
             };
             if device.virtualization == 0
                 || device.virtual_count > 0
-                || self.later.enabling.is_full()
+                || self.later.enabling.len() >= MAX_ENABLING_AT_BOOT
             {
                 continue;
             }
@@ -145,7 +145,7 @@ impl<E: Env> Shard<'_, E> {
         Ok(plan)
     }
 
-    fn start_virtual(&mut self, index: Index, plan: Plan, ticket: Option<E::Ticket>) {
+    fn start_virtual(&mut self, index: Index, plan: Plan, waiting: Option<Waiting<E::Ticket>>) {
         plan.place(&mut self.env);
         plan.enable(&mut self.env);
         if let Some(device) = self.devices.get_mut(index) {
@@ -156,7 +156,7 @@ impl<E: Env> Shard<'_, E> {
             plan,
             left: RETURN_POLLS,
             due: self.env.now_us().saturating_add(ENABLE_US),
-            ticket,
+            waiting,
         };
         // There is room, as was looked before.
         let _ = self.later.enabling.push(enabling);
@@ -188,7 +188,7 @@ impl<E: Env> Shard<'_, E> {
         let Enabling {
             physical,
             plan,
-            ticket,
+            waiting,
             ..
         } = enabling;
         let entered = if all {
@@ -203,7 +203,7 @@ impl<E: Env> Shard<'_, E> {
             ));
             self.drop_virtual(physical);
         }
-        if let Some(ticket) = ticket {
+        if let Some(Waiting { ticket, .. }) = waiting {
             let message = match entered {
                 Ok(()) => VirtualFunctionsReply {
                     first: plan.addresses().next().unwrap_or(plan.physical),
@@ -254,7 +254,7 @@ impl<E: Env> Shard<'_, E> {
             .position(|enabling| enabling.physical == physical)
         {
             let enabling = self.later.enabling.swap_remove(place);
-            if let Some(ticket) = enabling.ticket {
+            if let Some(Waiting { ticket, .. }) = enabling.waiting {
                 let about = u64::from(at.to_bits());
                 let refusal = Refusal::new(Rule::NoSuchDevice, about);
                 self.env.answer(ticket, &refusal.to_message());
