@@ -13,7 +13,7 @@ use pci_core::bank::{Bank, PageSize};
 use pci_core::env::{
     Alarm, BarMemory, Grants, Host, Iommu, Parking, RegionId, Signals, Usage, VectorBlock, Vectors,
 };
-use pci_core::shard::MAX_VIEWS;
+use pci_core::shard::{MAX_PARKED, MAX_VIEWS};
 use sel4::{Notification, Rights};
 use sel4_glue::cspace::signal_client;
 use sel4_glue::{CSpace, Configuration, Pd, Port, Ticket, TscClock, log};
