@@ -1,12 +1,17 @@
 //! Does one device's trouble delay another's work? Two clients of the same
 //! servers: `measured` times its operations at random moments, while
-//! `neighbour` rests, has its device reset again and again (100 ms each), or
-//! asks without end. Then the same again with one lock around all requests of
+//! [`neighbour`] rests, has its device reset again and again (100 ms each),
+//! asks without end, or has the device's drivers killed one after the other
+//! ([`victim`]). Then the same again with one lock around all requests of
 //! both, as other systems have it: what this project's shape is good for.
 //!
-//! An operation is timed from the call to the reply. On one core a request may
-//! besides find its server in the middle of a turn: the servers count their
-//! longest (`Turns`).
+//! An operation is timed from the call to the reply. On one core it may
+//! besides begin late, because a server is in the middle of a turn, or the
+//! supervisor takes a client down: that is the row `late`, which is told
+//! and not judged.
+
+pub mod neighbour;
+pub mod victim;
 
 use client::report::{check, metric};
 use client::{ANY_IOVA, Access, Client, Device, Error, Mechanism, PagePreference, Platform, Width};
@@ -17,13 +22,16 @@ use system::layout::event;
 
 /// The channel between the two.
 const CHANNEL: &str = "beat";
-/// Rounds of a phase.
+/// Rounds of a phase, at most.
 const ROUNDS: usize = 200;
-/// Between two operations: at least, and at random that much more.
+/// With one lock operations outlast a driver's death: fewer, or more drivers would be needed.
+const LOCKED_ROUNDS: usize = 20;
+/// Between two operations: at least, and at random that much more. Where the neighbour never rests, a quarter, since
+/// every instruction of it is emulated.
 const PAUSE_MICROS: u64 = 500;
 const SPREAD_MICROS: u64 = 2_000;
 /// The neighbour is given that long to change its habit.
-const PATIENCE_MICROS: u64 = 2_000_000;
+const PATIENCE_MICROS: u64 = 20_000_000;
 /// What is allowed of the idle figures, in percent.
 const ALLOWED: u64 = 110;
 
@@ -36,19 +44,71 @@ enum Habit {
     Rest,
     Reset,
     Flood,
+    /// Drivers of these numbers are killed.
+    Kill {
+        first: u64,
+        count: u64,
+    },
 }
 
-/// The phases, in order, and whether all requests go through the turnstile.
-const PHASES: [(&str, Habit, bool); 5] = [
-    ("idle", Habit::Rest, false),
-    ("reset", Habit::Reset, false),
-    ("flood", Habit::Flood, false),
-    ("turnstile_idle", Habit::Rest, true),
-    ("turnstile_reset", Habit::Reset, true),
+/// A stretch of the run.
+#[derive(Clone, Copy, Debug)]
+struct Phase {
+    name: &'static str,
+    habit: Habit,
+    /// Do all requests go through the turnstile?
+    locked: bool,
+    rounds: usize,
+    /// Pauses are divided by that.
+    haste: u64,
+}
+
+impl Phase {
+    const fn new(name: &'static str, habit: Habit) -> Self {
+        Self {
+            name,
+            habit,
+            locked: false,
+            rounds: ROUNDS,
+            haste: if matches!(habit, Habit::Flood) { 4 } else { 1 },
+        }
+    }
+
+    const fn locked(self, rounds: usize) -> Self {
+        Self {
+            locked: true,
+            rounds,
+            ..self
+        }
+    }
+}
+
+/// The phases, in order.
+const PHASES: [Phase; 8] = [
+    Phase::new("idle", Habit::Rest),
+    Phase::new("reset", Habit::Reset),
+    Phase::new("flood", Habit::Flood),
+    Phase::new("kill", KILL),
+    Phase::new("turnstile_idle", Habit::Rest).locked(ROUNDS),
+    Phase::new("turnstile_flood", Habit::Flood).locked(ROUNDS),
+    Phase::new("turnstile_kill", LOCKED_KILL).locked(LOCKED_ROUNDS),
+    Phase::new("turnstile_reset", Habit::Reset).locked(ROUNDS),
 ];
+
+const KILL: Habit = Habit::Kill {
+    first: 0,
+    count: 10,
+};
+/// Long enough after the other.
+const LOCKED_KILL: Habit = Habit::Kill {
+    first: 40,
+    count: 16,
+};
 
 /// What is timed: one operation of each server, or a pair that leaves things as they were.
 const OPERATIONS: [&str; 3] = ["config_read", "dma_map_unmap", "msi_enable_disable"];
+/// How much later than asked for each of them begins, in the figures beside them.
+const LATE: &str = "late";
 
 /// Median, the value that 99 of 100 are not above, and the greatest, of each operation.
 type Figures = [[u64; 3]; 3];
@@ -74,24 +134,38 @@ pub fn measured(platform: &'static SeL4Platform, info: &'static ClientInfo) -> R
     let device = client.assign(found.device)?;
     platform.log(format_args!("@assigned {}", device.address()));
     let mut figures = [Figures::default(); PHASES.len()];
-    for (figures, (name, _, locked)) in figures.iter_mut().zip(PHASES) {
+    for (figures, step) in figures.iter_mut().zip(PHASES) {
         channel.signal();
         if client.wait_for(channel.flag(), PATIENCE_MICROS)? == 0 {
             return Err(Error::NotFound);
         }
-        *figures = phase(&client, &device, locked.then_some(turnstile))?;
-        for (operation, [median, most, greatest]) in OPERATIONS.into_iter().zip(*figures) {
-            platform.log(format_args!("@metric {name}.{operation}.p50 {median}"));
-            platform.log(format_args!("@metric {name}.{operation}.p99 {most}"));
-            platform.log(format_args!("@metric {name}.{operation}.max {greatest}"));
+        let name = step.name;
+        let turnstile = step.locked.then_some(turnstile);
+        let (spent, late) = phase(&client, &device, turnstile, &step)?;
+        *figures = spent;
+        let rows = OPERATIONS.into_iter().zip(spent);
+        for (row, [median, most, greatest]) in rows.chain([(LATE, late)]) {
+            platform.log(format_args!("@metric {name}.{row}.p50 {median}"));
+            platform.log(format_args!("@metric {name}.{row}.p99 {most}"));
+            platform.log(format_args!("@metric {name}.{row}.max {greatest}"));
         }
     }
     // The last phase is over, too.
     channel.signal();
-    let [idle, reset, flood, locked_idle, locked_reset] = figures;
+    let [
+        idle,
+        reset,
+        flood,
+        kill,
+        locked_idle,
+        _,
+        locked_kill,
+        locked_reset,
+    ] = figures;
     for (name, phase) in [
         ("reset_delays_nobody", reset),
         ("flood_delays_nobody", flood),
+        ("deaths_delay_nobody", kill),
     ] {
         let percent = worst(&phase, &idle);
         check(
@@ -101,14 +175,27 @@ pub fn measured(platform: &'static SeL4Platform, info: &'static ClientInfo) -> R
             format_args!("p50 and p99 of {OPERATIONS:?} at most {percent} % of the idle ones"),
         );
     }
-    let percent = worst(&locked_reset, &locked_idle);
-    metric(platform, "turnstile_reset_percent", percent);
-    check(
-        platform,
-        "a_turnstile_would_delay",
-        percent >= 10 * ALLOWED,
-        format_args!("with one lock around all requests up to {percent} % of the idle ones"),
-    );
+    for (name, key, phase) in [
+        (
+            "a_turnstile_would_delay",
+            "turnstile_reset_percent",
+            locked_reset,
+        ),
+        (
+            "a_turnstile_would_delay_by_deaths",
+            "turnstile_kill_percent",
+            locked_kill,
+        ),
+    ] {
+        let percent = worst(&phase, &locked_idle);
+        metric(platform, key, percent);
+        check(
+            platform,
+            name,
+            percent >= 10 * ALLOWED,
+            format_args!("with one lock around all requests up to {percent} % of the idle ones"),
+        );
+    }
     device.release()
 }
 
@@ -125,17 +212,25 @@ fn place(side: u8) -> u16 {
     u16::from(side) * client::POSTED_MAX
 }
 
-/// One phase: the operations in turn, at random moments.
+/// One phase: the operations in turn, at random moments. How long they took, and how late they began.
 fn phase(
     client: &OurClient,
     device: &OurDevice<'_>,
     turnstile: Option<Turnstile>,
-) -> Result<Figures, Error> {
+    step: &Phase,
+) -> Result<(Figures, [u64; 3]), Error> {
     let buffer = client.buffer(4096, PagePreference::Small)?;
-    let mut spent = [[0; ROUNDS]; 3];
-    for round in 0..ROUNDS {
+    let mut spent = [[0; ROUNDS]; OPERATIONS.len()];
+    let mut late = [0; OPERATIONS.len() * ROUNDS];
+    let rounds = step.rounds.min(ROUNDS);
+    for round in 0..rounds {
         for (operation, spent) in spent.iter_mut().enumerate() {
-            client.wait_for(0, PAUSE_MICROS + ticks() % SPREAD_MICROS)?;
+            let pause = (PAUSE_MICROS + ticks() % SPREAD_MICROS) / step.haste;
+            let began = ticks();
+            client.wait_for(0, pause)?;
+            // Under instruction counting a tick is a nanosecond.
+            late[OPERATIONS.len() * round + operation] =
+                (ticks() - began).saturating_sub(1_000 * pause);
             let work = || match operation {
                 0 => device.config_read(0, Width::Dword).map(drop),
                 1 => buffer
@@ -153,65 +248,18 @@ fn phase(
             spent[round] = ticks() - start;
         }
     }
-    Ok(spent.map(|mut spent| {
-        spent.sort_unstable();
-        [
-            spent[ROUNDS / 2],
-            spent[ROUNDS * 99 / 100],
-            spent[ROUNDS - 1],
-        ]
-    }))
+    let spent = spent.map(|mut spent| three(&mut spent[..rounds]));
+    Ok((spent, three(&mut late[..OPERATIONS.len() * rounds])))
 }
 
-/// The client whose device is in trouble.
-///
-/// # Errors
-/// A refusal; or the one that is timed does not speak.
-pub fn neighbour(platform: &'static SeL4Platform, info: &'static ClientInfo) -> Result<(), Error> {
-    let client = Client::connect(platform, info)?;
-    let channel = client.channel(CHANNEL).ok_or(Error::NotFound)?;
-    let found = client.devices().next().ok_or(Error::NotFound)??;
-    let device = client.assign(found.device)?;
-    let run = client.window().take(1).ok_or(Error::WindowFull(1))?;
-    let mut turnstile = None;
-    let mut done = [0u32; 2];
-    if client.wait_for(channel.flag(), PATIENCE_MICROS)? == 0 {
-        return Err(Error::NotFound);
-    }
-    for (_, habit, locked) in PHASES {
-        if turnstile.is_none() {
-            let end = end(info)?;
-            platform.fetch(end.mailbox.into(), place(1 - end.side), run.first)?;
-            turnstile = Some(Turnstile::received(run.first));
-        }
-        channel.signal();
-        // Until the next phase begins.
-        loop {
-            let work = || match habit {
-                Habit::Rest => Ok(()),
-                Habit::Reset => device.reset().map(drop),
-                Habit::Flood => device.config_read(0, Width::Dword).map(drop),
-            };
-            match (habit, turnstile.filter(|_| locked)) {
-                (Habit::Rest, _) => {
-                    let _ = client.wait();
-                    break;
-                }
-                (_, Some(turnstile)) => turnstile.through(work)?,
-                (_, None) => work()?,
-            }
-            done[usize::from(habit == Habit::Flood)] += 1;
-            if platform.poll() & channel.flag() != 0 {
-                break;
-            }
-        }
-    }
-    let [resets, reads] = done;
-    check(
-        platform,
-        "was_in_the_way",
-        resets > 4 && reads > 1_000,
-        format_args!("{resets} resets, {reads} requests in a row"),
-    );
-    device.release()
+/// Median, 99th percentile, greatest.
+fn three(values: &mut [u64]) -> [u64; 3] {
+    values.sort_unstable();
+    let count = values.len();
+    let at = |index: usize| values.get(index).copied().unwrap_or(u64::MAX);
+    [
+        at(count / 2),
+        at(count * 99 / 100),
+        at(count.wrapping_sub(1)),
+    ]
 }

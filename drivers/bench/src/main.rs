@@ -3,7 +3,7 @@
 //! without it the figures mean nothing and are marked so by the run's report.
 //!
 //! Needs an edu device with large frames, the right to look, and nothing else
-//! to do meanwhile. With the arguments `measured` and `neighbour`: see [`isolation`].
+//! to do meanwhile. With the arguments `measured`, `neighbour` and `victim`: see [`isolation`].
 //!
 //! Each row tells the median of [`row::ROUNDS`] rounds
 //! (`<row>`), the least (`<row>.min`) and their number (`<row>.n`). The names
@@ -29,9 +29,11 @@ use row::ALL;
 sel4_client::program!(main);
 
 fn main(platform: &'static SeL4Platform, info: &'static ClientInfo) -> u32 {
-    let outcome = match info.args.as_str() {
-        "measured" => isolation::measured(platform, info),
-        "neighbour" => isolation::neighbour(platform, info),
+    let arguments = info.args.as_str();
+    let outcome = match arguments.split_once(' ').unwrap_or((arguments, "")) {
+        ("measured", _) => isolation::measured(platform, info),
+        ("neighbour", _) => isolation::neighbour::run(platform, info),
+        ("victim", number) => isolation::victim::run(platform, info, number),
         _ => run(platform, info),
     };
     let detail = outcome.as_ref().err();
