@@ -7,6 +7,8 @@
 #![no_std]
 #![no_main]
 
+use core::sync::atomic::AtomicU64;
+
 use hw::Clock;
 use ipc_proto::{ClientId, Refusal, Rule, Turns, msi, timer};
 use msi_core::{Env, Shard};
@@ -42,6 +44,13 @@ fn main(restarts: u64) -> ! {
         info.lines.len()
     );
 
+    let stuck = shard.env_mut().cspace.sweep();
+    if stuck != 0 {
+        log!("{stuck} slots of before cannot be emptied");
+    }
+    if restarts != 0 {
+        log!("restarted: {restarts}");
+    }
     let mut server = Server::new(pd);
     pd.ready();
     let mut incoming = server.receive();
@@ -79,10 +88,12 @@ struct Kernel {
     timer: timer::Stub<Port>,
     /// Slot of the capability that vectors signal which nobody is bound to.
     absorbed: u32,
+    ledger: &'static [AtomicU64],
 }
 
 impl Kernel {
-    /// Binds every vector and every line to the server's own notification.
+    /// Binds every line to the server's own notification. Vectors are bound as they are taken back, which at a start is every
+    /// one that no client holds; a client's binding stays as it is when the server is restarted.
     fn new(pd: &'static Pd, info: &'static MsiInfo) -> Result<Self, Refusal> {
         let cspace = pd.cspace();
         let absorbed = cspace.make_signal(event::ABSORBED)?;
@@ -90,19 +101,15 @@ impl Kernel {
             let handler = IrqHandler::at(line.handler.into());
             cspace.bind_interrupt(handler, event::LINES << number)?;
         }
-        let kernel = Self {
+        Ok(Self {
             info,
             cspace,
             clients: &pd.info().clients,
             clock: pd.clock(),
             timer: pd.timer(),
             absorbed,
-        };
-        let vectors = info.first_vector..info.first_vector.saturating_add(info.vectors);
-        for vector in vectors {
-            kernel.absorb(kernel.handler(vector)?)?;
-        }
-        Ok(kernel)
+            ledger: pd.ledger(),
+        })
     }
 
     /// Slot of the original handler of a vector.
@@ -124,6 +131,12 @@ impl Kernel {
 }
 
 impl Env for Kernel {
+    type Ledger = &'static [AtomicU64];
+
+    fn ledger(&mut self) -> &mut Self::Ledger {
+        &mut self.ledger
+    }
+
     fn place(&mut self, vector: u16, client: ClientId, slot: u16) -> Result<(), Refusal> {
         let client = self
             .clients

@@ -11,6 +11,10 @@
 //!
 //! A line of the I/O APIC ([`lines`]) has a vector of its own for good; its handler never leaves the shard.
 //!
+//! The shard may be killed at any instruction and made anew: [`Shard::new`] finds in its ledger ([`notes`]) who holds what,
+//! undoes what was being taken and finishes what was being given back ([`recovery`]). A start without a past is
+//! the same with an empty ledger.
+//!
 //! What it must not do: hand out a vector outside its range, or one of which copies may be left; wait for a client.
 //!
 //! Neighbours: pci-server shards call it for devices of their buses; `msi-server` joins it with the kernel.
@@ -18,17 +22,27 @@
 #![forbid(unsafe_code)]
 
 mod lines;
+mod notes;
+mod recovery;
 mod service;
 mod shard;
 mod vectors;
 
 pub use lines::{MAX_USERS, PATIENCE_US, STORM, WINDOW_US};
+pub use notes::LEDGER_WORDS;
 pub use shard::{ConfigError, MAX_VECTORS, Shard};
 
 use ipc_proto::{ClientId, Refusal, Turns};
+use ledger::Words;
 
 /// What the kernel does for the shard.
 pub trait Env {
+    /// What outlives the server.
+    type Ledger: Words;
+
+    /// The ledger, of [`LEDGER_WORDS`] at least; zeros at the first start.
+    fn ledger(&mut self) -> &mut Self::Ledger;
+
     /// Places a copy of the handler of a vector (as the kernel counts) in slot `slot` of the client's window.
     ///
     /// # Errors

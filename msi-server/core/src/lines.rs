@@ -13,6 +13,7 @@ use hw::Sbdf;
 use ipc_proto::{Call, ClientId, Refusal, Rule};
 use system::info::{LineInfo, MAX_LINES};
 
+use crate::notes::{Note, NotedUser, Notes};
 use crate::{Env, Shard};
 
 /// Most devices on a line.
@@ -45,6 +46,8 @@ pub(crate) struct User {
     /// pci-server shard that owns it.
     shard: u16,
     standing: Standing,
+    /// Number of its note in the ledger.
+    number: u16,
 }
 
 impl User {
@@ -95,7 +98,7 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    /// Lines that nobody uses. The kernel has let each come once; it stays masked until somebody does.
+    /// Lines that nobody uses. The kernel lets each come once; it stays masked until somebody does.
     pub(crate) fn new(infos: &[LineInfo]) -> Self {
         let line = |info: &LineInfo| Line {
             info: *info,
@@ -137,6 +140,7 @@ impl<E: Env> Shard<E> {
             // It cannot be told apart whose it is when several share it: then it is only held back.
             [alone] if stormy => {
                 alone.standing = Standing::Trouble(line.window.1);
+                Notes(self.env.ledger()).mark_user(alone.number, Note::Trouble(line.window.1));
                 self.env.tell_shard(alone.shard);
             }
             users => {
@@ -162,6 +166,7 @@ impl<E: Env> Shard<E> {
             for user in &mut line.users {
                 if user.standing == Standing::Waits {
                     user.standing = Standing::Trouble(0);
+                    Notes(self.env.ledger()).mark_user(user.number, Note::Trouble(0));
                     self.env.tell_shard(user.shard);
                 }
             }
@@ -186,18 +191,30 @@ impl<E: Env> Shard<E> {
                 device.to_bits().into(),
             ));
         }
-        let lines = &mut self.lines.list;
-        let line = lines.iter_mut().find(|line| line.info.line == number);
-        let line = line.ok_or(Refusal::new(Rule::NoInterruptRoute, number.into()))?;
+        let mut lines = self.lines.list.iter_mut().enumerate();
+        let line = lines.find(|(_, line)| line.info.line == number);
+        let (at, line) = line.ok_or(Refusal::new(Rule::NoInterruptRoute, number.into()))?;
+        let full = Refusal::new(Rule::LineFull, number.into());
+        if line.users.is_full() {
+            return Err(full);
+        }
+        let shard = call.badge.index;
+        let noted = NotedUser {
+            device,
+            client,
+            shard,
+            note: Note::On,
+        };
+        let number = Notes(self.env.ledger()).user(at, &noted).ok_or(full)?;
         let user = User {
             device,
             client,
-            shard: call.badge.index,
+            shard,
             standing: Standing::Quiet,
+            number,
         };
-        let full = Refusal::new(Rule::LineFull, number.into());
-        line.users.push(user).map_err(|_| full)?;
-        let at = self.lines.position(device).map_or(0, |(at, _)| at);
+        // There is room: it was looked for.
+        let _ = line.users.push(user);
         self.open(at);
         self.arm_lines();
         Ok(())
@@ -209,7 +226,8 @@ impl<E: Env> Shard<E> {
         let about = Refusal::new(Rule::NotOnLine, device.to_bits().into());
         let (at, user) = self.lines.position(device).ok_or(about)?;
         if let Some(line) = self.lines.list.get_mut(at) {
-            line.users.swap_remove(user);
+            let user = line.users.swap_remove(user);
+            Notes(self.env.ledger()).clear_user(user.number);
         }
         self.open(at);
         self.arm_lines();
@@ -251,7 +269,50 @@ impl<E: Env> Shard<E> {
         let users = self.lines.list.iter_mut().flat_map(|line| &mut line.users);
         for user in users.filter(|user| user.client == client) {
             user.standing = Standing::Told;
+            Notes(self.env.ledger()).mark_user(user.number, Note::Bereft);
         }
+    }
+
+    /// Is the device on any line?
+    pub(crate) fn is_on_a_line(&self, device: Sbdf) -> bool {
+        self.lines.position(device).is_some()
+    }
+
+    /// Puts a device back on the `at`-th line, as it is noted. `false` where there is no such line.
+    pub(crate) fn rejoin(&mut self, at: usize, number: u16, noted: &NotedUser) -> bool {
+        let user = User {
+            device: noted.device,
+            client: noted.client,
+            shard: noted.shard,
+            standing: match noted.note {
+                Note::On => Standing::Quiet,
+                // Its shard may have been told, and not have heard it.
+                Note::Trouble(count) => Standing::Trouble(count),
+                Note::Bereft => Standing::Told,
+            },
+            number,
+        };
+        let line = self.lines.list.get_mut(at);
+        line.is_some_and(|line| line.users.push(user).is_ok())
+    }
+
+    /// The shard starts: every line may have been raised, and nobody have been told.
+    pub(crate) fn raise_all(&mut self) {
+        let now = self.env.now_us();
+        for line in &mut self.lines.list {
+            line.deadline = now.saturating_add(PATIENCE_US);
+            for user in &mut line.users {
+                match user.standing {
+                    Standing::Quiet => {
+                        user.standing = Standing::Waits;
+                        self.env.tell_client(user.client);
+                    }
+                    Standing::Trouble(_) => self.env.tell_shard(user.shard),
+                    Standing::Waits | Standing::Told => {}
+                }
+            }
+        }
+        self.arm_lines();
     }
 
     /// Lets a line come again, if nothing is waited for.

@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use crate::Env;
 use crate::lines::Lines;
+use crate::notes::{Notes, Stage};
 use crate::vectors::{Share, Vectors};
 
 /// Vectors that a processor has.
@@ -17,7 +18,7 @@ pub const MAX_VECTORS: usize = 256;
 /// Vectors below are the processor's exceptions.
 const FIRST_VECTOR: u32 = 32;
 /// Most messages that one request may ask for: what MSI can have (PCI 3.0, 6.8.1.3).
-const MAX_MESSAGES: u16 = 32;
+pub(crate) const MAX_MESSAGES: u16 = 32;
 /// Most blocks of vectors: each has one at least.
 const MAX_BLOCKS: usize = 128;
 
@@ -58,13 +59,13 @@ pub(crate) struct Block {
     pub(crate) client: ClientId,
     pub(crate) holder: Holder,
     /// First vector.
-    first: u16,
+    pub(crate) first: u16,
     /// Message of the first vector, and how many.
-    messages: Messages,
+    pub(crate) messages: Messages,
 }
 
 impl Block {
-    fn vectors(&self) -> core::ops::Range<u16> {
+    pub(crate) fn vectors(&self) -> core::ops::Range<u16> {
         self.first..self.first.saturating_add(self.messages.count)
     }
 }
@@ -95,15 +96,15 @@ pub struct Shard<E: Env> {
     /// Processor vector of kernel vector 0.
     kernel_offset: u8,
     /// Local APIC of each core.
-    apics: Vec<u8, MAX_CORES>,
+    pub(crate) apics: Vec<u8, MAX_CORES>,
     /// Buses of each pci-server shard: segment, first, last.
     buses: Vec<(u16, u8, u8), MAX_SHARDS>,
-    vectors: Vectors,
-    blocks: Vec<Block, MAX_BLOCKS>,
+    pub(crate) vectors: Vectors,
+    pub(crate) blocks: Vec<Block, MAX_BLOCKS>,
     /// Vectors whose copies may be left, one bit each.
-    lost: [u64; MAX_VECTORS / 64],
+    pub(crate) lost: [u64; MAX_VECTORS / 64],
     /// Where the messages of each vector go.
-    cores: [u8; MAX_VECTORS],
+    pub(crate) cores: [u8; MAX_VECTORS],
     pub(crate) servers: Vec<u16, MAX_SERVER_VECTORS>,
     pub(crate) lines: Lines,
     pub(crate) operations: u64,
@@ -112,7 +113,8 @@ pub struct Shard<E: Env> {
 }
 
 impl<E: Env> Shard<E> {
-    /// A shard with the vectors of `info`, all free. `clients` are in the order of their ids.
+    /// A shard with the vectors of `info`. `clients` are in the order of their ids. All is as the ledger says: with an empty one
+    /// every vector is free.
     ///
     /// # Errors
     /// [`ConfigError`]: the range is no range of vectors, or has too few.
@@ -125,7 +127,7 @@ impl<E: Env> Shard<E> {
         let shares = clients
             .iter()
             .map(|client| (client.vectors, client.reserved_vectors, client.core));
-        Ok(Self {
+        let mut shard = Self {
             env,
             kernel_offset: info.cpu_vector_base,
             apics: info.apic_ids.clone(),
@@ -139,13 +141,17 @@ impl<E: Env> Shard<E> {
             operations: 0,
             refused: 0,
             absorbed: 0,
-        })
+        };
+        shard.recover();
+        Ok(shard)
     }
 
     /// A vector that nobody is bound to was raised: by a message that was on its way when the vector was taken back, or
     /// before its holder was ready.
     pub fn on_absorbed(&mut self) {
         self.absorbed = self.absorbed.wrapping_add(1);
+        let absorbed = self.absorbed;
+        self.notes().absorbed(absorbed);
     }
 
     /// Takes vectors for messages of `device` of `client` and places their handlers in window slots `slot`...:
@@ -193,16 +199,16 @@ impl<E: Env> Shard<E> {
             first,
             messages,
         };
+        self.notes().block(&block, Stage::Taking);
         for (vector, slot) in block.vectors().zip(slot..=last_slot) {
-            if let Some(place) = self.cores.get_mut(usize::from(vector)) {
-                *place = core;
-            }
+            self.send_to(vector, core);
             let number = self.kernel_vector(vector);
             if let Err(refusal) = self.env.place(number, client, slot) {
                 self.release(&block);
                 return Err(refusal);
             }
         }
+        self.notes().stage(&block, Stage::Held);
         // There is room: it was looked for.
         let _ = self.blocks.push(block);
         Ok(Taken {
@@ -237,6 +243,7 @@ impl<E: Env> Shard<E> {
         while let Some(block) = self.blocks.get(at).copied() {
             if block.device == device {
                 self.blocks.swap_remove(at);
+                self.notes().stage(&block, Stage::Freeing);
                 self.release(&block);
                 freed += block.messages.count;
             } else {
@@ -260,6 +267,7 @@ impl<E: Env> Shard<E> {
             };
             block.holder = Holder::Nobody;
             let block = *block;
+            self.notes().stage(&block, Stage::Kept);
             for vector in block.vectors() {
                 let number = self.kernel_vector(vector);
                 if self.env.reclaim(number).is_err() {
@@ -292,9 +300,7 @@ impl<E: Env> Shard<E> {
         let skipped = messages.first.saturating_sub(block.messages.first);
         let vectors = block.vectors().skip(skipped.into());
         for vector in vectors.take(messages.count.into()) {
-            if let Some(place) = self.cores.get_mut(usize::from(vector)) {
-                *place = core;
-            }
+            self.send_to(vector, core);
         }
         Ok(address)
     }
@@ -335,10 +341,27 @@ impl<E: Env> Shard<E> {
         word.is_some_and(|word| word >> (vector % 64) & 1 != 0)
     }
 
-    fn lose(&mut self, vector: u16) {
-        if let Some(word) = self.lost.get_mut(usize::from(vector / 64)) {
+    /// Copies of the vector's handler may be left.
+    pub(crate) fn lose(&mut self, vector: u16) {
+        let at = usize::from(vector / 64);
+        if let Some(word) = self.lost.get_mut(at) {
             *word |= 1 << (vector % 64);
+            let bits = *word;
+            self.notes().lost(at, bits);
         }
+    }
+
+    /// The vector's messages go to a core from now on.
+    fn send_to(&mut self, vector: u16, core: u8) {
+        if let Some(place) = self.cores.get_mut(usize::from(vector)) {
+            *place = core;
+            self.notes().core(vector, core);
+        }
+    }
+
+    /// What outlives the shard.
+    pub(crate) fn notes(&mut self) -> Notes<'_, E::Ledger> {
+        Notes(self.env.ledger())
     }
 
     /// As the kernel counts.
@@ -357,7 +380,13 @@ impl<E: Env> Shard<E> {
         &self.env
     }
 
-    /// Frees the vectors of a block, whether their handlers are placed or not. One of which copies may be left is lost.
+    /// The same, to change it.
+    pub fn env_mut(&mut self) -> &mut E {
+        &mut self.env
+    }
+
+    /// Frees the vectors of a block that is noted, whether their handlers are placed or not. One of which copies may be left
+    /// is lost.
     fn release(&mut self, block: &Block) {
         for vector in block.vectors() {
             let number = self.kernel_vector(vector);
@@ -368,20 +397,29 @@ impl<E: Env> Shard<E> {
                 self.vectors.give(block.client, vector.into());
             }
         }
+        self.notes().clear_block(block.first);
     }
 
     /// A pci-server shard speaks for the devices of its own buses only.
     pub(crate) fn check_buses(&self, call: Call, device: Sbdf) -> Result<(), Refusal> {
-        let own =
-            self.buses
-                .get(usize::from(call.badge.index))
-                .is_some_and(|&(segment, first, last)| {
-                    segment == device.segment() && (first..=last).contains(&device.bus())
-                });
-        if own {
+        if self.is_of(call.badge.index, device) {
             Ok(())
         } else {
             Err(Refusal::new(Rule::OutsideShard, device.to_bits().into()))
         }
+    }
+
+    /// Is the device on a bus of this pci-server shard?
+    pub(crate) fn is_of(&self, shard: u16, device: Sbdf) -> bool {
+        let buses = self.buses.get(usize::from(shard));
+        buses.is_some_and(|&(segment, first, last)| {
+            segment == device.segment() && (first..=last).contains(&device.bus())
+        })
+    }
+
+    /// Is the device on a bus of any?
+    pub(crate) fn is_of_any(&self, device: Sbdf) -> bool {
+        // There are few.
+        (0..self.buses.len() as u16).any(|shard| self.is_of(shard, device))
     }
 }

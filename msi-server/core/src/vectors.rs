@@ -90,6 +90,32 @@ impl Vectors {
         Some(first)
     }
 
+    /// Takes the vectors from `first` on for a client, as an earlier life of the shard gave them to it. `false`, and nothing
+    /// changes, where they are not free for it, or too many.
+    pub(crate) fn claim(&mut self, client: ClientId, first: u16, count: u16) -> bool {
+        let Some(share) = self.shares.get_mut(usize::from(client.0)) else {
+            return false;
+        };
+        let used = share.used.saturating_add(count);
+        if used > share.quota {
+            return false;
+        }
+        let (first, count) = (first.into(), count.into());
+        let claimed = share.reserved.claim_run(first, count) || self.common.claim_run(first, count);
+        if claimed {
+            share.used = used;
+        }
+        claimed
+    }
+
+    /// Takes a vector for nobody, whoever it was kept for. Nothing happens where it is taken.
+    pub(crate) fn withdraw(&mut self, vector: u16) {
+        let own = self.shares.iter_mut().map(|share| &mut share.reserved);
+        let _ = own
+            .chain([&mut self.common])
+            .any(|pool| pool.claim_run(vector.into(), 1));
+    }
+
     /// Gives a vector of a client back.
     pub(crate) fn give(&mut self, client: ClientId, vector: u32) {
         self.forget(client);

@@ -11,6 +11,7 @@ use ipc_proto::{Badge, ClientId, Refusal, Rule, Turns};
 
 use crate::hardware::{Hardware, TABLE_PAGES, TABLES};
 use crate::kernel::{Kernel, Object, Place, Refused, Server};
+use crate::mortal::Ledger;
 
 /// The refusal of an effect.
 pub const REFUSED: Refusal = Refusal::new(Rule::KernelRefused, 77);
@@ -149,6 +150,8 @@ pub struct Handlers {
     pub kernel: Kernel,
     /// What it gave out.
     pub issued: Issued,
+    /// What outlives it.
+    pub ledger: Ledger,
 }
 
 impl Handlers {
@@ -161,11 +164,16 @@ impl Handlers {
         Self {
             kernel,
             issued: Issued::default(),
+            ledger: Ledger::default(),
         }
     }
 }
 
 impl msi_core::Env for Handlers {
+    type Ledger = Ledger;
+    fn ledger(&mut self) -> &mut Ledger {
+        &mut self.ledger
+    }
     fn turns(&self) -> Turns {
         Turns::default()
     }

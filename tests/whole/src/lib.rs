@@ -23,6 +23,7 @@ pub mod below;
 pub mod digest;
 pub mod hardware;
 pub mod kernel;
+pub mod mortal;
 pub mod rules;
 pub mod setting;
 pub mod shape;

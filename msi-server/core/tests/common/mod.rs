@@ -1,5 +1,7 @@
-//! A kernel that can refuse any step, and a shard on it that is asked by messages.
+//! A kernel that can refuse any step, under which the server can die at any step, and a shard on it that is asked by messages.
 #![allow(dead_code, reason = "each test uses a part of it")]
+
+pub mod lines;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,7 +10,8 @@ use std::rc::Rc;
 use hw::Sbdf;
 use ipc_proto::msi::{self, Request};
 use ipc_proto::{Badge, BadgeKind, ClientId, Message, Messages, Refusal, Rule, Turns};
-use msi_core::{Env, Shard};
+use ledger::Words;
+use msi_core::{Env, LEDGER_WORDS, Shard};
 use system::info::{ClientEntry, LineInfo, MsiInfo};
 
 /// Slots of every client's window.
@@ -19,7 +22,7 @@ pub const CORES: u8 = 4;
 pub const LINES: [u16; 3] = [16, 20, 23];
 
 /// What the kernel knows: where copies of handlers lie, and what happened.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kernel {
     pub windows: BTreeMap<(u16, u16), u16>,
     /// Vectors that were taken back and do not signal their old holder.
@@ -34,9 +37,43 @@ pub struct Kernel {
     pub opened: Vec<usize>,
     pub told_clients: Vec<u16>,
     pub told_shards: Vec<u16>,
+    /// What outlives the server.
+    pub ledger: Vec<u64>,
+    /// Effects until the server dies: then none comes about any more.
+    pub left: Option<usize>,
+}
+
+impl Default for Kernel {
+    fn default() -> Self {
+        Self {
+            windows: BTreeMap::new(),
+            absorbing: BTreeSet::new(),
+            refuse_in: None,
+            refuse_reclaim: false,
+            now: 0,
+            alarm: None,
+            opened: Vec::new(),
+            told_clients: Vec::new(),
+            told_shards: Vec::new(),
+            ledger: vec![0; LEDGER_WORDS],
+            left: None,
+        }
+    }
 }
 
 impl Kernel {
+    /// Counts an effect; does it come about?
+    fn lives(&mut self) -> bool {
+        match &mut self.left {
+            None => true,
+            Some(0) => false,
+            Some(left) => {
+                *left -= 1;
+                true
+            }
+        }
+    }
+
     fn step(&mut self) -> Result<(), Refusal> {
         match self.refuse_in.take() {
             Some(0) => Err(Refusal::new(Rule::KernelRefused, 10)),
@@ -51,9 +88,35 @@ impl Kernel {
 #[derive(Clone, Debug, Default)]
 pub struct Shared(pub Rc<RefCell<Kernel>>);
 
+impl Words for Shared {
+    fn count(&self) -> usize {
+        self.0.borrow().ledger.len()
+    }
+
+    fn load(&self, at: usize) -> u64 {
+        self.0.borrow().ledger.get(at).copied().unwrap_or(0)
+    }
+
+    fn store(&mut self, at: usize, value: u64) {
+        let mut kernel = self.0.borrow_mut();
+        if kernel.lives() {
+            kernel.ledger[at] = value;
+        }
+    }
+}
+
 impl Env for Shared {
+    type Ledger = Self;
+
+    fn ledger(&mut self) -> &mut Self {
+        self
+    }
+
     fn place(&mut self, vector: u16, client: ClientId, slot: u16) -> Result<(), Refusal> {
         let mut kernel = self.0.borrow_mut();
+        if !kernel.lives() {
+            return Ok(());
+        }
         kernel.step()?;
         if slot >= WINDOW {
             return Err(Refusal::new(Rule::WindowSlotOutOfRange, slot.into()));
@@ -75,21 +138,34 @@ impl Env for Shared {
         if kernel.refuse_reclaim {
             return Err(Refusal::new(Rule::KernelRefused, 3));
         }
-        kernel.windows.retain(|_, held| *held != vector);
-        kernel.absorbing.insert(vector);
+        if kernel.lives() {
+            kernel.windows.retain(|_, held| *held != vector);
+        }
+        if kernel.lives() {
+            kernel.absorbing.insert(vector);
+        }
         Ok(())
     }
 
     fn acknowledge(&mut self, line: usize) {
-        self.0.borrow_mut().opened.push(line);
+        let mut kernel = self.0.borrow_mut();
+        if kernel.lives() {
+            kernel.opened.push(line);
+        }
     }
 
     fn tell_client(&mut self, client: ClientId) {
-        self.0.borrow_mut().told_clients.push(client.0);
+        let mut kernel = self.0.borrow_mut();
+        if kernel.lives() {
+            kernel.told_clients.push(client.0);
+        }
     }
 
     fn tell_shard(&mut self, shard: u16) {
-        self.0.borrow_mut().told_shards.push(shard);
+        let mut kernel = self.0.borrow_mut();
+        if kernel.lives() {
+            kernel.told_shards.push(shard);
+        }
     }
 
     fn now_us(&self) -> u64 {
@@ -99,7 +175,9 @@ impl Env for Shared {
     fn arm(&mut self, micros: u64) {
         let mut kernel = self.0.borrow_mut();
         assert_ne!(micros, 0, "that would never come");
-        kernel.alarm = Some(kernel.now + micros);
+        if kernel.lives() {
+            kernel.alarm = Some(kernel.now + micros);
+        }
     }
 
     fn slots_used(&self) -> u32 {
@@ -151,6 +229,8 @@ pub fn client((vectors, reserved_vectors, core): (u16, u16, u8)) -> ClientEntry 
 pub struct Bench {
     pub shard: Shard<Shared>,
     pub kernel: Shared,
+    info: MsiInfo,
+    clients: Vec<ClientEntry>,
 }
 
 impl Bench {
@@ -162,8 +242,37 @@ impl Bench {
     pub fn with(first_vector: u16, vectors: u16, clients: &[(u16, u16, u8)]) -> Self {
         let kernel = Shared::default();
         let clients: Vec<_> = clients.iter().copied().map(client).collect();
-        let shard = Shard::new(&info(first_vector, vectors), &clients, kernel.clone()).unwrap();
-        Self { shard, kernel }
+        Self::on(kernel, info(first_vector, vectors), clients)
+    }
+
+    /// The server starts on a kernel, whatever happened there before.
+    pub fn on(kernel: Shared, info: MsiInfo, clients: Vec<ClientEntry>) -> Self {
+        kernel.0.borrow_mut().left = None;
+        let shard = Shard::new(&info, &clients, kernel.clone()).unwrap();
+        Self {
+            shard,
+            kernel,
+            info,
+            clients,
+        }
+    }
+
+    /// The server dies, if it has not, and starts again.
+    pub fn restart(&mut self) {
+        *self = Self::on(self.kernel.clone(), self.info.clone(), self.clients.clone());
+    }
+
+    /// The server starts, and dies after so many effects of its start.
+    pub fn die_starting(&mut self, left: usize) {
+        let info = self.info.clone();
+        self.kernel.0.borrow_mut().left = Some(left);
+        drop(Shard::new(&info, &self.clients, self.kernel.clone()));
+    }
+
+    /// The same server on a copy of the kernel, started again there.
+    pub fn elsewhere(&self) -> Self {
+        let kernel = Shared(Rc::new(RefCell::new(self.kernel.0.borrow().clone())));
+        Self::on(kernel, self.info.clone(), self.clients.clone())
     }
 
     pub fn ask(&mut self, kind: BadgeKind, index: u16, request: Request) -> Message {
