@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 
 use ipc_proto::msi::{self, Request};
-use ipc_proto::{BadgeKind, ClientId, Refusal, Rule, Switch};
+use ipc_proto::{BadgeKind, Refusal, Rule, Switch};
 use msi_core::{PATIENCE_US, STORM, WINDOW_US};
 use proptest::prelude::*;
 
