@@ -12,16 +12,18 @@ use core::sync::atomic::AtomicU64;
 use hw::Clock;
 use ipc_proto::{ClientId, Refusal, Rule, Turns, msi, timer};
 use msi_core::{Env, Shard};
-use sel4::{IrqHandler, Notification, Rights};
+use sel4::{IrqHandler, Notification, Rights, Tcb};
 use sel4_glue::cspace::signal_client;
 use sel4_glue::{Answer, CSpace, Incoming, Pd, Port, Server, TscClock, log, start};
 use system::info::{ClientEntry, MsiInfo};
-use system::layout::event;
+use system::layout::{SERVER_CORE, event, slot};
 
 sel4_rt::entry!(main);
 
 fn main(restarts: u64) -> ! {
     let pd = Pd::start_again(restarts);
+    // It may have been killed on its way.
+    go_to(SERVER_CORE.into());
     let info = pd.msi_info();
     let kernel = match Kernel::new(pd, info) {
         Ok(kernel) => kernel,
@@ -130,6 +132,13 @@ impl Kernel {
     }
 }
 
+/// The server's thread goes on on another core.
+fn go_to(core: u16) {
+    if let Err(error) = Tcb::at(slot::THREAD).set_affinity(core.into()) {
+        log!("core {core} cannot be asked for its messages: {error}");
+    }
+}
+
 impl Env for Kernel {
     type Ledger = &'static [AtomicU64];
 
@@ -152,6 +161,20 @@ impl Env for Kernel {
         // First: a copy that is left for a moment could bind it again.
         self.cspace.revoke(handler)?;
         self.absorb(handler)
+    }
+
+    /// Goes to each of the cores. A core takes what it has been sent before it runs a thread, this one among them.
+    fn quiesce(&mut self, cores: u16) {
+        let home = u16::from(SERVER_CORE);
+        let others = (0..16).filter(|core| *core != home && cores >> core & 1 != 0);
+        let mut away = false;
+        for core in others {
+            away = true;
+            go_to(core);
+        }
+        if away {
+            go_to(home);
+        }
     }
 
     fn acknowledge(&mut self, line: usize) {

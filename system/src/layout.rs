@@ -51,6 +51,8 @@ pub mod slot {
     /// Where the kernel sends the PD's faults (badge kind `Fault`): the kernel looks a fault endpoint up in the
     /// faulting thread's own CSpace. A PD that empties the slot only loses the report of its own death.
     pub const FAULT: u64 = 14;
+    /// msi-server shards: their own thread, to go to another core and see that it has taken all messages.
+    pub const THREAD: u64 = 15;
     /// Clients: pci-server shard n's endpoint is `PCI + n` (badge kind `Client`).
     pub const PCI: u64 = 16;
     /// Clients and pci-server shards: iommu-server shard n's endpoint is `IOMMU + n`.
@@ -71,6 +73,9 @@ pub mod slot {
 
 /// Slots of a channel's mailbox: 2^this. The end with side 0 posts in the lower half, the other in the upper.
 pub const MAILBOX_BITS: u8 = 4;
+
+/// The core of the services, and of iommu-server and msi-server shards.
+pub const SERVER_CORE: u8 = 0;
 
 /// Most shards of one kind.
 pub const MAX_SHARDS: usize = 16;

@@ -55,6 +55,12 @@ pub trait Env {
     /// `KernelRefused`; copies may be left, or nobody be told.
     fn reclaim(&mut self, vector: u16) -> Result<(), Refusal>;
 
+    /// Comes back when every message that one of `cores` (bit n: core n) had been sent has been taken there, and so has signalled
+    /// whom its vector signals.
+    fn quiesce(&mut self, cores: u16) {
+        let _ = cores;
+    }
+
     /// Lets the `line`-th line of the shard come again.
     fn acknowledge(&mut self, line: usize);
 

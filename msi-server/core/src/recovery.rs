@@ -29,6 +29,8 @@ impl<E: Env> Shard<E> {
             }
         }
         self.reclaim_others();
+        let all = self.all_cores();
+        self.env.quiesce(all);
         for first in 0..MAX_VECTORS as u16 {
             let stays = self.blocks.iter().any(|block| block.first == first);
             if !stays && self.notes().has_block(first) {
@@ -66,8 +68,12 @@ impl<E: Env> Shard<E> {
             if usize::from(core) >= self.apics.len() {
                 core = self.share(client).map_or(0, |share| share.core);
             }
-            if let Some(place) = self.cores.get_mut(usize::from(vector)) {
+            let all = self.all_cores();
+            let at = usize::from(vector);
+            if let (Some(place), Some(seen)) = (self.cores.get_mut(at), self.seen.get_mut(at)) {
                 *place = core;
+                // Where else its messages were sent is not known any more.
+                *seen = all;
             }
         }
         // There is room: it was looked for.

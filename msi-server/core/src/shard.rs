@@ -105,6 +105,8 @@ pub struct Shard<E: Env> {
     pub(crate) lost: [u64; MAX_VECTORS / 64],
     /// Where the messages of each vector go.
     pub(crate) cores: [u8; MAX_VECTORS],
+    /// Cores that messages of each vector were sent to since it was taken (bit n: core n).
+    pub(crate) seen: [u16; MAX_VECTORS],
     pub(crate) servers: Vec<u16, MAX_SERVER_VECTORS>,
     pub(crate) lines: Lines,
     pub(crate) operations: u64,
@@ -136,6 +138,7 @@ impl<E: Env> Shard<E> {
             blocks: Vec::new(),
             lost: [0; MAX_VECTORS / 64],
             cores: [0; MAX_VECTORS],
+            seen: [0; MAX_VECTORS],
             servers: info.server_vectors.clone(),
             lines: Lines::new(&info.lines),
             operations: 0,
@@ -201,6 +204,9 @@ impl<E: Env> Shard<E> {
         };
         self.notes().block(&block, Stage::Taking);
         for (vector, slot) in block.vectors().zip(slot..=last_slot) {
+            if let Some(seen) = self.seen.get_mut(usize::from(vector)) {
+                *seen = 0;
+            }
             self.send_to(vector, core);
             let number = self.kernel_vector(vector);
             if let Err(refusal) = self.env.place(number, client, slot) {
@@ -353,10 +359,18 @@ impl<E: Env> Shard<E> {
 
     /// The vector's messages go to a core from now on.
     fn send_to(&mut self, vector: u16, core: u8) {
-        if let Some(place) = self.cores.get_mut(usize::from(vector)) {
+        let at = usize::from(vector);
+        if let (Some(place), Some(seen)) = (self.cores.get_mut(at), self.seen.get_mut(at)) {
             *place = core;
+            *seen |= 1u16.checked_shl(core.into()).unwrap_or(0);
             self.notes().core(vector, core);
         }
+    }
+
+    /// Every core, one bit each.
+    pub(crate) fn all_cores(&self) -> u16 {
+        // There are at most as many as bits.
+        self.apics.iter().fold(0, |all, _| all << 1 | 1)
     }
 
     /// What outlives the shard.
@@ -386,12 +400,20 @@ impl<E: Env> Shard<E> {
     }
 
     /// Frees the vectors of a block that is noted, whether their handlers are placed or not. One of which copies may be left
-    /// is lost.
+    /// is lost. A core may have been sent a message that it has not taken yet: it is waited for, so that the vector's next
+    /// holder never sees it.
     fn release(&mut self, block: &Block) {
+        let mut seen = 0;
         for vector in block.vectors() {
             let number = self.kernel_vector(vector);
             if self.is_lost(vector) || self.env.reclaim(number).is_err() {
                 self.lose(vector);
+            }
+            seen |= self.seen.get(usize::from(vector)).copied().unwrap_or(0);
+        }
+        self.env.quiesce(seen);
+        for vector in block.vectors() {
+            if self.is_lost(vector) {
                 self.vectors.forget(block.client);
             } else {
                 self.vectors.give(block.client, vector.into());

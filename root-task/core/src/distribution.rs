@@ -165,6 +165,7 @@ fn capability(plan: &Plan, pd: &Pd, cap: Cap) -> Result<(), Violation> {
         Cap::OwnWindow | Cap::OwnUntyped if pd.kind.is_server() => {
             forbidden("what only clients have")
         }
+        Cap::OwnThread if !matches!(pd.kind, Kind::Msi(_)) => forbidden("its own thread"),
         Cap::OwnEndpoint if !pd.kind.is_server() => forbidden("an endpoint to serve"),
         Cap::Untyped { .. } if !matches!(pd.kind, Kind::Iommu(_) | Kind::Pci(_)) => {
             forbidden("untyped memory")

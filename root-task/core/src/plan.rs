@@ -160,6 +160,8 @@ pub enum Cap {
     OwnEvents,
     /// The endpoint that it serves, to receive from.
     OwnEndpoint,
+    /// Its own thread, to send it to another core.
+    OwnThread,
     /// Its own grant window.
     OwnWindow,
     /// Memory for its own kernel objects.

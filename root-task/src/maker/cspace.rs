@@ -90,6 +90,7 @@ impl Maker<'_> {
             Cap::OwnVSpace => copy(Part::VSpace, Rights::ALL)?,
             Cap::OwnEvents => copy(Part::Events, Rights::READ_WRITE)?,
             Cap::OwnEndpoint => copy(Part::Endpoint, Rights::ALL)?,
+            Cap::OwnThread => copy(Part::Tcb, Rights::ALL)?,
             Cap::OwnWindow => copy(Part::Window, Rights::ALL)?,
             Cap::OwnUntyped => copy(Part::OwnUntyped, Rights::ALL)?,
             Cap::Window { of: number } => (self.slot_of(of(number)?, Part::Window)?, Rights::ALL),

@@ -228,6 +228,7 @@ impl Giver<'_> {
     fn msi(&mut self, all: &All<'_>, shard: u8) {
         // Lines are the first shard's: those who share one may be of different pci-server shards.
         let first = shard == 0;
+        self.at(slot::THREAD, Cap::OwnThread);
         self.clients(all, first.then_some(event::LINE));
         let (start, count) = all.plan.vectors_of(all.inputs.system.shards.msi, shard);
         self.pd.given.handlers = self.next;

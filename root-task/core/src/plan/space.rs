@@ -4,7 +4,7 @@
 use alloc::vec::Vec;
 
 use ipc_proto::log::RING_BYTES;
-use system::layout::{MAILBOX_BITS, ledger_pages, priority, va};
+use system::layout::{MAILBOX_BITS, SERVER_CORE, ledger_pages, priority, va};
 use system::model::Name;
 
 use super::build::{DeviceUse, NO_BLOCK, table_block_bits, uses_kernel};
@@ -35,10 +35,10 @@ pub(super) fn draft(
     };
     let cores = inputs.machine.cores.max(1);
     let (cnode_bits, priority, core) = match kind {
-        Kind::Console => (9, priority::CONSOLE, 0),
-        Kind::Timer => (9, priority::TIMER, 0),
-        Kind::Iommu(_) => (14, priority::IOMMU, 0),
-        Kind::Msi(_) => (9, priority::MSI, 0),
+        Kind::Console => (9, priority::CONSOLE, SERVER_CORE),
+        Kind::Timer => (9, priority::TIMER, SERVER_CORE),
+        Kind::Iommu(_) => (14, priority::IOMMU, SERVER_CORE),
+        Kind::Msi(_) => (9, priority::MSI, SERVER_CORE),
         Kind::Pci(shard) => (14, priority::PCI, shard % cores),
         Kind::Client(_) => (
             8,
