@@ -10,6 +10,7 @@
 
 mod cycles;
 mod deaths;
+mod flight;
 mod heir;
 mod lines;
 mod network;
@@ -52,6 +53,7 @@ fn main(platform: &'static SeL4Platform, info: &'static ClientInfo) -> u32 {
         match (words.next(), words.next()) {
             (Some("line"), Some(what)) => lines::run(&probe, what),
             (Some("scarce"), None) => scarce::run(&probe),
+            (Some("flight"), None) => flight::run(&probe),
             (Some("victim"), Some(_)) => {
                 let arguments = what.split_once(' ').unwrap_or_default().1;
                 deaths::run(&probe, arguments)

@@ -3,6 +3,7 @@
 
 use client::{Client, Error, Inspector, Platform, Sbdf};
 use heapless::Vec;
+use ipc_proto::VectorUse;
 use ipc_proto::msi::VectorAtReply;
 use sel4_client::SeL4Platform;
 
@@ -115,6 +116,20 @@ impl<'a> Observer<'a> {
             };
             let name = self.client.info().clients.get(usize::from(holder));
             return Ok(name.map(|name| (name.as_str(), held.messages)));
+        }
+        Ok(None)
+    }
+
+    /// The vector of a device's first message, as the kernel counts.
+    ///
+    /// # Errors
+    /// A server's refusal.
+    pub fn vector(&self, device: Sbdf) -> Result<Option<u16>, Error> {
+        for row in self.inspector.vectors(0) {
+            let row = row?;
+            if row.purpose == VectorUse::Message && row.device == device {
+                return Ok(Some(row.vector));
+            }
         }
         Ok(None)
     }
