@@ -3,7 +3,8 @@
 //!
 //! Arguments, one of: `edu`, `network`, `usb msi`, `usb msix`: the device ([`sources`]) whose messages go through
 //! [`suite`], with `cores <n>` behind it from core to core; `line` and what [`lines`] has; `scarce` ([`scarce`]); `cycles <n>`
-//! ([`cycles`]); `victim <n> <step> <way>` ([`deaths`]); `heir <victims>` ([`heir`]).
+//! ([`cycles`]); `victim <n> <step> <way>` ([`deaths`]); `heir <victims>` ([`heir`]); `flight`
+//! ([`flight`]); `faults <n>` and `ports <n>` ([`own`]).
 
 #![no_std]
 #![no_main]
@@ -14,6 +15,7 @@ mod flight;
 mod heir;
 mod lines;
 mod network;
+mod own;
 mod scarce;
 mod sources;
 mod standing;
@@ -53,6 +55,12 @@ fn main(platform: &'static SeL4Platform, info: &'static ClientInfo) -> u32 {
         match (words.next(), words.next()) {
             (Some("line"), Some(what)) => lines::run(&probe, what),
             (Some("scarce"), None) => scarce::run(&probe),
+            (Some("faults"), Some(times)) => {
+                own::faults(&probe, times.parse().map_err(|_| Error::NotFound)?)
+            }
+            (Some("ports"), Some(times)) => {
+                own::ports(&probe, times.parse().map_err(|_| Error::NotFound)?)
+            }
             (Some("flight"), None) => flight::run(&probe),
             (Some("victim"), Some(_)) => {
                 let arguments = what.split_once(' ').unwrap_or_default().1;
