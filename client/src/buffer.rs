@@ -1,9 +1,11 @@
 //! [`Buffer`]: DMA memory, seen by the PD and, once mapped, by its devices.
 
 use hw::Sbdf;
-use ipc_proto::{Access, PagePreference, iommu};
+use ipc_proto::iommu::{FreeReply, UnmapReply};
+use ipc_proto::{Access, PagePreference, iommu, retry};
 
-use crate::{Client, Error, Platform, Run};
+use crate::device::empty;
+use crate::{Client, Error, Platform, Run, again};
 
 /// A blocked DMA of a device of this PD.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +40,8 @@ impl<'c, 'p, P: Platform> Buffer<'c, 'p, P> {
     ) -> Result<Self, Error> {
         let server = client.iommu()?;
         let capability = client.window().take(1).ok_or(Error::WindowFull(1))?;
-        match server.alloc(bytes, pages, capability.first) {
+        let undo = || give_up(client, capability);
+        match again::give(undo, || server.alloc(bytes, pages, capability.first)) {
             Ok(reply) => Self::from_capability(client, capability, reply.page_bits, reply.pages),
             Err(refusal) => {
                 client.window().give_back(capability);
@@ -54,7 +57,8 @@ impl<'c, 'p, P: Platform> Buffer<'c, 'p, P> {
     pub fn import(client: &'c Client<'p, P>, capability: u64) -> Result<Self, Error> {
         let server = client.iommu()?;
         let own = client.window().take(1).ok_or(Error::WindowFull(1))?;
-        match server.import(own.first, capability) {
+        let undo = || give_up(client, own);
+        match again::give(undo, || server.import(own.first, capability)) {
             Ok(reply) => Self::from_capability(client, own, reply.page_bits, reply.pages),
             Err(refusal) => {
                 client.window().give_back(own);
@@ -83,7 +87,11 @@ impl<'c, 'p, P: Platform> Buffer<'c, 'p, P> {
             .window()
             .take(count)
             .ok_or(Error::WindowFull(pages))?;
-        buffer.port().frames(0, count, buffer.frames.first)?;
+        let frames = buffer.frames;
+        again::give(
+            || empty(client, frames),
+            || buffer.port().frames(0, count, frames.first),
+        )?;
         buffer.memory = Some(client.platform().map_memory(
             buffer.frames.first,
             count,
@@ -119,7 +127,7 @@ impl<'c, 'p, P: Platform> Buffer<'c, 'p, P> {
     /// The rule that forbids it.
     #[inline(always)]
     pub fn map(&self, iova: u64, access: Access) -> Result<u64, Error> {
-        Ok(self.port().map(iova, access, 0)?.iova)
+        self.map_in(iova, access, 0)
     }
 
     /// As [`Self::map`], in the context of one device ([`crate::Device::context`]).
@@ -132,7 +140,15 @@ impl<'c, 'p, P: Platform> Buffer<'c, 'p, P> {
         iova: u64,
         access: Access,
     ) -> Result<u64, Error> {
-        Ok(self.port().map(iova, access, device.context())?.iova)
+        self.map_in(iova, access, device.context())
+    }
+
+    #[inline(always)]
+    fn map_in(&self, iova: u64, access: Access, context: u16) -> Result<u64, Error> {
+        let undo = || {
+            let _ = retry(|| self.port().unmap());
+        };
+        Ok(again::give(undo, || self.port().map(iova, access, context))?.iova)
     }
 
     /// Takes that away; when this returns no device reaches the buffer.
@@ -141,7 +157,7 @@ impl<'c, 'p, P: Platform> Buffer<'c, 'p, P> {
     /// The rule that forbids it.
     #[inline(always)]
     pub fn unmap(&self) -> Result<(), Error> {
-        self.port().unmap()?;
+        again::take(UnmapReply {}, || self.port().unmap())?;
         Ok(())
     }
 
@@ -169,7 +185,7 @@ impl<'c, 'p, P: Platform> Buffer<'c, 'p, P> {
                 self.page_bits,
             );
         }
-        let freed = self.port().free();
+        let freed = again::take(FreeReply {}, || self.port().free());
         for run in [self.frames, self.capability] {
             (run.first..run.first.saturating_add(run.count)).for_each(|slot| platform.clear(slot));
             self.client.window().give_back(run);
@@ -186,4 +202,12 @@ impl<P: Platform> Drop for Buffer<'_, '_, P> {
             let _ = self.release();
         }
     }
+}
+
+/// Takes back the buffer whose capability a request that was broken off may have placed.
+fn give_up<P: Platform>(client: &Client<'_, P>, capability: Run) {
+    let port = iommu::Stub(client.platform().window_port(capability.first));
+    // A refusal: there is none.
+    let _ = retry(|| port.free());
+    empty(client, capability);
 }

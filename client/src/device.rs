@@ -4,11 +4,13 @@
 use core::ops::Deref;
 
 use hw::Sbdf;
+use ipc_proto::pci::ReleaseReply;
 use ipc_proto::{
     BarKind, ContextChoice, DeviceState, Properties, Refusal, ResetKind, Rule, Switch, Width, pci,
+    retry,
 };
 
-use crate::{Client, Error, Platform, Run};
+use crate::{Client, Error, Platform, Run, again};
 
 /// Bits of a page, and of a large one.
 const SMALL_BITS: u8 = 12;
@@ -58,7 +60,14 @@ impl<'c, 'p, P: Platform> Device<'c, 'p, P> {
     ) -> Result<Self, Error> {
         let shard = client.shard_of(address)?;
         let run = client.window().take(1).ok_or(Error::WindowFull(1))?;
-        match client.pci(shard).assign(address, run.first, context) {
+        let undo = || {
+            let port = pci::Stub(client.platform().window_port(run.first));
+            // A refusal: there is no device.
+            let _ = retry(|| port.release());
+            empty(client, run);
+        };
+        let shard = client.pci(shard);
+        match again::give(undo, || shard.assign(address, run.first, context)) {
             Ok(reply) => Ok(Self {
                 client,
                 address,
@@ -112,7 +121,7 @@ impl<'c, 'p, P: Platform> Device<'c, 'p, P> {
     /// The rule that forbids it.
     #[inline(always)]
     pub fn config_read(&self, offset: u16, width: Width) -> Result<u32, Error> {
-        Ok(self.port().config_read(offset, width)?.value)
+        Ok(retry(|| self.port().config_read(offset, width))?.value)
     }
 
     /// Writes configuration space through the register policy.
@@ -121,7 +130,7 @@ impl<'c, 'p, P: Platform> Device<'c, 'p, P> {
     /// The rule that forbids it.
     #[inline(always)]
     pub fn config_write(&self, offset: u16, width: Width, value: u32) -> Result<(), Error> {
-        self.port().config_write(offset, width, value)?;
+        retry(|| self.port().config_write(offset, width, value))?;
         Ok(())
     }
 
@@ -130,7 +139,7 @@ impl<'c, 'p, P: Platform> Device<'c, 'p, P> {
     /// # Errors
     /// [`ipc_proto::Rule::NoSuchBar`].
     pub fn bar(&self, bar: u8) -> Result<BarInfo, Error> {
-        let reply = self.port().bar(bar)?;
+        let reply = retry(|| self.port().bar(bar))?;
         Ok(BarInfo {
             kind: reply.kind,
             bytes: reply.bytes,
@@ -161,7 +170,8 @@ impl<'c, 'p, P: Platform> Device<'c, 'p, P> {
     ) -> Result<Registers<'_, 'p, P>, Error> {
         self.map_frames(count, SMALL_BITS, |done, count, slot| {
             let first = first.saturating_add(done.into());
-            Ok(self.port().bar_frames(bar, first, count, slot)?.placed)
+            let ask = || self.port().bar_frames(bar, first, count, slot);
+            Ok(again::give(|| self.empty(slot, count), ask)?.placed)
         })
     }
 
@@ -176,8 +186,14 @@ impl<'c, 'p, P: Platform> Device<'c, 'p, P> {
         // For a BAR of no bytes the server has the refusal.
         let pages = pages.map_err(|_| Error::BarSize(bytes))?.max(1);
         self.map_frames(pages, LARGE_BITS, |done, count, slot| {
-            Ok(self.port().bar_large(bar, done, count, slot)?.placed)
+            let ask = || self.port().bar_large(bar, done, count, slot);
+            Ok(again::give(|| self.empty(slot, count), ask)?.placed)
         })
+    }
+
+    /// Empties window slots that a request which was broken off may have filled.
+    fn empty(&self, first: u16, count: u16) {
+        empty(self.client, Run { first, count });
     }
 
     /// Maps frames that `place` puts in a run of window slots: (those that are there already, how many more, slot) to how
@@ -217,7 +233,7 @@ impl<'c, 'p, P: Platform> Device<'c, 'p, P> {
     /// # Errors
     /// The server's refusal.
     pub fn bus_master(&self, switch: Switch) -> Result<(), Error> {
-        self.port().bus_master(switch)?;
+        retry(|| self.port().bus_master(switch))?;
         Ok(())
     }
 
@@ -226,7 +242,7 @@ impl<'c, 'p, P: Platform> Device<'c, 'p, P> {
     /// # Errors
     /// [`ipc_proto::Rule::NoReset`], [`ipc_proto::Rule::ResetTimeout`].
     pub fn reset(&self) -> Result<ResetKind, Error> {
-        Ok(self.port().reset()?.kind)
+        Ok(retry(|| self.port().reset())?.kind)
     }
 
     /// Gives the device back. When this returns, nothing of it is left with this PD.
@@ -235,7 +251,7 @@ impl<'c, 'p, P: Platform> Device<'c, 'p, P> {
     /// The server's refusal; the device is not held any more all the same.
     pub fn release(mut self) -> Result<(), Error> {
         self.held = false;
-        let released = self.port().release();
+        let released = again::take(ReleaseReply {}, || self.port().release());
         clear(self.client, self.run);
         released?;
         Ok(())
@@ -251,7 +267,7 @@ impl<P: Platform> Drop for Device<'_, '_, P> {
     fn drop(&mut self) {
         if self.held {
             // A refusal here means that the device was taken back already.
-            let _ = self.port().release();
+            let _ = retry(|| self.port().release());
             clear(self.client, self.run);
         }
     }
@@ -274,8 +290,13 @@ fn place_all(
     Ok(())
 }
 
-pub(crate) fn clear<P: Platform>(client: &Client<'_, P>, run: Run) {
+/// Empties window slots, which stay taken.
+pub(crate) fn empty<P: Platform>(client: &Client<'_, P>, run: Run) {
     (run.first..run.first.saturating_add(run.count)).for_each(|slot| client.platform().clear(slot));
+}
+
+pub(crate) fn clear<P: Platform>(client: &Client<'_, P>, run: Run) {
+    empty(client, run);
     client.window().give_back(run);
 }
 

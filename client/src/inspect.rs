@@ -7,7 +7,7 @@
 use core::fmt::Write;
 
 use hw::Sbdf;
-use ipc_proto::{BarKind, DeviceState, Refusal, Rule, WithheldCode, iommu, msi, pci, timer};
+use ipc_proto::{BarKind, DeviceState, Refusal, Rule, WithheldCode, iommu, msi, pci, retry, timer};
 use system::info::ClientInfo;
 use system::layout::slot;
 
@@ -102,7 +102,8 @@ impl<'p, P: Platform> Inspector<'p, P> {
     pub fn functions(&self, shard: u8) -> impl Iterator<Item = Result<Held, Error>> + '_ {
         let mut index = Some(0u32);
         core::iter::from_fn(move || {
-            let row = self.pci(shard).holder(index?);
+            let at = index?;
+            let row = retry(|| self.pci(shard).holder(at));
             index = match &row {
                 Ok(_) => index.and_then(|index| index.checked_add(1)),
                 Err(_) => None,

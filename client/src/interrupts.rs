@@ -1,9 +1,10 @@
 //! [`Interrupts`]: messages of a held device; and [`Line`]: the line that its interrupt pin is wired to.
 
-use ipc_proto::{Mechanism, Refusal, Rule};
+use ipc_proto::pci::{IntxDisableReply, MsiDisableReply};
+use ipc_proto::{Mechanism, Refusal, Rule, retry};
 
-use crate::device::clear;
-use crate::{Device, Error, Platform, Run};
+use crate::device::{clear, empty};
+use crate::{Device, Error, Platform, Run, again};
 
 impl<'c, 'p, P: Platform> Device<'c, 'p, P> {
     /// Enables `count` messages (MSI-X: from table entry `first`). The n-th of them signals `flags << n` on the PD's
@@ -39,7 +40,14 @@ impl<'c, 'p, P: Platform> Device<'c, 'p, P> {
             .window()
             .take(count)
             .ok_or(Error::WindowFull(u32::from(count)))?;
-        if let Err(refusal) = self.port().msi_enable(mechanism, first, count, run.first) {
+        let enabled = again::give(
+            || {
+                let _ = disable(self);
+                empty(client, run);
+            },
+            || self.port().msi_enable(mechanism, first, count, run.first),
+        );
+        if let Err(refusal) = enabled {
             client.window().give_back(run);
             return Err(refusal.into());
         }
@@ -54,7 +62,13 @@ impl<'c, 'p, P: Platform> Device<'c, 'p, P> {
     /// # Errors
     /// [`Rule::NoInterruptPin`]; [`Rule::NoInterruptRoute`] where the description does not say how the pin is wired.
     pub fn enable_line(&self) -> Result<Line<'_, 'c, 'p, P>, Error> {
-        let number = self.port().intx_enable()?.line;
+        let enabled = again::give(
+            || {
+                let _ = retry(|| self.port().intx_disable());
+            },
+            || self.port().intx_enable(),
+        );
+        let number = enabled?.line;
         Ok(Line {
             device: self,
             number,
@@ -85,7 +99,7 @@ impl<'d, 'c, 'p, P: Platform> Interrupts<'d, 'c, 'p, P> {
     /// # Errors
     /// The server's refusal.
     pub fn move_to(&self, first: u16, count: u16, core: u8) -> Result<(), Error> {
-        self.device.port().msi_affinity(first, count, core)?;
+        retry(|| self.device.port().msi_affinity(first, count, core))?;
         Ok(())
     }
 
@@ -108,7 +122,7 @@ impl<'d, 'c, 'p, P: Platform> Interrupts<'d, 'c, 'p, P> {
     /// # Errors
     /// The server's refusal.
     pub fn disable(self) -> Result<(), Error> {
-        let disabled = self.device.port().msi_disable();
+        let disabled = disable(self.device);
         clear(self.device.client(), self.run);
         core::mem::forget(self);
         disabled?;
@@ -124,9 +138,14 @@ impl<'d, 'c, 'p, P: Platform> Interrupts<'d, 'c, 'p, P> {
 impl<P: Platform> Drop for Interrupts<'_, '_, '_, P> {
     fn drop(&mut self) {
         // A refusal here means that they are gone already.
-        let _ = self.device.port().msi_disable();
+        let _ = disable(self.device);
         clear(self.device.client(), self.run);
     }
+}
+
+/// Disables the messages of a device.
+fn disable<P: Platform>(device: &Device<'_, '_, P>) -> Result<MsiDisableReply, Refusal> {
+    again::take(MsiDisableReply {}, || device.port().msi_disable())
 }
 
 /// The interrupt line of a device, which others may share. Dropping it switches the device's pin off.
@@ -148,7 +167,7 @@ impl<P: Platform> Line<'_, '_, '_, P> {
     /// [`Rule::NotOnLine`] after that.
     pub fn acknowledge(&self) -> Result<(), Error> {
         let lines = self.device.client().msi(0);
-        lines.line_ack(self.device.address())?;
+        retry(|| lines.line_ack(self.device.address()))?;
         Ok(())
     }
 
@@ -157,7 +176,7 @@ impl<P: Platform> Line<'_, '_, '_, P> {
     /// # Errors
     /// The server's refusal.
     pub fn disable(self) -> Result<(), Error> {
-        let disabled = self.device.port().intx_disable();
+        let disabled = again::take(IntxDisableReply {}, || self.device.port().intx_disable());
         core::mem::forget(self);
         disabled?;
         Ok(())
@@ -167,6 +186,6 @@ impl<P: Platform> Line<'_, '_, '_, P> {
 impl<P: Platform> Drop for Line<'_, '_, '_, P> {
     fn drop(&mut self) {
         // A refusal here means that it was taken off already.
-        let _ = self.device.port().intx_disable();
+        let _ = retry(|| self.device.port().intx_disable());
     }
 }

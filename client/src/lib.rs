@@ -13,6 +13,9 @@
 //! Dropping a [`Device`], [`Buffer`], mapping or [`Interrupts`] gives it back;
 //! the explicit methods do the same and say what went wrong.
 //!
+//! A server that is restarted while it serves a request is asked again by these methods; who uses the stubs
+//! themselves has [`retry`] and [`Refusal::is_retryable`].
+//!
 //! What the kernel must do (mapping frames, waiting) comes in by [`Platform`],
 //! implemented by `sel4-glue` for images and by test doubles on the host.
 //! Neighbours: `ipc-proto` (the contract), `system` (fixed places).
@@ -20,6 +23,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod again;
 mod buffer;
 mod channel;
 mod device;
@@ -43,7 +47,7 @@ pub use interrupts::{Interrupts, Line};
 pub use ipc_proto::{
     ANY_IOVA, Access, BarKind, CapabilityListKind, ConfigRight, ContextChoice, DeviceError,
     DeviceState, EventKind, GroupTie, Mechanism, PagePreference, Properties, Refusal, ResetKind,
-    Rule, Switch, Width, WithheldCode,
+    Rule, Switch, Width, WithheldCode, retry,
 };
 pub use platform::{KernelError, Memory, Platform};
 pub use query::{CapabilityEntry, Event, Member, Place, ReservedRegion};
@@ -73,10 +77,11 @@ impl<'p, P: Platform> Client<'p, P> {
             window: Window::new(info.window_bits),
         };
         for &(shard, ..) in &info.pci {
-            client.pci(shard).hello(ipc_proto::VERSION)?;
+            retry(|| client.pci(shard).hello(ipc_proto::VERSION))?;
         }
         if info.iommu.is_some() {
-            client.iommu()?.hello(ipc_proto::VERSION)?;
+            let server = client.iommu()?;
+            retry(|| server.hello(ipc_proto::VERSION))?;
         }
         Ok(client)
     }
@@ -146,7 +151,7 @@ impl<'p, P: Platform> Client<'p, P> {
     pub fn devices(&self) -> impl Iterator<Item = Result<Found, Error>> + '_ {
         self.info.pci.iter().flat_map(move |&(shard, ..)| {
             query::list(move |index| {
-                let row = self.pci(shard).device_at(index)?;
+                let row = retry(|| self.pci(shard).device_at(index))?;
                 Ok(Found {
                     device: row.device,
                     ids: row.ids,
@@ -202,7 +207,8 @@ impl<'p, P: Platform> Client<'p, P> {
     /// # Errors
     /// The server's refusal.
     pub fn next_fault(&self) -> Result<Option<Fault>, Error> {
-        match self.iommu()?.fault_next() {
+        let server = self.iommu()?;
+        match retry(|| server.fault_next()) {
             Ok(row) => Ok(Some(Fault {
                 device: row.device,
                 address: row.address,

@@ -5,6 +5,7 @@
 use hw::Sbdf;
 use ipc_proto::{
     CapabilityListKind, DeviceError, EventKind, GroupTie, NO_PROXIMITY, Properties, Rule, Switch,
+    retry,
 };
 
 use crate::{Client, Error, Platform};
@@ -87,13 +88,14 @@ impl<P: Platform> Client<'_, P> {
     /// The refusal that it would get.
     pub fn test_assign(&self, device: Sbdf) -> Result<Properties, Error> {
         let shard = self.shard_of(device)?;
-        Ok(self.pci(shard).test_assign(device)?.properties)
+        Ok(retry(|| self.pci(shard).test_assign(device))?.properties)
     }
 
     /// The members of a granted device's isolation group, the device among them.
     pub fn group(&self, device: Sbdf) -> impl Iterator<Item = Result<Member, Error>> + '_ {
         list(move |index| {
-            let row = self.pci(self.shard_of(device)?).group_at(device, index)?;
+            let shard = self.pci(self.shard_of(device)?);
+            let row = retry(|| shard.group_at(device, index))?;
             Ok(Member {
                 device: row.member,
                 tie: row.tie,
@@ -107,7 +109,8 @@ impl<P: Platform> Client<'_, P> {
     /// # Errors
     /// The server's refusal.
     pub fn place(&self, device: Sbdf) -> Result<Place, Error> {
-        let row = self.pci(self.shard_of(device)?).topology(device)?;
+        let shard = self.pci(self.shard_of(device)?);
+        let row = retry(|| shard.topology(device))?;
         Ok(Place {
             proximity: Some(row.proximity).filter(|domain| *domain != NO_PROXIMITY),
             port: Some(row.port).filter(|port| *port != device),
@@ -123,7 +126,7 @@ impl<P: Platform> Client<'_, P> {
     ) -> impl Iterator<Item = Result<CapabilityEntry, Error>> + '_ {
         list(move |index| {
             let shard = self.shard_of(device)?;
-            let row = self.pci(shard).capability_at(device, index)?;
+            let row = retry(|| self.pci(shard).capability_at(device, index))?;
             Ok(CapabilityEntry {
                 list: row.list,
                 id: row.id,
@@ -140,7 +143,7 @@ impl<P: Platform> Client<'_, P> {
     ) -> impl Iterator<Item = Result<ReservedRegion, Error>> + '_ {
         list(move |index| {
             let shard = self.shard_of(device)?;
-            let row = self.pci(shard).reserved_at(device, index)?;
+            let row = retry(|| self.pci(shard).reserved_at(device, index))?;
             Ok(ReservedRegion {
                 base: row.base,
                 bytes: row.bytes,

@@ -3,7 +3,7 @@
 //! on withheld pages, and masks of single messages.
 
 use hw::Sbdf;
-use ipc_proto::{ConfigRight, Switch, Width, pci};
+use ipc_proto::{ConfigRight, Switch, Width, pci, retry};
 
 use crate::device::clear;
 use crate::{Client, Device, Error, Interrupts, Platform, Run};
@@ -77,7 +77,7 @@ impl<'c, 'p, P: Platform> Device<'c, 'p, P> {
     /// # Errors
     /// The server's refusal.
     pub fn virtual_functions(&self, count: u16) -> Result<(Sbdf, u16), Error> {
-        let reply = self.port().virtual_functions(count)?;
+        let reply = retry(|| self.port().virtual_functions(count))?;
         Ok((reply.first, reply.stride))
     }
 
@@ -86,7 +86,7 @@ impl<'c, 'p, P: Platform> Device<'c, 'p, P> {
     /// # Errors
     /// The server's refusal.
     pub fn agree_bus_reset(&self) -> Result<u16, Error> {
-        Ok(self.port().agree_bus_reset()?.missing)
+        Ok(retry(|| self.port().agree_bus_reset())?.missing)
     }
 
     /// Resets the bus of the device and waits until all functions on it are back; gives their number.
@@ -94,7 +94,7 @@ impl<'c, 'p, P: Platform> Device<'c, 'p, P> {
     /// # Errors
     /// [`ipc_proto::Rule::NotAgreed`] while a holder of another function objects.
     pub fn bus_reset(&self) -> Result<u16, Error> {
-        Ok(self.port().bus_reset()?.functions)
+        Ok(retry(|| self.port().bus_reset())?.functions)
     }
 
     /// Reads a register of a memory BAR on a withheld page.
@@ -102,7 +102,7 @@ impl<'c, 'p, P: Platform> Device<'c, 'p, P> {
     /// # Errors
     /// The server's refusal; the interrupt messages themselves are never read.
     pub fn bar_read(&self, bar: u8, offset: u64, width: Width) -> Result<u32, Error> {
-        Ok(self.port().bar_read(bar, offset, width)?.value)
+        Ok(retry(|| self.port().bar_read(bar, offset, width))?.value)
     }
 
     /// Writes a register of a memory BAR on a withheld page.
@@ -110,7 +110,7 @@ impl<'c, 'p, P: Platform> Device<'c, 'p, P> {
     /// # Errors
     /// The server's refusal; the interrupt messages themselves are never written.
     pub fn bar_write(&self, bar: u8, offset: u64, width: Width, value: u32) -> Result<(), Error> {
-        self.port().bar_write(bar, offset, width, value)?;
+        retry(|| self.port().bar_write(bar, offset, width, value))?;
         Ok(())
     }
 }
@@ -122,7 +122,7 @@ impl<P: Platform> Interrupts<'_, '_, '_, P> {
     /// # Errors
     /// The server's refusal.
     pub fn mask(&self, first: u16, count: u16, switch: Switch) -> Result<(), Error> {
-        self.device().port().msi_mask(first, count, switch)?;
+        retry(|| self.device().port().msi_mask(first, count, switch))?;
         Ok(())
     }
 
@@ -131,6 +131,6 @@ impl<P: Platform> Interrupts<'_, '_, '_, P> {
     /// # Errors
     /// The server's refusal.
     pub fn pending(&self, first: u16, count: u16) -> Result<u64, Error> {
-        Ok(self.device().port().msi_pending(first, count)?.pending)
+        Ok(retry(|| self.device().port().msi_pending(first, count))?.pending)
     }
 }

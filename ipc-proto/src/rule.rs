@@ -280,14 +280,16 @@ pub const TRIES: u32 = 32;
 ///
 /// # Errors
 /// The last refusal.
+#[inline(always)]
 pub fn retry<T>(mut ask: impl FnMut() -> Result<T, Refusal>) -> Result<T, Refusal> {
-    for _ in 1..TRIES {
+    let mut left = TRIES;
+    loop {
+        left -= 1;
         match ask() {
-            Err(refusal) if refusal.is_retryable() => {}
+            Err(refusal) if refusal.is_retryable() && left > 0 => {}
             done => return done,
         }
     }
-    ask()
 }
 
 #[cfg(test)]

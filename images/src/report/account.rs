@@ -9,10 +9,11 @@ use crate::judge::{
 use crate::kernel::BuiltKernel;
 use crate::qemu::Run;
 use crate::symbols::Fault;
-use crate::transcript::{Event, Held, Line};
+use crate::transcript::{Death, Event, Held, Line};
 use crate::workspace::Workspace;
 use hw::Sbdf;
 use owo_colors::{OwoColorize, Style};
+use std::collections::BTreeMap;
 use std::fmt;
 use system::bundle::program;
 
@@ -48,6 +49,7 @@ impl fmt::Display for Account<'_> {
         self.checks(f)?;
         self.resources(f)?;
         self.metrics(f)?;
+        self.restarts(f)?;
         self.faults(f)?;
         self.last_lines(f)?;
         self.outcome(f)
@@ -230,6 +232,28 @@ impl Account<'_> {
         title(f, "Figures")?;
         for (name, value) in metrics {
             writeln!(f, "  {name:32} {value:>12}")?;
+        }
+        Ok(())
+    }
+
+    /// How often each server was started again.
+    fn restarts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut servers: BTreeMap<&str, (u32, u32)> = BTreeMap::new();
+        for (_, _, event) in &self.run.transcript.events {
+            if let Event::Restarted { server, cause, .. } = event {
+                let (kills, faults) = servers.entry(server).or_default();
+                match cause {
+                    Death::Kill => *kills += 1,
+                    Death::Fault => *faults += 1,
+                }
+            }
+        }
+        if servers.is_empty() {
+            return Ok(());
+        }
+        title(f, "Servers that died and were started again")?;
+        for (server, (kills, faults)) in servers {
+            writeln!(f, "  {server:24} {kills:>4} killed {faults:>4} by faults")?;
         }
         Ok(())
     }
