@@ -58,6 +58,11 @@ impl CSpace {
         }
     }
 
+    /// May slots that the pool calls free hold what an earlier life of the PD left there?
+    pub(crate) fn is_again(&self) -> bool {
+        self.start == Start::Again
+    }
+
     /// Slot `number` of the private CNode, as CNode methods name it.
     #[must_use]
     pub const fn slot(&self, number: u32) -> Slot {

@@ -36,10 +36,12 @@ impl Parking {
         let capacity = capacity.min(MAX_PARKED as u16);
         // After a restart there are the callers of an earlier life in it, in the same slots: they are told.
         let first = cspace.take_run_as_it_is(u32::from(capacity))?;
-        let (info, words) = outgoing(&Refusal::new(Rule::Restarted, 0).to_message(), 0);
-        for slot in first..first + u32::from(capacity) {
-            // Nothing happens where there is none.
-            SavedReply::at(slot.into()).send(info, words);
+        if cspace.is_again() {
+            let (info, words) = outgoing(&Refusal::new(Rule::Restarted, 0).to_message(), 0);
+            for slot in first..first + u32::from(capacity) {
+                // Nothing happens where there is none.
+                SavedReply::at(slot.into()).send(info, words);
+            }
         }
         let Slot {
             root: cnode, depth, ..

@@ -69,6 +69,10 @@ impl Server {
     #[must_use]
     pub fn new(pd: &Pd) -> Self {
         let receive_slot = CNode::at(slot::CNODE).slot_at(slot::RECEIVE, pd.info().cnode_bits);
+        if pd.restarts() > 0 {
+            // It died before it had deleted what came along with a request. Failure would mean that there is no slot.
+            let _ = receive_slot.delete();
+        }
         ipc::set_receive_slot(receive_slot);
         Self {
             endpoint: Endpoint::at(slot::ENDPOINT),
