@@ -2,9 +2,11 @@
 //! generations, and [`Hold`]: what belongs to the life it is in.
 
 use ipc_proto::{ClientId, MAX_GENERATION, Properties};
+use ledger::Words;
 
 use crate::Index;
 use crate::interrupts::Setup;
+use crate::notes::{self, Intent, State};
 use crate::reset::{Failure, Kept, Step};
 
 /// A slot for a held device. A capability of an earlier life never matches: each life has
@@ -43,6 +45,8 @@ impl<T> Default for Assignment<T> {
 /// What a held device has beyond its record.
 #[derive(Debug)]
 pub struct Hold<T> {
+    /// What of its [`State`] stays.
+    pub fixed: u64,
     /// Which device, by its place in the table.
     pub device: Index,
     /// Who holds it.
@@ -67,8 +71,27 @@ pub struct Hold<T> {
     pub views: u64,
     /// Its holder agrees that the bus is reset.
     pub agreed: bool,
+    /// Its bus is being reset.
+    pub in_bus_reset: bool,
+    /// What is being done to it at this moment.
+    pub intent: Intent,
     /// What is under way.
     pub job: Option<Job<T>>,
+}
+
+impl<T> Hold<T> {
+    /// Notes where the hold in assignment slot `at` is.
+    #[inline]
+    pub(crate) fn note<W: Words>(&self, ledger: &mut W, at: u16) {
+        ledger.store(notes::Word::State.of(at), State::of(self));
+    }
+
+    /// Notes what is about to be done to it.
+    #[inline]
+    pub(crate) fn intend<W: Words>(&mut self, ledger: &mut W, at: u16, intent: Intent) {
+        self.intent = intent;
+        self.note(ledger, at);
+    }
 }
 
 /// Why a device is being brought to rest.
@@ -87,8 +110,10 @@ pub enum Purpose {
 pub enum Asked {
     /// Its reset, by the operation.
     Reset,
-    /// Its reset or a power state, by a write to a register.
+    /// Its reset, by a write to a register.
     Write,
+    /// A power state, likewise.
+    Power,
     /// Its release.
     Release,
 }

@@ -7,13 +7,21 @@
 //! splits above them. When a BAR's frames are taken back, every split that no
 //! other BAR uses goes with them: the untypeds are then as they came, whatever
 //! BARs come, go and change their sizes meanwhile.
+//!
+//! What is split is noted in the shard's ledger, and known again after a restart: [`recovery`].
+
+pub mod recovery;
+mod revoke;
 
 use core::cmp::Reverse;
 
 use heapless::Vec;
 use ipc_proto::{ClientId, Refusal, Rule};
+use ledger::Words;
 
 use crate::env::RegionId;
+use crate::notes::PLACING_AT;
+use recovery::{Notes, Placing};
 
 /// Most untypeds that the shard is given.
 pub const MAX_PIECES: usize = system::info::MAX_UNTYPED;
@@ -29,8 +37,9 @@ pub const LARGE_BITS: u8 = 21;
 /// Sizes of parts, in bits: both page sizes, and at most 32 parts from one to the next.
 const SIZES: [u8; 9] = [47, 43, 39, 35, 30, 26, LARGE_BITS, 17, PAGE_BITS];
 
-/// What the bank needs of the kernel and of the shard's slots. A call that fails has changed nothing.
-pub trait Objects {
+/// What the bank needs of the kernel and of the shard's slots. A call that fails has changed nothing. [`Words`] is the
+/// shard's ledger.
+pub trait Objects: Words {
     /// Makes `count` untypeds of 2^`bits` bytes from the untyped in slot `untyped`, in new slots in a
     /// row; gives the first.
     ///
@@ -56,6 +65,11 @@ pub trait Objects {
     fn place(&mut self, frame: u32, client: ClientId, slot: u16) -> Result<(), Refusal>;
     /// Empties a slot of a client's window.
     fn clear(&mut self, client: ClientId, slot: u16);
+    /// After a restart: takes slots in which an earlier life's capabilities are. `false`: they are none of the bank's, or
+    /// taken.
+    fn adopt(&mut self, first: u32, count: u32) -> bool;
+    /// After a restart: unmaps a frame of 2^`bits` bytes that an earlier life may have mapped for itself.
+    fn unmap(&mut self, frame: u32, bits: u8);
 }
 
 /// Which frames.
@@ -114,6 +128,8 @@ struct Node {
     /// Size of each part: 2^part_bits bytes.
     part_bits: u8,
     parts: Parts,
+    /// Where it is noted.
+    note: u16,
 }
 
 impl Node {
@@ -153,6 +169,8 @@ struct Made {
     blocks: Vec<Block, 16>,
     /// The region had no frames before.
     noted: bool,
+    /// The request, as it is noted.
+    placing: Option<Placing>,
 }
 
 impl Made {
@@ -160,6 +178,7 @@ impl Made {
         Self {
             blocks: Vec::new(),
             noted: false,
+            placing: None,
         }
     }
 }
@@ -174,6 +193,7 @@ pub struct Bank {
     /// By address, of those at one address the largest first.
     nodes: Vec<Node, MAX_NODES>,
     split_bytes: u64,
+    notes: Notes,
 }
 
 impl Bank {
@@ -185,6 +205,7 @@ impl Bank {
             regions: Vec::new(),
             nodes: Vec::new(),
             split_bytes: 0,
+            notes: Notes::new(),
         }
     }
 
@@ -227,6 +248,7 @@ impl Bank {
         slot: u16,
     ) -> Result<(), Refusal> {
         let (mut placed, mut made) = (0, Made::new());
+        made.placing = Some(Placing::begin(objects, client, slot));
         while placed < count {
             let page = first.saturating_add(u32::from(placed));
             let run = self.frames(objects, region, size, page, &mut made);
@@ -234,11 +256,15 @@ impl Bank {
                 for n in 0..run.count.min(u32::from(count - placed)) {
                     objects.place(run.slot + n, client, slot.saturating_add(placed))?;
                     placed += 1;
+                    if let Some(placing) = &mut made.placing {
+                        placing.placed(objects);
+                    }
                 }
                 Ok(())
             });
             if let Err(refusal) = result {
                 (0..placed).for_each(|n| objects.clear(client, slot.saturating_add(n)));
+                objects.store(PLACING_AT, 0);
                 self.undo(objects, region, &made);
                 return Err(refusal);
             }
@@ -270,11 +296,8 @@ impl Bank {
     fn undo<O: Objects>(&mut self, objects: &mut O, region: RegionId, made: &Made) {
         let mut undone = !made.blocks.is_full();
         for block in made.blocks.iter().rev() {
-            match objects.revoke(block.slot) {
-                Ok(()) => self.drop_nodes(objects, *block),
-                // It goes with the region.
-                Err(_) => undone = false,
-            }
+            // Where it fails it goes with the region.
+            undone &= self.revoke_whole(objects, *block).is_ok();
         }
         if made.noted
             && undone
@@ -333,7 +356,7 @@ impl Bank {
                 // Beyond the bound it goes with the region.
                 let _ = made.blocks.push(block);
             }
-            let node = self.split(objects, block, size)?;
+            let node = self.split(objects, block, size, made)?;
             let part = node.part(address);
             match node.parts {
                 Parts::Frames if part.bits == size.bits() => {
@@ -379,6 +402,7 @@ impl Bank {
         objects: &mut O,
         block: Block,
         size: PageSize,
+        made: &mut Made,
     ) -> Result<Node, Refusal> {
         let full = Refusal::new(Rule::SlotsExhausted, MAX_NODES as u64);
         let place = match self.find_node(block.base, block.bits) {
@@ -406,80 +430,15 @@ impl Bank {
             bits: block.bits,
             part_bits,
             parts,
+            note: self.notes.take(),
         };
         self.nodes.insert(place, node).map_err(|_| full)?;
+        if let Some(placing) = &mut made.placing {
+            placing.made(objects, node.note);
+        }
+        recovery::note(objects, &node);
         self.split_bytes = self.split_bytes.saturating_add(node.frame_bytes());
         Ok(node)
-    }
-
-    /// Takes every frame of a region away, and every split that no other region needs.
-    ///
-    /// # Errors
-    /// `KernelRefused`: frames may be left, and their slots stay taken.
-    pub fn revoke<O: Objects>(&mut self, objects: &mut O, region: RegionId) -> Result<(), Refusal> {
-        let Ok(place) = self.find_region(region) else {
-            return Ok(());
-        };
-        self.regions.remove(place);
-        let mut next = Some(region.base);
-        // Each round leaves a block behind.
-        while let Some(address) = next.filter(|address| *address <= region.last()) {
-            match self.revoke_block(objects, address) {
-                Ok(last) => next = last.checked_add(1),
-                Err(refusal) => {
-                    // It was in there a moment ago.
-                    let _ = self.regions.insert(place, region);
-                    return Err(refusal);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes the largest block back that has `address` and is no other region's; gives its last byte.
-    fn revoke_block<O: Objects>(&mut self, objects: &mut O, address: u64) -> Result<u64, Refusal> {
-        let Ok(mut block) = self.piece(address) else {
-            // Not the shard's: go on behind the page.
-            return Ok(address | 0xfff);
-        };
-        loop {
-            let Some(node) = self.node(block) else {
-                return Ok(block.last());
-            };
-            if !self.is_used(block) {
-                objects.revoke(block.slot)?;
-                self.drop_nodes(objects, block);
-                return Ok(block.last());
-            }
-            block = node.part(address);
-            if node.parts == Parts::Frames {
-                objects.revoke(block.slot)?;
-                return Ok(block.last());
-            }
-        }
-    }
-
-    /// Does any region reach into a block? Regions do not overlap: of those that begin before its
-    /// end, the last one reaches farthest.
-    fn is_used(&self, block: Block) -> bool {
-        let after = self
-            .regions
-            .partition_point(|region| region.base <= block.last());
-        after
-            .checked_sub(1)
-            .and_then(|at| self.regions.get(at))
-            .is_some_and(|region| region.last() >= block.base)
-    }
-
-    /// Forgets the parts of a block that was revoked, and their parts.
-    fn drop_nodes<O: Objects>(&mut self, objects: &mut O, block: Block) {
-        let (Ok(first) | Err(first)) = self.find_node(block.base, block.bits);
-        let end = self.nodes.partition_point(|node| node.base <= block.last());
-        for node in self.nodes.iter().take(end).skip(first) {
-            objects.forget(node.first, node.count());
-            self.split_bytes = self.split_bytes.saturating_sub(node.frame_bytes());
-        }
-        self.nodes.drain(first..end);
     }
 }
 

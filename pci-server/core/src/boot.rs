@@ -10,11 +10,12 @@ mod examine;
 mod isolation;
 pub(crate) mod late;
 mod overlap;
+pub(crate) mod recall;
 mod windows;
 
 use core::fmt;
 
-use hw::capability::CapabilityList;
+use hw::capability::{CapabilityList, id};
 use hw::header::{Header, Layout};
 use hw::{BusRange, ClassCode, ConfigSpace};
 use ipc_proto::DeviceState;
@@ -28,6 +29,7 @@ use crate::space::ShardMemory;
 use crate::{Device, Index, Malformed, Table, Withheld, groups, placement};
 use buses::scan;
 use examine::{examine, glance};
+use isolation::Touch;
 use overlap::compare_bars;
 
 pub use overlap::{BarKey, BarOrder};
@@ -45,6 +47,7 @@ pub fn fill<E: ConfigSpace + Host>(
             scan(env, info, clients, devices, window.segment, buses, None);
         }
     }
+    count_held(devices);
     for_each(devices, |devices, index| {
         examine_one(env, info, devices, index)
     });
@@ -65,6 +68,20 @@ pub fn fill<E: ConfigSpace + Host>(
         }
     });
     claims
+}
+
+/// After a restart: says of physical functions how many of their virtual ones are held.
+fn count_held(devices: &mut Table) {
+    let mut next = devices.after(None);
+    while let Some(index) = next {
+        next = devices.next(index);
+        let physical = (devices.get(index))
+            .filter(|device| device.assignment.is_some())
+            .and_then(|device| devices.find(device.physical?));
+        if let Some(device) = physical.and_then(|index| devices.get_mut(index)) {
+            device.virtual_held = device.virtual_held.saturating_add(1);
+        }
+    }
 }
 
 /// Reports every function, in a line each.
@@ -98,15 +115,30 @@ fn examine_one<E: ConfigSpace + Host>(
     else {
         return;
     };
+    if device.assignment.is_some() {
+        recall::recall(env, info, device);
+        return;
+    }
+    // Of a physical function whose virtual ones are held nothing changes.
+    let touch = match device.virtual_held {
+        0 => Touch::Free,
+        _ => Touch::Held,
+    };
     classify(info, device, &header);
+    if touch == Touch::Held && device.withheld.is_none() {
+        device.withhold(Withheld::Platform);
+    }
     let mut list = CapabilityList::default();
     list.fill(env, device.at, header.layout);
-    let express = isolation::look(env, device, &header, &list, info);
+    let express = isolation::look(env, device, &header, &list, info, touch);
     if let Some(bridge) = device.bridge {
         device.bridge = Some(Forwarding::read(env, device.at, &header, bridge.buses));
     }
     if device.withheld.is_some() {
         glance(env, device, &header);
+        if touch == Touch::Held {
+            device.virtualization = list.extended_offset_of(id::extended::SR_IOV).unwrap_or(0);
+        }
     } else if let Err(fault) = examine(env, device, &header, &list, express, look_at_mastering) {
         device.withhold(Withheld::Malformed(fault));
     } else if matches(&info.large_bars, device) {

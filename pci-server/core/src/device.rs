@@ -60,6 +60,17 @@ impl AccessRegister {
     }
 }
 
+/// What a restart knows of a function that it has not examined, since it is held.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Recall {
+    /// Everything.
+    Done,
+    /// It does not answer: only what was noted.
+    Unread,
+    /// It is not what was noted.
+    Wrong,
+}
+
 /// A function of the shard.
 #[derive(Clone, Debug)]
 pub struct Device {
@@ -137,6 +148,8 @@ pub struct Device {
     pub leaks: bool,
     /// It was entered while the shard serves, and not examined yet.
     pub is_new: bool,
+    /// Is it known as it was before a restart?
+    pub recall: Recall,
     /// Registers to go back to.
     pub baseline: Baseline,
 }
@@ -189,6 +202,7 @@ impl Device {
             in_bus_reset: false,
             leaks: false,
             is_new: false,
+            recall: Recall::Done,
             baseline: Baseline {
                 command: 0,
                 cache_line: 0,

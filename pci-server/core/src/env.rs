@@ -13,6 +13,7 @@ use ipc_proto::{
 };
 
 use crate::bank::PageSize;
+use ledger::Words;
 
 /// The iommu-server shard below.
 pub trait Iommu {
@@ -175,6 +176,12 @@ pub trait Grants {
     /// # Errors
     /// `KernelRefused`: copies may be left.
     fn revoke_view(&mut self, view: u16) -> Result<(), Refusal>;
+    /// After a restart: masters that an earlier life has minted stay for these assignment slots and views, one bit each;
+    /// all others, and every copy of them, go.
+    ///
+    /// # Errors
+    /// `KernelRefused`: copies may be left.
+    fn keep_masters(&mut self, assignments: u64, views: u64) -> Result<(), Refusal>;
 }
 
 /// Memory behind a BAR: whole pages. Those of different BARs do not overlap.
@@ -243,6 +250,13 @@ pub trait BarMemory {
     /// # Errors
     /// `KernelRefused`: frames may be left.
     fn revoke_frames(&mut self, region: RegionId, table: u16) -> Result<(), Refusal>;
+    /// After a restart, once for each region of which an earlier life may have made frames that stay.
+    fn keep_frames(&mut self, region: RegionId);
+    /// After a restart, when all that stay are named: takes all other frames away, and those that were being placed.
+    ///
+    /// # Errors
+    /// `KernelRefused`: frames may be left.
+    fn sweep_frames(&mut self) -> Result<(), Refusal>;
 }
 
 /// Requests that are answered later.
@@ -293,9 +307,19 @@ pub trait Host {
     fn turns(&self) -> Turns;
 }
 
-/// All that a shard needs of its surroundings.
+/// All that a shard needs of its surroundings. [`Words`] is its ledger, laid out in [`crate::notes`].
 pub trait Env:
-    ConfigSpace + Clock + Iommu + Vectors + Grants + BarMemory + Parking + Alarm + Signals + Host
+    ConfigSpace
+    + Clock
+    + Iommu
+    + Vectors
+    + Grants
+    + BarMemory
+    + Parking
+    + Alarm
+    + Signals
+    + Host
+    + Words
 {
 }
 
@@ -310,5 +334,6 @@ impl<E> Env for E where
         + Alarm
         + Signals
         + Host
+        + Words
 {
 }

@@ -133,7 +133,7 @@ impl Masks {
         }
     }
 
-    fn set(&mut self, message: u16, switch: Switch) {
+    pub(crate) fn set(&mut self, message: u16, switch: Switch) {
         let bit = 1 << (message % 64);
         if let Some(word) = self.words.get_mut(usize::from(message / 64)) {
             match switch {

@@ -12,6 +12,7 @@
 //! | [`config`] | a mediated access: checks, policy, access of the register's own width |
 //! | [`assignment`] | [`Assignment`]: a slot for a held device, and its generations |
 //! | [`interrupts`] | MSI and MSI-X: program, restore, silence |
+//! | [`notes`] | what is noted for the next start, should the shard be restarted |
 //! | [`pages`] | pages of a BAR, and which are withheld |
 //! | [`translation`] | a device's own cache of translations (ATS) |
 //! | [`reset`] | the resets, as steps with waits in between |
@@ -44,6 +45,7 @@ pub mod device;
 pub mod env;
 pub mod groups;
 pub mod interrupts;
+pub mod notes;
 pub mod pages;
 pub mod placement;
 pub mod ports;

@@ -17,6 +17,7 @@ mod messages;
 mod moving;
 mod ports;
 mod queries;
+mod recover;
 mod removals;
 mod rescan;
 mod revoke;
@@ -41,7 +42,7 @@ use crate::groups::Claims;
 use crate::interrupts::Masks;
 use crate::ports::Ports;
 use crate::table::{Bus, Slot};
-use crate::{Device, Index, MAX_ASSIGNMENTS, MAX_BUSES, MAX_FUNCTIONS, Table};
+use crate::{Device, Index, MAX_ASSIGNMENTS, MAX_BUSES, MAX_FUNCTIONS, Table, notes};
 use arrivals::Regroup;
 use bus_reset::{BusReset, MAX_BUS_RESETS};
 use events::Events;
@@ -200,7 +201,11 @@ const _: () = assert!(MAX_ASSIGNMENTS <= 64);
 const _: () = assert!(system::model::MAX_CLIENTS <= 32);
 
 impl<'a, E: Env> Shard<'a, E> {
-    /// Finds the devices of the shard's buses and brings them to rest ([`boot::fill`]).
+    /// Finds the devices of the shard's buses and brings them to rest ([`boot::fill`]). Where the ledger says that this
+    /// was done in an earlier life, what was held then is held, and only the others are brought to rest
+    /// ([`recover`]).
+    ///
+    /// The memory is as it was made: empty.
     pub fn boot(
         mut env: E,
         info: &'a PciInfo,
@@ -219,9 +224,15 @@ impl<'a, E: Env> Shard<'a, E> {
             later,
         } = memory;
         let mut devices = Table::new(slots, buses);
-        let claims = boot::fill(&mut env, info, clients, &mut devices, order);
         assignments.clear();
         while assignments.push(Assignment::new()).is_ok() {}
+        let is_restart = notes::is_complete(&env);
+        if is_restart {
+            recover::enter_held(&mut env, info, clients, &mut devices, assignments);
+        } else {
+            notes::wipe(&mut env);
+        }
+        let claims = boot::fill(&mut env, info, clients, &mut devices, order);
         ports.clear();
         *later = Later::new();
         let mut shard = Self {
@@ -247,7 +258,14 @@ impl<'a, E: Env> Shard<'a, E> {
             operations: 0,
             refused: 0,
         };
-        shard.start();
+        if is_restart {
+            shard.recall_authority();
+        }
+        shard.start(is_restart);
+        if is_restart {
+            shard.resume();
+        }
+        notes::complete(&mut shard.env);
         shard
     }
 
@@ -255,6 +273,11 @@ impl<'a, E: Env> Shard<'a, E> {
     /// than what they tell of.
     pub fn report(&mut self) {
         boot::report_all(&mut self.env, &self.devices);
+    }
+
+    /// What is left of a shard that ends.
+    pub fn into_env(self) -> E {
+        self.env
     }
 
     /// What the shard was made with.
@@ -438,6 +461,7 @@ fn from_below(refusal: Refusal) -> Refusal {
         | Rule::ReservedRegion
         | Rule::NoSuchContext
         | Rule::RemapExhausted
+        | Rule::Restarted
         | Rule::ClientGone => refusal,
         rule => Refusal::new(Rule::Downstream, rule as u64),
     }

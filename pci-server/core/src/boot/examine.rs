@@ -46,6 +46,29 @@ pub(crate) fn examine<C: ConfigSpace>(
     }
     device.msi = msi.map_err(Malformed::Capability)?;
     device.msix = msix.map_err(Malformed::Capability)?;
+    decode(cfg, device, list, express)?;
+    // The BARs of a virtual function are in its physical function, and known.
+    if device.physical.is_none() {
+        examine_bars(cfg, device, header)?;
+        examine_allocations(cfg, device, list)?;
+    }
+    check_table(device)?;
+    device.mark_secret();
+    remember(cfg, device);
+    match device.presence(cfg) {
+        Presence::Same => Ok(()),
+        Presence::Gone | Presence::Other => Err(Malformed::Vanished),
+    }
+}
+
+/// Decodes the other capabilities.
+fn decode<C: ConfigSpace>(
+    cfg: &C,
+    device: &mut Device,
+    list: &CapabilityList,
+    express: Result<Option<Express>, CapabilityError>,
+) -> Result<(), Malformed> {
+    let at = device.at;
     device.power = list
         .find::<PowerManagement, C>(cfg, at)
         .map_err(Malformed::Capability)?;
@@ -74,18 +97,39 @@ pub(crate) fn examine<C: ConfigSpace>(
         } if !power.no_soft_reset => Some(ResetKind::PowerCycle),
         _ => None,
     };
-    // The BARs of a virtual function are in its physical function, and known.
+    Ok(())
+}
+
+/// Decodes a function that was examined before, in an earlier life, and is held since: nothing is written.
+///
+/// # Errors
+/// It is not what was noted.
+pub(super) fn recall<C: ConfigSpace>(
+    cfg: &C,
+    device: &mut Device,
+    list: &CapabilityList,
+    express: Result<Option<Express>, CapabilityError>,
+) -> Result<(), Malformed> {
+    let at = device.at;
+    if let Some(fault) = list.fault.or(list.extended_fault) {
+        return Err(Malformed::List(fault));
+    }
+    device.msi = list
+        .find::<Msi, C>(cfg, at)
+        .map_err(Malformed::Capability)?;
+    device.msix = list
+        .find::<Msix, C>(cfg, at)
+        .map_err(Malformed::Capability)?;
+    decode(cfg, device, list, express)?;
     if device.physical.is_none() {
-        examine_bars(cfg, device, header)?;
+        for region in device.bars.iter_mut().filter(|region| region.fixed) {
+            *region = Region::NONE;
+        }
         examine_allocations(cfg, device, list)?;
     }
     check_table(device)?;
     device.mark_secret();
-    remember(cfg, device);
-    match device.presence(cfg) {
-        Presence::Same => Ok(()),
-        Presence::Gone | Presence::Other => Err(Malformed::Vanished),
-    }
+    Ok(())
 }
 
 /// Decoding, bus mastering and INTx off.

@@ -16,6 +16,15 @@ use crate::groups::{self, Kind, Node};
 use crate::translation::TranslationCache;
 use crate::{Device, Withheld};
 
+/// Whether a function may be written to when it is looked at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Touch {
+    /// It is nobody's.
+    Free,
+    /// It is held, or what is on it is: it is only read.
+    Held,
+}
+
 /// Fills in the function's [`Node`], as far as it is the function's own. Access control of ports, and of
 /// functions that may be given out, is switched on if there is an IOMMU to send
 /// requests to; phantom functions of the latter are switched off. Gives the PCI Express capability.
@@ -28,6 +37,7 @@ pub(crate) fn look<C: ConfigSpace>(
     header: &Header,
     list: &CapabilityList,
     info: &PciInfo,
+    touch: Touch,
 ) -> Result<Option<Express>, CapabilityError> {
     let redirect = info.iommu_present;
     let at = device.at;
@@ -46,14 +56,16 @@ pub(crate) fn look<C: ConfigSpace>(
         node.behind = BusNumbers::read(cfg, at).behind();
     }
     if let Ok(Some(express)) = express {
-        node.phantom_bits = phantom_bits(cfg, device, &express);
+        node.phantom_bits = phantom_bits(cfg, device, &express, touch);
     }
     device.hidden = hidden(cfg, device, list);
     if let Ok(Some(cache)) = list.find_extended::<AddressTranslation, C>(cfg, at)
         && device.withheld.is_none()
     {
         let cache = TranslationCache::new(&cache);
-        cache.switch(cfg, at, Switch::Off);
+        if touch == Touch::Free {
+            cache.switch(cfg, at, Switch::Off);
+        }
         device.translation = (info.ats.iter())
             .any(|rule| rule.matches(at, device.ids, device.class))
             .then_some(cache);
@@ -68,7 +80,9 @@ pub(crate) fn look<C: ConfigSpace>(
                 offset: access.control_register(),
                 value: wanted.bits(),
             };
-            register.restore(cfg, at);
+            if touch == Touch::Free {
+                register.restore(cfg, at);
+            }
             device.access_control = Some(register);
         }
         let control = AcsServices::from_bits_retain(cfg.read16(at, access.control_register()));
@@ -79,13 +93,18 @@ pub(crate) fn look<C: ConfigSpace>(
 }
 
 /// Uppermost bits of its number with which the function sends too; off for what may be given out.
-fn phantom_bits<C: ConfigSpace>(cfg: &mut C, device: &Device, express: &Express) -> u8 {
+fn phantom_bits<C: ConfigSpace>(
+    cfg: &mut C,
+    device: &Device,
+    express: &Express,
+    touch: Touch,
+) -> u8 {
     let registers = express.device(cfg, device.at);
     if !registers.control.contains(DeviceControl::PHANTOM_FUNCTIONS) {
         return 0;
     }
     let register = express.device_control_register();
-    if device.withheld.is_none() {
+    if device.withheld.is_none() && touch == Touch::Free {
         let control = registers
             .control
             .difference(DeviceControl::PHANTOM_FUNCTIONS | DeviceControl::INITIATE_FLR);

@@ -94,7 +94,7 @@ fn overlap(devices: &mut Table, device: Index, bar: u8, other: Index) {
     let other = devices.get(other).map_or(Sbdf::default(), |other| other.at);
     if let Some(device) = devices
         .get_mut(device)
-        .filter(|device| device.withheld.is_none())
+        .filter(|device| device.withheld.is_none() && device.assignment.is_none())
     {
         device.withhold(Withheld::Malformed(Malformed::Overlap { bar, other }));
     }

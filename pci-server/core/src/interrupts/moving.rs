@@ -83,3 +83,45 @@ fn remember(setup: &mut Setup, messages: Messages, address: u64) {
         .take(messages.count.into())
         .for_each(|core| *core = apic(address));
 }
+
+/// Sends messages where they are known to go, after a restart in the middle of a move.
+///
+/// # Errors
+/// As [`to_core`].
+pub fn again<E: ConfigSpace + BarMemory>(
+    env: &mut E,
+    device: &Device,
+    table: u16,
+    setup: &Setup,
+    masks: &Masks,
+) -> Result<(), Refusal> {
+    match setup.mechanism {
+        Mechanism::Msi => {
+            let msi = device.msi.ok_or(Rule::NoSuchMechanism)?;
+            let block = setup.blocks.first().ok_or(Rule::NoSuchMechanism)?;
+            let address = setup.address(0, block.vectors.address);
+            env.write32(device.at, msi.address_register(), address as u32);
+            if let Some(register) = msi.mask_register() {
+                let unused = u32::MAX.checked_shl(setup.messages().into()).unwrap_or(0);
+                let masked = (0..setup.messages().min(32))
+                    .filter(|message| masks.contains(*message))
+                    .fold(unused, |bits, message| bits | 1 << message);
+                env.write32(device.at, register, masked);
+            }
+            Ok(())
+        }
+        Mechanism::MsiX => {
+            let blocks = setup.blocks.iter();
+            let each = blocks.flat_map(|block| (0..block.count).map(|_| block.vectors.address));
+            for (n, (message, block)) in (setup.first..).zip(each).enumerate() {
+                let messages = Messages {
+                    first: message,
+                    count: 1,
+                };
+                let address = setup.address(n, block);
+                move_entries(env, device, table, masks, messages, address)?;
+            }
+            Ok(())
+        }
+    }
+}

@@ -27,14 +27,17 @@ pub(super) enum Regroup {
 
 impl<E: Env> Shard<'_, E> {
     /// After the boot: ports, resets of buses, remapping units, virtual functions.
-    pub(super) fn start(&mut self) {
+    pub(super) fn start(&mut self, is_restart: bool) {
         for window in &self.info.ecam {
             if let Some(buses) = BusRange::new(window.first_bus, window.last_bus) {
                 self.find_bus_resets(window.segment, buses);
                 self.adopt_ports(window.segment, buses);
             }
         }
-        self.program_units();
+        // Units keep their messages.
+        if !is_restart {
+            self.program_units();
+        }
         self.begin_virtual();
     }
 

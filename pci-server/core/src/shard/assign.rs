@@ -10,9 +10,10 @@ use ipc_proto::{
 use system::info::MAX_RESERVED;
 
 use super::{Shard, from_below};
-use crate::assignment::Hold;
+use crate::assignment::{Assignment, Hold};
 use crate::device::Presence;
 use crate::env::Env;
+use crate::notes::{self, Intent, State, broken};
 use crate::reset::{Kept, set_control};
 use crate::{Device, Index, groups};
 
@@ -45,6 +46,12 @@ impl<E: Env> Shard<'_, E> {
         }
         device.state = DeviceState::Assigning;
         let reset = device.reset;
+        // The generation is used up, whatever becomes of this.
+        let generation =
+            (self.assignments.get(usize::from(assignment))).map_or(0, Assignment::next_generation);
+        notes::facts::note(&mut self.env, assignment, device);
+        let state = notes::Word::State.of(assignment);
+        self.env.store(state, State::assigning(generation, client));
         let attached = if self.info.iommu_present {
             self.attach(index, client, context)
         } else {
@@ -59,6 +66,15 @@ impl<E: Env> Shard<'_, E> {
                 .map(|properties| (properties, number))
                 .map_err(|refusal| self.undo_attach(index, refusal))
         });
+        let hold = self
+            .assignments
+            .get(usize::from(assignment))
+            .map(|assignment| (assignment.generation, assignment.hold.as_ref()));
+        match hold {
+            Some((_, Some(hold))) => hold.note(&mut self.env, assignment),
+            Some((generation, None)) => self.env.store(state, State::free(generation)),
+            None => {}
+        }
         if let Some(device) = self.devices.get_mut(index) {
             match placed {
                 Ok(_) => {
@@ -164,7 +180,15 @@ impl<E: Env> Shard<'_, E> {
         }
         let queue = device.translation.map_or(0, |cache| cache.queue);
         let attached = self.env.attach(device.at, client, context, queue);
-        let (properties, number) = attached.map_err(from_below)?;
+        let (properties, number) = attached.map_err(|refusal| {
+            if refusal.rule == Rule::Restarted {
+                // It may have been attached.
+                self.undo_attach(index, from_below(refusal))
+            } else {
+                from_below(refusal)
+            }
+        })?;
+        let device = self.devices.get(index).ok_or(Rule::NoSuchDevice)?;
         if properties.translation_cached
             && let Some(cache) = device.translation
         {
@@ -234,6 +258,7 @@ impl<E: Env> Shard<'_, E> {
             // The client cannot have used it: its requests wait behind this one.
             if self.env.revoke_device(at).is_err() {
                 device.leaks = true;
+                broken::note(&mut self.env, device.at, true);
                 // What is left of it never matches another life of the slot.
                 assignment.generation = generation;
                 self.env.log(format_args!(
@@ -244,11 +269,13 @@ impl<E: Env> Shard<'_, E> {
             return Err(refusal);
         }
         assignment.generation = generation;
+        let attached = self.info.iommu_present;
         assignment.hold = Some(Hold {
+            fixed: State::held(generation, client, properties, attached),
             device: index,
             client,
             properties,
-            attached: self.info.iommu_present,
+            attached,
             interrupts: None,
             line: false,
             vectors: false,
@@ -257,6 +284,8 @@ impl<E: Env> Shard<'_, E> {
             regions: 0,
             views: 0,
             agreed: false,
+            in_bus_reset: false,
+            intent: Intent::None,
             job: None,
         });
         Ok(properties)
@@ -279,6 +308,7 @@ impl<E: Env> Shard<'_, E> {
             // Still in the client's context: nobody else may have it.
             device.state = DeviceState::Broken;
             device.leaks = true;
+            broken::note(&mut self.env, device.at, true);
             self.env
                 .log(format_args!("{} cannot be detached: {fault}", device.at));
         }

@@ -6,12 +6,13 @@ use hw::header::{Command, register};
 use ipc_proto::pci::ConfigWriteReply;
 use ipc_proto::{Badge, DeviceState, Refusal, Reply, Rule, Switch, Width};
 
-use super::views::Need;
+use super::views::{Need, slot_of};
 use super::{Parts, Shard};
 use crate::assignment::Asked;
 use crate::config::{self, Action};
 use crate::env::Env;
 use crate::interrupts::Bits;
+use crate::notes;
 
 impl<E: Env> Shard<'_, E> {
     /// Writes a register of a held device. When the action is refused nothing is written. Beside a reset
@@ -33,6 +34,8 @@ impl<E: Env> Shard<'_, E> {
                     Switch::On => device.hidden |= bit,
                     Switch::Off => device.hidden &= !bit,
                 }
+                let sizing = device.hidden & config::SIZING;
+                env.store(notes::Word::Sizing.of(slot_of(badge)), sizing);
             }
             Some(Action::Reset) => {
                 self.reset_device(badge, Asked::Write)?;

@@ -103,6 +103,7 @@ impl<E: Env> Shard<'_, E> {
                 Some(at) => {
                     if let Some(job) = shard.take_back(at, Manner::Removed) {
                         job.trouble.get_or_insert(Failure::Contained);
+                        shard.note(at);
                     }
                 }
                 None if device.state == DeviceState::Quarantined => {

@@ -66,6 +66,14 @@ impl Events {
         signals.tell_client(client);
     }
 
+    /// Events of the client were lost with the shard that was restarted: it is told to look, and its next event says so.
+    pub(super) fn lose<S: Signals>(&mut self, signals: &mut S, client: ClientId) {
+        if let Some(queue) = self.queues.get_mut(usize::from(client.0)) {
+            queue.lost = queue.lost.saturating_add(1);
+            signals.tell_client(client);
+        }
+    }
+
     /// The oldest event, and how many before it are missing.
     fn next(&mut self, client: ClientId) -> Option<(Event, u32)> {
         let queue = self.queues.get_mut(usize::from(client.0))?;

@@ -5,9 +5,10 @@ use ipc_proto::{Badge, Call, Refusal, Rule, Width};
 
 use super::views::{Need, slot_of};
 use super::{Parts, Shard};
+use crate::assignment::Hold;
 use crate::bank::PageSize;
 use crate::env::{Env, RegionId};
-use crate::pages;
+use crate::{notes, pages};
 
 impl<E: Env> Shard<'_, E> {
     pub(super) fn describe_bar(&self, call: Call, bar: u8) -> Result<BarReply, Refusal> {
@@ -76,12 +77,20 @@ impl<E: Env> Shard<'_, E> {
         let (hold, _) = self.held_for(call.badge, Need::Bar(bar))?;
         let client = hold.client;
         self.check_window(client, slot, count)?;
+        let at = slot_of(call.badge);
         let Parts { env, hold, .. } = self.held_mut(call.badge, Need::Bar(bar))?;
         // Noted before: frames may exist even where placing them failed.
-        hold.regions |= 1 << bar;
-        env.place_frames(memory, size, first, count, client, slot)?;
-        hold.frames = hold.frames.saturating_add(u32::from(count));
-        Ok(())
+        touch(env, hold, at, bar);
+        let frames = hold.frames.saturating_add(u32::from(count));
+        notes::placing(env, at, hold.frames);
+        let placed = env.place_frames(memory, size, first, count, client, slot);
+        if placed.is_ok() {
+            hold.frames = frames;
+            env.store(notes::Word::Frames.of(at), frames.into());
+        }
+        // Only now they stay, whatever happens.
+        notes::placed(env);
+        placed
     }
 
     pub(super) fn read_register(
@@ -127,8 +136,16 @@ impl<E: Env> Shard<'_, E> {
             .ok_or(Refusal::new(Rule::PageWithheld, page.into()))?;
         let Parts { env, hold, .. } = self.held_mut(badge, Need::Bar(bar))?;
         // Noted before: its frame may exist even where mapping it failed.
-        hold.regions |= 1 << bar;
+        touch(env, hold, slot_of(badge), bar);
         env.map_page(memory, slot_of(badge), page)?;
         Ok((env, place))
+    }
+}
+
+/// Notes that frames of a BAR may exist.
+fn touch<E: Env>(env: &mut E, hold: &mut Hold<E::Ticket>, at: u16, bar: u8) {
+    let regions = hold.regions | 1u8.checked_shl(bar.into()).unwrap_or(0);
+    if core::mem::replace(&mut hold.regions, regions) != regions {
+        hold.note(env, at);
     }
 }

@@ -5,9 +5,10 @@ use hw::header::{Command, register};
 use hw::{ConfigSpace, Sbdf};
 use ipc_proto::{Badge, EventKind, Refusal, Rule};
 
-use super::views::Need;
+use super::views::{Need, slot_of};
 use super::{Parts, Shard, from_below};
-use crate::env::Env;
+use crate::env::{Env, Vectors};
+use crate::notes::{Intent, setup};
 use crate::{Device, Index};
 
 /// Interrupt Pin: 1 to 4 stand for A to D (PCIe 5.0, 7.5.1.1.13).
@@ -32,12 +33,21 @@ impl<E: Env> Shard<'_, E> {
         if !command(env, device).contains(Command::INTERRUPT_DISABLE) {
             return Err(device.refusal(Rule::NoInterruptPin));
         }
-        env.join_line(device.at, hold.client, line)
-            .map_err(from_below)?;
+        let at = slot_of(badge);
+        hold.intend(env, at, Intent::Joining);
+        if let Err(refusal) = env.join_line(device.at, hold.client, line) {
+            if refusal.rule == Rule::Restarted {
+                // It may be on it.
+                let _ = leave_line(env, device.at);
+            }
+            hold.intend(env, at, Intent::None);
+            return Err(from_below(refusal));
+        }
         hold.line = true;
         let mut wanted = command(env, device);
         wanted.remove(Command::INTERRUPT_DISABLE);
         env.write16(device.at, register::COMMAND, wanted.bits());
+        hold.intend(env, at, Intent::None);
         Ok(line)
     }
 
@@ -49,10 +59,13 @@ impl<E: Env> Shard<'_, E> {
         if !hold.line {
             return Err(device.refusal(Rule::InterruptsDisabled));
         }
-        silence(env, device)?;
-        env.leave_line(device.at).map_err(from_below)?;
-        hold.line = false;
-        Ok(())
+        let at = slot_of(badge);
+        hold.intend(env, at, Intent::Leaving);
+        let left =
+            silence(env, device).and_then(|()| leave_line(env, device.at).map_err(from_below));
+        hold.line = left.is_err();
+        hold.intend(env, at, Intent::None);
+        left
     }
 
     /// The line that a device's pin is wired to. Each bridge on the way to the root bus turns the pins by the number of
@@ -104,13 +117,17 @@ impl<E: Env> Shard<'_, E> {
             .find(address)
             .and_then(|index| self.devices.get(index)?.assignment);
         let mut client = None;
-        if let Some(Parts {
-            env, hold, device, ..
-        }) = held.and_then(|at| self.parts(at))
+        if let Some((
+            slot,
+            Parts {
+                env, hold, device, ..
+            },
+        )) = held.and_then(|at| Some((at, self.parts(at)?)))
         {
             // What a reset that is under way brings back stays off, too.
             if let Some(job) = &mut hold.job {
                 job.kept.command |= Command::INTERRUPT_DISABLE.bits();
+                setup::note_kept(env, slot, job.kept);
             }
             if silence(env, device).is_err() {
                 // Its line stays closed.
@@ -119,10 +136,14 @@ impl<E: Env> Shard<'_, E> {
             }
             hold.line = false;
             client = Some(hold.client);
+            hold.intend(env, slot, Intent::Leaving);
         }
-        if let Err(refusal) = self.env.leave_line(address) {
+        if let Err(refusal) = leave_line(&mut self.env, address) {
             self.env
                 .log(format_args!("{address} stays on its line: {refusal}"));
+        }
+        if let Some(Parts { env, hold, .. }) = held.and_then(|at| self.parts(at)) {
+            hold.intend(env, held.unwrap_or(0), Intent::None);
         }
         if let Some(client) = client {
             self.env
@@ -132,12 +153,21 @@ impl<E: Env> Shard<'_, E> {
     }
 }
 
+/// Takes a device off its line. One that is on none any more, since the shard or the msi-server was restarted in the
+/// middle, is off it.
+pub(super) fn leave_line<E: Vectors>(env: &mut E, at: Sbdf) -> Result<(), Refusal> {
+    match env.leave_line(at) {
+        Err(refusal) if refusal.rule == Rule::NotOnLine => Ok(()),
+        left => left,
+    }
+}
+
 fn command<C: ConfigSpace>(cfg: &C, device: &Device) -> Command {
     Command::from_bits_retain(cfg.read16(device.at, register::COMMAND))
 }
 
 /// Sees to it that the device does not raise its pin. One that is gone does not, either.
-fn silence<C: ConfigSpace>(cfg: &mut C, device: &Device) -> Result<(), Refusal> {
+pub(super) fn silence<C: ConfigSpace>(cfg: &mut C, device: &Device) -> Result<(), Refusal> {
     let mut wanted = command(cfg, device);
     if wanted.bits() == u16::MAX {
         return Ok(());

@@ -12,6 +12,7 @@ use crate::Device;
 use crate::assignment::Hold;
 use crate::env::Env;
 use crate::interrupts::{self, Bits, Block, MAX_BLOCKS, Setup};
+use crate::notes::{Intent, setup};
 
 impl<E: Env> Shard<'_, E> {
     /// Takes vectors, places their handlers and enables the messages; or nothing of it.
@@ -37,8 +38,11 @@ impl<E: Env> Shard<'_, E> {
             device,
             masks,
         } = self.held_mut(badge, need)?;
+        let at = slot_of(badge);
+        hold.intend(env, at, Intent::Enabling);
         if let Some(msix) = device.msix {
-            // Noted before: the table may be mapped even where enabling fails.
+            // Before anything else: the table may be mapped even where enabling fails. Noted for the next start is it
+            // with the outcome only, so that frames of an attempt are not kept.
             hold.regions |= 1u8.checked_shl(u32::from(msix.table.bar)).unwrap_or(0);
         }
         let messages = Messages { first, count };
@@ -59,23 +63,27 @@ impl<E: Env> Shard<'_, E> {
                 cores: Vec::new(),
                 bits: Bits::SET_UP,
             };
-            interrupts::enable(env, device, slot_of(badge), &setup)?;
+            interrupts::enable(env, device, at, &setup)?;
             Ok(setup)
         });
         match enabled {
             Ok(setup) => {
                 masks.clear();
+                setup::clear_masks(env, at);
+                setup::note(env, at, &setup);
                 hold.interrupts = Some(setup);
                 hold.vectors = true;
+                hold.intend(env, at, Intent::None);
                 Ok(())
             }
             Err(refusal) => {
                 // What cannot be given back now is given back with the device.
                 hold.vectors = true;
                 let _ = give_back(env, hold, device.at);
-                let at = device.at;
+                hold.intend(env, at, Intent::None);
+                let address = device.at;
                 if refusal.rule == Rule::VectorQuota {
-                    self.tell(client, EventKind::Quota, at, refusal.about);
+                    self.tell(client, EventKind::Quota, address, refusal.about);
                 }
                 Err(refusal)
             }
@@ -100,6 +108,7 @@ impl<E: Env> Shard<'_, E> {
             .ok_or(Refusal::new(Rule::MessageNotEnabled, first.into()))?;
         let range = (first, count);
         interrupts::mask(env, device, slot_of(badge), setup, masks, range, switch)?;
+        setup::note_masks(env, slot_of(badge), setup, masks);
         Ok(MsiMaskReply {})
     }
 
@@ -120,6 +129,7 @@ impl<E: Env> Shard<'_, E> {
             .ok_or_else(|| device.refusal(Rule::InterruptsDisabled))?;
         interrupts::switch(env, device, mechanism, bits)?;
         setup.bits = bits;
+        setup::note_bits(env, slot_of(badge), setup);
         Ok(())
     }
 
@@ -164,7 +174,10 @@ impl<E: Env> Shard<'_, E> {
         };
         if let Some(msix) = device.msix {
             // Noted before: frames may exist even where mapping them fails.
-            hold.regions |= 1u8.checked_shl(u32::from(msix.pending.bar)).unwrap_or(0);
+            let regions = hold.regions | 1u8.checked_shl(u32::from(msix.pending.bar)).unwrap_or(0);
+            if core::mem::replace(&mut hold.regions, regions) != regions {
+                hold.note(env, slot_of(badge));
+            }
         }
         let pending = interrupts::pending(env, device, slot_of(badge), mechanism, (first, count))?;
         Ok(MsiPendingReply { pending })
@@ -178,9 +191,12 @@ impl<E: Env> Shard<'_, E> {
         if hold.interrupts.is_none() && !hold.vectors {
             return Err(device.refusal(Rule::InterruptsDisabled));
         }
+        hold.intend(env, slot_of(badge), Intent::Disabling);
         interrupts::silence(env, device.at, device.msi, device.msix);
         hold.interrupts = None;
-        give_back(env, hold, device.at).map_err(from_below)
+        let given = give_back(env, hold, device.at).map_err(from_below);
+        hold.intend(env, slot_of(badge), Intent::None);
+        given
     }
 }
 
@@ -215,7 +231,7 @@ pub(super) fn give_back<E: Env>(
 }
 
 /// Refuses messages that the device does not have.
-fn check_messages(
+pub(super) fn check_messages(
     device: &Device,
     mechanism: Mechanism,
     first: u16,
@@ -239,9 +255,6 @@ fn check_messages(
     }
 }
 
-/// The msi-server gives 2^this vectors at once: as many as MSI can have.
-const MOST_TOGETHER: u32 = 5;
-
 /// Takes vectors in powers of two, largest first. After a refusal some may be taken.
 fn take_vectors<E: Env>(
     env: &mut E,
@@ -253,8 +266,7 @@ fn take_vectors<E: Env>(
     let mut blocks = Vec::new();
     let mut left = count;
     // It becomes less in each round.
-    while let Some(bit) = left.checked_ilog2() {
-        let size = 1 << bit.min(MOST_TOGETHER);
+    while let Some(size) = setup::block_of(left) {
         // The window has been checked for all of them.
         let taken = count - left;
         let messages = Messages {

@@ -13,6 +13,7 @@ use super::Shard;
 use super::removals::Removed;
 use super::revoke::Manner;
 use crate::env::{Env, VectorBlock};
+use crate::notes::broken;
 use crate::ports::errors::{self, ErrorSource};
 use crate::ports::slot::Slot;
 use crate::ports::{GRACE_US, Port, State, Task, message};
@@ -388,8 +389,12 @@ impl<E: Env> Shard<'_, E> {
                 .log(format_args!("{at} removed, and kept in quarantine"));
             return;
         }
-        let (at, granted, withheld) = (device.at, device.granted(), device.withheld.is_some());
+        let (at, state) = (device.at, device.state);
+        let (granted, withheld) = (device.granted(), device.withheld.is_some());
         self.drop_virtual(index);
+        if state == DeviceState::Broken {
+            broken::forget(&mut self.env, at);
+        }
         self.later.departed = self.later.departed.wrapping_add(1);
         self.take_out(index);
         self.env.log(format_args!("{at} removed"));

@@ -137,7 +137,7 @@ impl<E: Env> Shard<'_, E> {
     }
 
     /// A function is not there any more.
-    fn gone(&mut self, index: crate::Index) {
+    pub(super) fn gone(&mut self, index: crate::Index) {
         if let Some(device) = self.devices.get_mut(index) {
             device.leaving = true;
         }

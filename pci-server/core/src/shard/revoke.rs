@@ -14,13 +14,18 @@ use ipc_proto::pci::{ConfigWriteReply, ReleaseReply, ResetReply};
 use ipc_proto::{
     Badge, ClientId, DeviceState, EventKind, Properties, Refusal, Reply, ResetKind, Rule, Switch,
 };
+use system::info::PciInfo;
 
+use super::lines::leave_line;
 use super::messages::give_back;
 use super::views::{Need, revoke_all, slot_of};
 use super::{Parts, Shard, from_below};
 use crate::assignment::{Asked, Hold, Job, Purpose};
+use crate::boot::recall::recall;
+use crate::device::Recall;
 use crate::env::Env;
 use crate::interrupts;
+use crate::notes::{self, State, broken, setup};
 use crate::reset::{self, Failure, Kept, Progress, Step};
 
 /// How a device is taken back.
@@ -73,7 +78,7 @@ impl<E: Env> Shard<'_, E> {
             PowerState::D0 => (Purpose::Reset, Step::PowerUp),
             _ => (Purpose::Sleep, Step::Sleep),
         };
-        self.disrupt(badge, purpose, Asked::Write, Some(step))
+        self.disrupt(badge, purpose, Asked::Power, Some(step))
     }
 
     /// Begins what takes a device from its holder's hands for a while, with its virtual functions.
@@ -116,7 +121,9 @@ impl<E: Env> Shard<'_, E> {
             Purpose::Revoke => (DeviceState::Draining, Kept::baseline(device)),
         };
         device.state = state;
+        setup::note_kept(env, at, kept);
         hold.job = Some(Job::new(purpose, asked, kept, ticket));
+        hold.note(env, at);
         let (index, address, bridge) = (hold.device, device.at, device.reset_bridge);
         self.jobs |= 1 << at;
         if purpose == Purpose::Revoke {
@@ -131,6 +138,7 @@ impl<E: Env> Shard<'_, E> {
     /// this returns: the timer starts each step.
     pub(super) fn take_back_all(&mut self, client: ClientId) -> u16 {
         self.gone |= 1u32.checked_shl(u32::from(client.0)).unwrap_or(0);
+        self.env.store(notes::GONE_AT, self.gone.into());
         self.events.forget(client);
         let mut count = 0;
         for at in 0..self.assignments.len() as u16 {
@@ -145,6 +153,7 @@ impl<E: Env> Shard<'_, E> {
             };
             let newly_owed = !core::mem::replace(&mut job.owed, true);
             self.owed += u16::from(newly_owed);
+            self.note(at);
             count += 1;
         }
         if self.owed == 0 {
@@ -154,13 +163,22 @@ impl<E: Env> Shard<'_, E> {
         count
     }
 
+    /// Notes where the hold in assignment slot `at` is.
+    pub(super) fn note(&mut self, at: u16) {
+        if let Some(Parts { env, hold, .. }) = self.parts(at) {
+            hold.note(env, at);
+        }
+    }
+
     /// Begins to take a device from its holder, whatever is under way: the timer starts each step.
     pub(super) fn take_back(&mut self, at: u16, manner: Manner) -> Option<&mut Job<E::Ticket>> {
         let Parts { hold, device, .. } = self.parts(at)?;
         let (index, address) = (hold.device, device.at);
         self.take_virtual_back(index, address, manner);
         self.jobs |= 1u64.checked_shl(u32::from(at)).unwrap_or(0);
-        let Parts { hold, device, .. } = self.parts(at)?;
+        let Parts {
+            env, hold, device, ..
+        } = self.parts(at)?;
         device.state = DeviceState::Draining;
         let kept = Kept::baseline(device);
         let job = hold
@@ -168,7 +186,7 @@ impl<E: Env> Shard<'_, E> {
             .get_or_insert_with(|| Job::new(Purpose::Revoke, Asked::Release, kept, None));
         // A reset that is under way goes on, and ends as a revocation. A change of the power state
         // is no reset: when it is over, everything begins.
-        if job.purpose != Purpose::Revoke && job.asked == Asked::Write {
+        if job.purpose != Purpose::Revoke && matches!(job.asked, Asked::Write | Asked::Power) {
             job.step = None;
         }
         job.purpose = Purpose::Revoke;
@@ -177,7 +195,8 @@ impl<E: Env> Shard<'_, E> {
             job.removed = true;
             job.due = 0;
         }
-        Some(job)
+        hold.note(env, at);
+        hold.job.as_mut()
     }
 
     /// Does the next step of a job. When it was the last, answers whoever waits and gives the
@@ -200,12 +219,17 @@ impl<E: Env> Shard<'_, E> {
             }
             self.drop_virtual(index);
         }
-        let over = self.parts(at).and_then(|parts| advance(parts, at));
+        let info = self.info;
+        let was = self.devices.get(index).map(|device| device.recall);
+        let over = self.parts(at).and_then(|parts| advance(parts, info, at));
         let Some((job, outcome)) = over else {
             self.arm();
             return None;
         };
         self.jobs &= !(1 << at);
+        if was == Some(Recall::Unread) {
+            self.known_at_last(address);
+        }
         let Job {
             purpose,
             asked,
@@ -217,9 +241,10 @@ impl<E: Env> Shard<'_, E> {
             (Purpose::Reset | Purpose::Sleep, Ok(kind)) => {
                 if let Some(parts) = self.parts(at) {
                     parts.device.state = DeviceState::Assigned;
+                    parts.hold.note(parts.env, at);
                 }
                 let message = match asked {
-                    Asked::Write => ConfigWriteReply {}.encode(),
+                    Asked::Write | Asked::Power => ConfigWriteReply {}.encode(),
                     Asked::Reset | Asked::Release => ResetReply { kind }.encode(),
                 };
                 (message, Ok(()))
@@ -232,7 +257,7 @@ impl<E: Env> Shard<'_, E> {
             (Purpose::Revoke, outcome) => match (self.end(at, outcome.err()), asked) {
                 (Ok(()), Asked::Release) => (ReleaseReply {}.encode(), Ok(())),
                 // It was taken away in the middle of its reset.
-                (Ok(()), Asked::Reset | Asked::Write) => {
+                (Ok(()), Asked::Reset | Asked::Write | Asked::Power) => {
                     let about = u64::from(address.to_bits());
                     let refusal = Refusal::new(Rule::NoSuchDevice, about);
                     (refusal.to_message(), Ok(()))
@@ -315,7 +340,7 @@ impl<E: Env> Shard<'_, E> {
         }
         // The pin of a device that does not obey may hold its line for good.
         if hold.line && failure != Some(Failure::ControlStuck) {
-            result = result.and(env.leave_line(device.at).map_err(from_below));
+            result = result.and(leave_line(env, device.at).map_err(from_below));
             hold.line = false;
         }
         for (bar, region) in device.bars.iter().enumerate() {
@@ -331,7 +356,10 @@ impl<E: Env> Shard<'_, E> {
         };
         device.assignment = None;
         device.hidden &= !crate::config::SIZING;
-        let physical = device.physical;
+        let (physical, address) = (device.physical, device.at);
+        if device.state == DeviceState::Broken {
+            broken::note(env, address, result.is_err());
+        }
         if let Some(failure) = failure {
             env.log(format_args!("{} {failure}: {:?}", device.at, device.state));
         }
@@ -343,9 +371,11 @@ impl<E: Env> Shard<'_, E> {
             ));
         }
         let views = hold.views;
-        self.views.forget(views);
+        self.views.forget(&mut self.env, views);
         if let Some(assignment) = self.assignments.get_mut(usize::from(at)) {
             assignment.hold = None;
+            let free = State::free(assignment.generation);
+            self.env.store(notes::Word::State.of(at), free);
         }
         self.count_held_virtual(physical, -1);
         result
@@ -356,6 +386,7 @@ impl<E: Env> Shard<'_, E> {
 #[expect(clippy::type_complexity, reason = "used once")]
 fn advance<E: Env>(
     parts: Parts<'_, E>,
+    info: &PciInfo,
     at: u16,
 ) -> Option<(Job<E::Ticket>, Result<ResetKind, Failure>)> {
     let Parts {
@@ -392,6 +423,14 @@ fn advance<E: Env>(
             return None;
         }
         Progress::Failed(failure) => Err(failure),
+        Progress::Done if device.recall == Recall::Unread => {
+            // It was in this reset when the shard was restarted.
+            recall(env, info, device);
+            match device.recall {
+                Recall::Done => reset::restore(env, device, job.kept),
+                Recall::Unread | Recall::Wrong => Err(Failure::NotRestored),
+            }
+        }
         Progress::Done if job.purpose == Purpose::Sleep => Ok(()),
         Progress::Done if device.reset.is_some() => reset::restore(env, device, job.kept),
         Progress::Done => job.at_rest,

@@ -7,6 +7,7 @@ use ipc_proto::{EventKind, Rule, Trouble};
 use super::revoke::Manner;
 use super::{Parts, Shard};
 use crate::env::Env;
+use crate::notes::setup;
 use crate::reset::Failure;
 
 /// Reports that are looked at before other requests are served.
@@ -64,6 +65,7 @@ impl<E: Env> Shard<'_, E> {
         // What a reset that is under way brings back stays off, too.
         if let Some(job) = &mut hold.job {
             job.kept.command &= !Command::BUS_MASTER.bits();
+            setup::note_kept(env, at, job.kept);
         }
         env.log(format_args!("{address} bus mastering off: {faults} faults"));
         self.tell(client, EventKind::Storm, address, faults.into());
@@ -77,6 +79,7 @@ impl<E: Env> Shard<'_, E> {
         let (client, address) = (hold.client, device.at);
         if let Some(job) = self.take_back(at, Manner::Orderly) {
             job.trouble.get_or_insert(Failure::Cached);
+            self.note(at);
         }
         let rule = Rule::DeviceTlbTimeout as u64;
         self.tell(client, EventKind::Broken, address, rule);

@@ -5,12 +5,14 @@
 
 use hw::Sbdf;
 use ipc_proto::pci::{NarrowReply, ViewAtReply};
-use ipc_proto::{Badge, BadgeKind, ConfigRight, Refusal, Rule, Switch};
+use ipc_proto::{Badge, BadgeKind, ConfigRight, Refusal, Rule, Switch, Word as _};
+use ledger::Words;
 
 use super::{Parts, Shard};
 use crate::Device;
 use crate::assignment::{Assignment, Hold};
 use crate::env::Env;
+use crate::notes;
 use crate::reset::Failure;
 
 /// Bits of a badge's index that name the assignment.
@@ -95,6 +97,41 @@ struct View {
     rights: Rights,
 }
 
+impl View {
+    const VALID: u64 = 1 << 63;
+
+    fn to_word(self) -> u64 {
+        let Rights {
+            config,
+            bars,
+            messages,
+            control,
+        } = self.rights;
+        Self::VALID
+            | u64::from(self.assignment)
+            | u64::from(self.generation) << 8
+            | (config as u64) << 24
+            | u64::from(bars) << 28
+            | u64::from(messages) << 36
+            | (control as u64) << 52
+    }
+
+    /// What a word says; `None` for one that says nothing.
+    fn from_word(word: u64) -> Option<Self> {
+        let is_ours = word & Self::VALID != 0;
+        is_ours.then_some(Self {
+            assignment: (word & 0xff) as u16,
+            generation: (word >> 8 & 0xfff) as u16,
+            rights: Rights {
+                config: ConfigRight::from_word(word >> 24 & 0xf)?,
+                bars: (word >> 28 & 0x3f) as u8,
+                messages: (word >> 36) as u16,
+                control: Switch::from_word(word >> 52 & 0xf)?,
+            },
+        })
+    }
+}
+
 /// The narrowed capabilities of a shard.
 #[derive(Debug)]
 pub struct Views {
@@ -119,7 +156,7 @@ impl Views {
     }
 
     /// Forgets those with these numbers, one bit each.
-    pub(super) fn forget(&mut self, mut numbers: u64) {
+    pub(super) fn forget<W: Words>(&mut self, ledger: &mut W, mut numbers: u64) {
         while numbers != 0 {
             let number = numbers.trailing_zeros() as usize;
             numbers &= numbers - 1;
@@ -128,6 +165,7 @@ impl Views {
                 .and_then(|place| self.views.get_mut(place))
             {
                 *view = None;
+                ledger.store(notes::view(number as u16), 0);
             }
         }
     }
@@ -162,6 +200,31 @@ pub(super) fn revoke_all<E: Env>(
 }
 
 impl<E: Env> Shard<'_, E> {
+    /// Takes the narrowed capabilities up that an earlier life has noted, for holds that it has left; gives their
+    /// numbers, one bit each.
+    pub(super) fn recall_views(&mut self) -> u64 {
+        let mut numbers = 0;
+        for number in 1..=MAX_VIEWS as u16 {
+            let word = self.env.load(notes::view(number));
+            let view = View::from_word(word).filter(|view| {
+                let assignment = self.assignments.get_mut(usize::from(view.assignment));
+                let hold = assignment
+                    .filter(|assignment| assignment.generation == view.generation)
+                    .and_then(|assignment| assignment.hold.as_mut());
+                hold.map(|hold| hold.views |= 1 << number).is_some()
+            });
+            match view {
+                Some(_) => numbers |= 1 << number,
+                None if word != 0 => self.env.store(notes::view(number), 0),
+                None => {}
+            }
+            if let Some(place) = self.views.views.get_mut(usize::from(number) - 1) {
+                *place = view;
+            }
+        }
+        numbers
+    }
+
     /// [`Self::held_for`] with a badge that names no assignment by itself: the rights of its view are looked at.
     #[cold]
     #[inline(never)]
@@ -218,14 +281,17 @@ impl<E: Env> Shard<'_, E> {
         let Parts { env, hold, .. } = self
             .parts(at)
             .ok_or(Refusal::new(Rule::StaleCapability, badge.to_word()))?;
+        let view = View {
+            assignment: at,
+            generation: badge.generation,
+            rights,
+        };
         env.place_view(number, narrowed, client, slot)?;
         hold.views |= 1 << number;
-        if let Some(view) = self.views.views.get_mut(usize::from(number) - 1) {
-            *view = Some(View {
-                assignment: at,
-                generation: badge.generation,
-                rights,
-            });
+        // Without this word its capability is one of nothing: it goes at the next start.
+        env.store(notes::view(number), view.to_word());
+        if let Some(place) = self.views.views.get_mut(usize::from(number) - 1) {
+            *place = Some(view);
         }
         Ok(NarrowReply {})
     }

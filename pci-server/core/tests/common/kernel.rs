@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipc_proto::{ClientId, Refusal, Rule};
+use ledger::Words;
 use pci_core::bank::Objects;
 
 /// Where a capability lies.
@@ -47,6 +48,10 @@ pub struct Kernel {
     /// Bits of the windows.
     pub window_bits: u8,
     copies: u32,
+    /// What the shard does that anybody notices, so far; and after how much of it it is killed.
+    pub effects: u64,
+    pub killed_at: Option<u64>,
+    pub ledger: Vec<u64>,
 }
 
 pub const REFUSED: Refusal = Refusal::new(Rule::KernelRefused, 77);
@@ -57,6 +62,7 @@ impl Kernel {
             slot_limit: 4096,
             first_slot: 1000,
             window_bits: 8,
+            ledger: vec![0; pci_core::notes::WORDS],
             ..Self::default()
         }
     }
@@ -81,6 +87,41 @@ impl Kernel {
         } else {
             Ok(())
         }
+    }
+
+    /// Is the shard dead?
+    pub fn is_dead(&self) -> bool {
+        self.killed_at.is_some_and(|at| self.effects >= at)
+    }
+
+    /// Counts something that the shard does; `false` if it does not come to that.
+    pub fn effect(&mut self) -> bool {
+        if self.is_dead() {
+            return false;
+        }
+        self.effects += 1;
+        true
+    }
+
+    /// The same for what can fail.
+    pub fn try_effect(&mut self) -> Result<(), Refusal> {
+        if self.effect() { Ok(()) } else { Err(REFUSED) }
+    }
+
+    /// The shard begins again: what it knew of its slots is gone, but for those of its masters.
+    pub fn restart(&mut self, masters: impl Iterator<Item = u32>) {
+        self.killed_at = None;
+        self.fail_at = None;
+        self.slots = masters.collect();
+    }
+
+    /// Capabilities in slots that the shard thinks are free.
+    pub fn forgotten(&self) -> Vec<u32> {
+        let shards = self.caps.keys().filter_map(|place| match place {
+            Place::Shard(slot) if *slot >= self.first_slot => Some(*slot),
+            _ => None,
+        });
+        shards.filter(|slot| !self.slots.contains(slot)).collect()
     }
 
     pub fn take_slots(&mut self, count: u32) -> Result<u32, Refusal> {
@@ -188,6 +229,7 @@ impl Kernel {
 
     fn retype(&mut self, untyped: u32, bits: u8, count: u32, frames: bool) -> Result<u32, Refusal> {
         self.may_fail()?;
+        self.try_effect()?;
         assert!((1..=256).contains(&count), "fan-out {count}");
         let place = Place::Shard(untyped);
         let idle = self.children(place).is_empty();
@@ -237,6 +279,7 @@ impl Objects for Kernel {
     }
     fn revoke(&mut self, slot: u32) -> Result<(), Refusal> {
         self.may_fail()?;
+        self.try_effect()?;
         self.revoke_at(Place::Shard(slot));
         Ok(())
     }
@@ -245,11 +288,38 @@ impl Objects for Kernel {
     }
     fn place(&mut self, frame: u32, client: ClientId, slot: u16) -> Result<(), Refusal> {
         self.may_fail()?;
+        self.try_effect()?;
         let from = Place::Shard(frame);
         let object = self.object(from).expect("an empty slot is copied");
         self.insert(Place::Window(client.0, slot), object, Some(from))
     }
     fn clear(&mut self, client: ClientId, slot: u16) {
-        self.delete(Place::Window(client.0, slot));
+        if self.effect() {
+            self.delete(Place::Window(client.0, slot));
+        }
+    }
+    fn adopt(&mut self, first: u32, count: u32) -> bool {
+        let inside = self.first_slot..self.first_slot + self.slot_limit;
+        let run = || first..first.saturating_add(count);
+        let free = run().all(|slot| inside.contains(&slot) && !self.slots.contains(&slot));
+        if free {
+            self.slots.extend(run());
+        }
+        free
+    }
+    fn unmap(&mut self, _: u32, _: u8) {}
+}
+
+impl Words for Kernel {
+    fn count(&self) -> usize {
+        self.ledger.len()
+    }
+    fn load(&self, at: usize) -> u64 {
+        self.ledger.get(at).copied().unwrap_or(0)
+    }
+    fn store(&mut self, at: usize, value: u64) {
+        if self.effect() {
+            self.ledger[at] = value;
+        }
     }
 }

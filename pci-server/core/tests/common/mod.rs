@@ -83,6 +83,8 @@ pub fn pci_info() -> PciInfo {
 /// A booted shard, shared by the capabilities that lead to it.
 pub struct Booted {
     pub shard: RefCell<Shard<'static, World>>,
+    info: &'static PciInfo,
+    clients: &'static [ClientEntry],
 }
 
 impl Booted {
@@ -91,6 +93,32 @@ impl Booted {
     }
 
     pub fn with(world: World, info: PciInfo, clients: Vec<ClientEntry>) -> Self {
+        let booted = Self::start(world, Box::leak(Box::new(info)), clients.leak());
+        booted.world(|world| world.did.clear());
+        booted
+    }
+
+    /// Kills the shard, if it is not dead, and starts it again.
+    pub fn restarted(self) -> Self {
+        let Self {
+            shard,
+            info,
+            clients,
+        } = self;
+        let world = shard.into_inner().into_env();
+        Self::start(world.restarted(), info, clients)
+    }
+
+    /// Kills the shard after so many effects from now on.
+    pub fn kill_after(&self, effects: u64) {
+        self.world(|world| world.kernel.killed_at = Some(world.kernel.effects + effects));
+    }
+
+    pub fn is_dead(&self) -> bool {
+        self.world(|world| world.kernel.is_dead())
+    }
+
+    fn start(world: World, info: &'static PciInfo, clients: &'static [ClientEntry]) -> Self {
         // Too large for a test's stack on its way to the heap.
         let tables: &'static mut Tables<u32> = std::thread::Builder::new()
             .stack_size(32 << 20)
@@ -98,14 +126,13 @@ impl Booted {
             .unwrap()
             .join()
             .unwrap();
-        let info = Box::leak(Box::new(info));
-        let mut shard = Shard::boot(world, info, clients.leak(), tables.lend());
+        let mut shard = Shard::boot(world, info, clients, tables.lend());
         shard.report();
-        let booted = Self {
+        Self {
             shard: RefCell::new(shard),
-        };
-        booted.world(|world| world.did.clear());
-        booted
+            info,
+            clients,
+        }
     }
 
     /// Looks at or changes the world.
@@ -213,6 +240,10 @@ impl Transport for Caller<'_> {
             .shard
             .borrow_mut()
             .serve(self.badge.to_word(), request, |reply| *reply);
+        let restarted = ipc_proto::Refusal::new(ipc_proto::Rule::Restarted, 0).to_message();
+        if self.booted.is_dead() {
+            return restarted;
+        }
         if let Some(reply) = reply {
             return reply;
         }
@@ -225,6 +256,9 @@ impl Transport for Caller<'_> {
         for _ in 0..10_000 {
             if let Some(answer) = self.booted.world(|world| world.answers.remove(&ticket)) {
                 return answer;
+            }
+            if self.booted.is_dead() {
+                return restarted;
             }
             assert!(self.booted.tick(), "a parked request is never answered");
         }

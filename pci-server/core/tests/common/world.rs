@@ -12,6 +12,7 @@ use ipc_proto::{
     Badge, ClientId, ContextChoice, Message, Messages, Properties, Refusal, Rule, Switch, Turns,
     Width,
 };
+use ledger::Words;
 use pci_core::bank::{Bank, PageSize};
 use pci_core::env::*;
 use sim::clock::ManualClock;
@@ -97,6 +98,8 @@ pub struct World {
     pub alarm: Option<u64>,
     pub did: Vec<Did>,
     pub log: Vec<String>,
+    /// How often the shard was restarted.
+    pub lives: u32,
 }
 
 /// Device memory of a shard: slot, address, bits.
@@ -132,6 +135,7 @@ impl World {
             alarm: None,
             did: Vec::new(),
             log: Vec::new(),
+            lives: 0,
         };
         // Device memory: 0xe000_0000..0xf000_0000, and 4 GiB far up.
         for (slot, base, bits) in MEMORY {
@@ -139,6 +143,45 @@ impl World {
             world.bank.add(slot, base, bits).unwrap();
         }
         world
+    }
+
+    /// What is left for the next life of a shard that was killed: everything that is not its own memory. Whoever waited
+    /// for an answer is told that it was restarted.
+    #[must_use]
+    pub fn restarted(mut self) -> Self {
+        self.lives += 1;
+        self.kernel.restart(self.masters.values().copied());
+        self.bank = Bank::new();
+        for (slot, base, bits) in MEMORY {
+            self.bank.add(slot, base, bits).unwrap();
+        }
+        self.tables.clear();
+        self.pages.clear();
+        let restarted = Refusal::new(Rule::Restarted, 0).to_message();
+        for ticket in self.parked.drain(..) {
+            self.answers.insert(ticket, restarted);
+        }
+        self.alarm = None;
+        self.did.clear();
+        self.renumber();
+        self
+    }
+
+    /// The servers below hand out what is free, so that what is asked for again is the same again.
+    pub fn renumber(&mut self) {
+        if self.lives == 0 {
+            return;
+        }
+        let vectors = self.vectors.values().flatten();
+        self.next_vector = vectors
+            .map(|(first, count)| first + u32::from(*count))
+            .max()
+            .unwrap_or(0x40);
+        let handles = self.remapped.values().flatten();
+        self.next_handle = handles
+            .map(|(first, _, count)| first + u32::from(*count))
+            .max()
+            .unwrap_or(8);
     }
 
     pub fn clock_us(&self) -> u64 {
@@ -190,14 +233,23 @@ impl ConfigSpace for World {
         self.machine.read32(at, offset)
     }
     fn write8(&mut self, at: Sbdf, offset: u16, value: u8) {
+        if !self.kernel.effect() {
+            return;
+        }
         self.note_write(at, offset, 1, value.into());
         self.machine.write8(at, offset, value);
     }
     fn write16(&mut self, at: Sbdf, offset: u16, value: u16) {
+        if !self.kernel.effect() {
+            return;
+        }
         self.note_write(at, offset, 2, value.into());
         self.machine.write16(at, offset, value);
     }
     fn write32(&mut self, at: Sbdf, offset: u16, value: u32) {
+        if !self.kernel.effect() {
+            return;
+        }
         self.note_write(at, offset, 4, value);
         self.machine.write32(at, offset, value);
     }
@@ -226,6 +278,7 @@ impl Iommu for World {
         ats_queue: u8,
     ) -> Result<(Properties, u16), Refusal> {
         self.kernel.may_fail()?;
+        self.kernel.try_effect()?;
         let refused = self.reserved.get(&device).into_iter().flatten();
         if refused.clone().any(|region| region.allowed == Switch::Off) {
             return Err(Refusal::new(Rule::ReservedRegion, device.to_bits().into()));
@@ -244,6 +297,7 @@ impl Iommu for World {
     }
     fn keep(&mut self, device: Sbdf, ats_queue: u8) -> Result<Switch, Refusal> {
         self.kernel.may_fail()?;
+        self.kernel.try_effect()?;
         assert!(
             self.attached.contains_key(&device),
             "{device} is not attached"
@@ -254,10 +308,10 @@ impl Iommu for World {
     }
     fn detach(&mut self, device: Sbdf) -> Result<(), Refusal> {
         self.kernel.may_fail()?;
-        assert!(
-            self.attached.remove(&device).is_some(),
-            "{device} was not attached"
-        );
+        self.kernel.try_effect()?;
+        let was = self.attached.remove(&device).is_some();
+        // Who does not know how far it came says it again.
+        assert!(was || self.lives > 0, "{device} was not attached");
         self.did.push(Did::Detached(device));
         Ok(())
     }
@@ -267,6 +321,7 @@ impl Iommu for World {
     }
     fn alias(&mut self, device: Sbdf, alias: Sbdf) -> Result<(), Refusal> {
         self.kernel.may_fail()?;
+        self.kernel.try_effect()?;
         assert!(
             !self.attached.contains_key(&device),
             "{device} is attached without its alias"
@@ -281,6 +336,7 @@ impl Iommu for World {
         count: u16,
     ) -> Result<VectorBlock, Refusal> {
         self.kernel.may_fail()?;
+        self.kernel.try_effect()?;
         let handle = self.next_handle;
         self.next_handle += u32::from(count);
         self.remapped
@@ -302,6 +358,7 @@ impl Iommu for World {
         address: u64,
     ) -> Result<(), Refusal> {
         self.kernel.may_fail()?;
+        self.kernel.try_effect()?;
         let handle = (remapped.address >> 5 & 0x7fff) as u32;
         let blocks = self.remapped.get(&device).map_or(&[][..], Vec::as_slice);
         let known = |(first, _, count): &&(u32, VectorBlock, u16)| {
@@ -314,18 +371,22 @@ impl Iommu for World {
     }
     fn unremap(&mut self, device: Sbdf) -> Result<(), Refusal> {
         self.kernel.may_fail()?;
+        self.kernel.try_effect()?;
         self.remapped.remove(&device);
+        self.renumber();
         self.did.push(Did::Unremapped(device));
         Ok(())
     }
     fn reserved_at(&mut self, device: Sbdf, index: u16) -> Result<ReservedAtReply, Refusal> {
         self.kernel.may_fail()?;
+        self.kernel.try_effect()?;
         let regions = self.reserved.get(&device);
         let region = regions.and_then(|regions| regions.get(usize::from(index)));
         region.copied().ok_or(Rule::EndOfList.into())
     }
     fn trouble_next(&mut self) -> Result<TroubleNextReply, Refusal> {
         self.kernel.may_fail()?;
+        self.kernel.try_effect()?;
         self.trouble.pop_front().ok_or(Rule::EndOfList.into())
     }
 }
@@ -336,6 +397,7 @@ impl World {
 
     fn mint(&mut self, key: u16, badge: Badge, client: ClientId, slot: u16) -> Result<(), Refusal> {
         self.kernel.may_fail()?;
+        self.kernel.try_effect()?;
         let master = self.kernel.take_slots(1)?;
         let object = Object::Device {
             badge: badge.to_word(),
@@ -343,24 +405,28 @@ impl World {
         self.kernel
             .insert(Place::Shard(master), object, None)
             .unwrap();
+        // The slot is the same for the same number: it is found again.
+        self.masters.insert(key, master);
         let window = Place::Window(client.0, slot);
+        self.kernel.try_effect()?;
         if let Err(refusal) = self
             .kernel
             .insert(window, object, Some(Place::Shard(master)))
         {
+            self.masters.remove(&key);
             self.kernel.delete(Place::Shard(master));
             self.kernel.free_slots(master, 1);
             return Err(refusal);
         }
-        self.masters.insert(key, master);
         Ok(())
     }
     fn unmint(&mut self, key: u16) -> Result<(), Refusal> {
         self.kernel.may_fail()?;
-        let master = self
-            .masters
-            .remove(&key)
-            .expect("no device capability to revoke");
+        self.kernel.try_effect()?;
+        let Some(master) = self.masters.remove(&key) else {
+            assert!(self.lives > 0, "no device capability to revoke");
+            return Ok(());
+        };
         self.kernel.revoke_at(Place::Shard(master));
         self.kernel.delete(Place::Shard(master));
         self.kernel.free_slots(master, 1);
@@ -398,12 +464,23 @@ impl Grants for World {
     fn revoke_view(&mut self, view: u16) -> Result<(), Refusal> {
         self.unmint(Self::VIEWS + view)
     }
+    fn keep_masters(&mut self, assignments: u64, views: u64) -> Result<(), Refusal> {
+        let stays = |key: u16| match key.checked_sub(Self::VIEWS) {
+            Some(view) => views >> view & 1 != 0,
+            None => assignments >> key & 1 != 0,
+        };
+        let gone: Vec<u16> = (self.masters.keys().copied())
+            .filter(|key| !stays(*key))
+            .collect();
+        gone.into_iter().try_for_each(|key| self.unmint(key))
+    }
 }
 
 impl Parking for World {
     type Ticket = u32;
     fn park(&mut self) -> Result<u32, Refusal> {
         self.kernel.may_fail()?;
+        self.kernel.try_effect()?;
         if self.parked.len() >= self.parking_limit {
             return Err(Refusal::new(Rule::TooManyParked, self.parking_limit as u64));
         }
@@ -413,6 +490,9 @@ impl Parking for World {
         Ok(self.next_ticket)
     }
     fn answer(&mut self, ticket: u32, reply: &Message) {
+        if !self.kernel.effect() {
+            return;
+        }
         let at = self
             .parked
             .iter()
@@ -427,16 +507,23 @@ impl Parking for World {
 impl Alarm for World {
     fn arm(&mut self, micros: u64) {
         assert!(micros > 0, "0 switches the timer off");
+        if self.kernel.is_dead() {
+            return;
+        }
         self.alarm = Some(self.clock.now_us() + micros);
     }
 }
 
 impl Signals for World {
     fn tell_client(&mut self, client: ClientId) {
-        self.did.push(Did::ToldClient(client));
+        if self.kernel.effect() {
+            self.did.push(Did::ToldClient(client));
+        }
     }
     fn tell_supervisor(&mut self) {
-        self.did.push(Did::ToldSupervisor);
+        if self.kernel.effect() {
+            self.did.push(Did::ToldSupervisor);
+        }
     }
 }
 
@@ -455,5 +542,17 @@ impl Host for World {
             slots: self.kernel.slots_used(),
             untyped_bytes: self.bank.split_bytes(),
         }
+    }
+}
+
+impl Words for World {
+    fn count(&self) -> usize {
+        self.kernel.count()
+    }
+    fn load(&self, at: usize) -> u64 {
+        self.kernel.load(at)
+    }
+    fn store(&mut self, at: usize, value: u64) {
+        self.kernel.store(at, value);
     }
 }

@@ -29,6 +29,7 @@ impl BarMemory for World {
             return Ok(());
         }
         self.kernel.may_fail()?;
+        self.kernel.try_effect()?;
         for page in first..first + u32::from(pages) {
             self.bank.frame(&mut self.kernel, region, page)?;
         }
@@ -47,6 +48,9 @@ impl BarMemory for World {
         })
     }
     fn write_table(&mut self, table: u16, offset: u32, value: u32) {
+        if !self.kernel.effect() {
+            return;
+        }
         let base = *self
             .tables
             .get(&table)
@@ -56,6 +60,7 @@ impl BarMemory for World {
     }
     fn map_page(&mut self, region: RegionId, table: u16, page: u32) -> Result<(), Refusal> {
         self.kernel.may_fail()?;
+        self.kernel.try_effect()?;
         self.bank.frame(&mut self.kernel, region, page)?;
         let base = region.base + u64::from(page) * 4096;
         self.pages.insert(table, base);
@@ -71,6 +76,9 @@ impl BarMemory for World {
         (u64::from(word >> (place % 4 * 8)) & ((1 << (8 * width as u64)) - 1)) as u32
     }
     fn write_page(&mut self, table: u16, offset: u16, width: Width, value: u32) {
+        if !self.kernel.effect() {
+            return;
+        }
         let base = self
             .pages
             .get(&table)
@@ -87,5 +95,11 @@ impl BarMemory for World {
         self.bank.revoke(&mut self.kernel, region)?;
         self.did.push(Did::RevokedFrames);
         Ok(())
+    }
+    fn keep_frames(&mut self, region: RegionId) {
+        self.bank.keep(region);
+    }
+    fn sweep_frames(&mut self) -> Result<(), Refusal> {
+        self.bank.recover(&mut self.kernel)
     }
 }

@@ -14,6 +14,7 @@ impl Vectors for World {
         slot: u16,
     ) -> Result<VectorBlock, Refusal> {
         self.kernel.may_fail()?;
+        self.kernel.try_effect()?;
         assert!(count.is_power_of_two());
         if count > self.vector_quota {
             return Err(Refusal::new(Rule::VectorQuota, self.vector_quota.into()));
@@ -38,12 +39,15 @@ impl Vectors for World {
     }
     fn give_back(&mut self, device: Sbdf) -> Result<(), Refusal> {
         self.kernel.may_fail()?;
+        self.kernel.try_effect()?;
         self.vectors.remove(&device);
+        self.renumber();
         self.did.push(Did::GaveVectorsBack(device));
         Ok(())
     }
     fn retarget(&mut self, device: Sbdf, messages: Messages, core: u8) -> Result<u64, Refusal> {
         self.kernel.may_fail()?;
+        self.kernel.try_effect()?;
         if core >= CORES {
             return Err(Refusal::new(Rule::NoSuchCore, core.into()));
         }
@@ -52,6 +56,7 @@ impl Vectors for World {
     }
     fn join_line(&mut self, device: Sbdf, client: ClientId, line: u16) -> Result<(), Refusal> {
         self.kernel.may_fail()?;
+        self.kernel.try_effect()?;
         assert!(
             self.lines.insert(device, (client, line)).is_none(),
             "{device} is on its line twice"
@@ -60,6 +65,7 @@ impl Vectors for World {
     }
     fn leave_line(&mut self, device: Sbdf) -> Result<(), Refusal> {
         self.kernel.may_fail()?;
+        self.kernel.try_effect()?;
         match self.lines.remove(&device) {
             Some(_) => Ok(()),
             None => Err(Refusal::new(Rule::NotOnLine, device.to_bits().into())),
