@@ -10,6 +10,7 @@
 #![no_std]
 #![no_main]
 
+mod masters;
 mod memory;
 mod surroundings;
 
@@ -45,8 +46,12 @@ fn main(restarts: u64) -> ! {
         TABLES.take().lend(),
     );
     let took = shard.env().ticks().saturating_sub(began);
-    shard.report();
-    if pd.info().testing {
+    if restarts > 0 {
+        say_restart(shard.env_mut(), restarts, took);
+    } else {
+        shard.report();
+    }
+    if pd.info().testing && restarts == 0 {
         let functions = shard.devices().len();
         say_cost(shard.env_mut(), functions, took);
     }
@@ -77,6 +82,13 @@ fn on_events(shard: &mut Shard<'_, Surroundings>, flags: u64) {
     if flags & event::INTERRUPT != 0 {
         shard.on_interrupt();
     }
+}
+
+/// What it took to go on after a restart, in ticks of the time-stamp counter.
+fn say_restart(host: &mut impl Host, restarts: u64, ticks: u64) {
+    host.log(format_args!(
+        "restarted ({restarts}): {ticks} ticks until everything is known again"
+    ));
 }
 
 /// What it took to find the functions and to bring them to rest, in ticks of the time-stamp counter.

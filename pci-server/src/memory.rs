@@ -1,15 +1,18 @@
 //! [`Memory`]: device memory on seL4. The bank's kernel operations ([`Kernel`]) and the MSI-X tables that the
 //! shard maps for itself.
 
+use core::sync::atomic::AtomicU64;
+
 use heapless::Vec;
 use hw::Mmio;
 use ipc_proto::{ClientId, Refusal, Rule, Width};
+use ledger::Words;
 use pci_core::bank::{Bank, LARGE_BITS, Objects, PageSize};
 use pci_core::ports::message::PORT_TABLE;
 use pci_core::shard::MAX_VIEWS;
 use pci_core::{MAX_ASSIGNMENTS, MAX_TABLE_PAGES, RegionId};
 use sel4::object::{FrameSize, RETYPE_MAX};
-use sel4::{Caching, ObjectType, Rights};
+use sel4::{Caching, Frame, ObjectType, Rights};
 use sel4_glue::{AddressSpace, CSpace, MmioRegion, Pd};
 use system::info::ClientEntry;
 use system::pool::NumberPool;
@@ -24,6 +27,7 @@ const POOL_WORDS: usize = 256;
 pub struct Kernel {
     clients: &'static [ClientEntry],
     slots: NumberPool<POOL_WORDS>,
+    ledger: &'static [AtomicU64],
 }
 
 /// The kernel operations with the CSpace they work on.
@@ -50,6 +54,20 @@ impl Hands<'_> {
     fn client(&self, client: ClientId) -> Result<&'static ClientEntry, Refusal> {
         let entry = self.kernel.clients.get(usize::from(client.0));
         Ok(entry.ok_or(Rule::NoWindow)?)
+    }
+}
+
+impl Words for Hands<'_> {
+    fn count(&self) -> usize {
+        self.kernel.ledger.count()
+    }
+    #[inline]
+    fn load(&self, at: usize) -> u64 {
+        self.kernel.ledger.load(at)
+    }
+    #[inline]
+    fn store(&mut self, at: usize, value: u64) {
+        self.kernel.ledger.store(at, value);
     }
 }
 
@@ -85,6 +103,15 @@ impl Objects for Hands<'_> {
             // The window is the client's: if the slot is gone, so is what was in it.
             let _ = self.cspace.clear_window(client, slot);
         }
+    }
+
+    fn adopt(&mut self, first: u32, count: u32) -> bool {
+        self.kernel.slots.claim_run(first, count)
+    }
+
+    fn unmap(&mut self, frame: u32, _: u8) {
+        // One that is not mapped stays so.
+        let _ = Frame::at(frame.into()).unmap();
     }
 }
 
@@ -129,7 +156,8 @@ impl Memory {
             .free()
             .saturating_sub(OTHER_SLOTS)
             .min(NumberPool::<POOL_WORDS>::CAPACITY);
-        let first = cspace.take_run(count)?;
+        // What an earlier life has made there goes with its untyped, unless it belongs to a device that is held.
+        let first = cspace.take_run_as_it_is(count)?;
         let slots = NumberPool::new(first, count)
             .ok_or(Refusal::new(Rule::SlotsExhausted, count.into()))?;
         Ok(Self {
@@ -137,6 +165,7 @@ impl Memory {
             kernel: Kernel {
                 clients: &pd.info().clients,
                 slots,
+                ledger: pd.ledger(),
             },
             addresses: pd.address_space(),
             tables: [const { Vec::new() }; PORT_TABLE as usize + 1],
@@ -344,6 +373,17 @@ impl Memory {
         self.unmap_table(table);
         let (bank, mut hands) = self.with(cspace);
         bank.revoke(&mut hands, region)
+    }
+
+    /// See `pci_core::env::BarMemory::keep_frames`.
+    pub fn keep(&mut self, region: RegionId) {
+        self.bank.keep(region);
+    }
+
+    /// See `pci_core::env::BarMemory::sweep_frames`.
+    pub fn sweep(&mut self, cspace: &CSpace) -> Result<(), Refusal> {
+        let (bank, mut hands) = self.with(cspace);
+        bank.recover(&mut hands)
     }
 
     fn with<'m>(&'m mut self, cspace: &'m CSpace) -> (&'m mut Bank, Hands<'m>) {

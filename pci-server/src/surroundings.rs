@@ -1,6 +1,7 @@
 //! [`Surroundings`]: what the core needs, on seL4. One small implementation a trait of `pci_core::env`.
 
 use core::fmt;
+use core::sync::atomic::AtomicU64;
 
 use hw::{Clock, ConfigSpace, Sbdf};
 use ipc_proto::iommu::{ReservedAtReply, TroubleNextReply};
@@ -8,22 +9,21 @@ use ipc_proto::{
     Badge, ClientId, ContextChoice, Message, Messages, Properties, Refusal, Rule, Switch, Turns,
     Width, iommu, msi, timer,
 };
+use ledger::Words;
 use pci_core::MAX_ASSIGNMENTS;
 use pci_core::bank::{Bank, PageSize};
 use pci_core::env::{
     Alarm, BarMemory, Grants, Host, Iommu, Parking, RegionId, Signals, Usage, VectorBlock, Vectors,
 };
-use pci_core::shard::{MAX_PARKED, MAX_VIEWS};
-use sel4::{Notification, Rights};
+use pci_core::shard::MAX_PARKED;
+use sel4::Notification;
 use sel4_glue::cspace::signal_client;
 use sel4_glue::{CSpace, Configuration, Pd, Port, Ticket, TscClock, log};
 use system::info::ClientEntry;
 use system::layout::slot;
 
+use crate::masters::{Master, Masters};
 use crate::memory::Memory;
-
-/// No capability has this slot.
-const NO_SLOT: u32 = 0;
 
 /// Kernel, servers below, timer and log of a shard.
 pub struct Surroundings {
@@ -38,10 +38,8 @@ pub struct Surroundings {
     cspace: &'static mut CSpace,
     memory: Memory,
     parking: sel4_glue::Parking,
-    /// Slots of the masters of device capabilities, by assignment slot.
-    masters: [u32; MAX_ASSIGNMENTS],
-    /// The same of narrowed ones, by number (from 1).
-    views: [u32; MAX_VIEWS + 1],
+    masters: Masters,
+    ledger: &'static [AtomicU64],
     done: Notification,
     starting: bool,
 }
@@ -56,6 +54,7 @@ impl Surroundings {
         let cspace = pd.cspace();
         let parking = sel4_glue::Parking::new(cspace, MAX_PARKED as u16)?;
         let memory = Memory::new(pd, cspace, bank)?;
+        let masters = Masters::new(cspace)?;
         Ok(Self {
             configuration: pd.configuration(),
             clock: pd.clock(),
@@ -67,16 +66,21 @@ impl Surroundings {
             cspace,
             memory,
             parking,
-            masters: [NO_SLOT; MAX_ASSIGNMENTS],
-            views: [NO_SLOT; MAX_VIEWS + 1],
+            masters,
+            ledger: pd.ledger(),
             done: Notification::at(info.done.into()),
-            starting: true,
+            // Later on nobody waits for the console.
+            starting: pd.restarts() == 0,
         })
     }
 
-    /// From now on nothing waits for the console.
-    pub const fn end_start(&mut self) {
+    /// From now on nothing waits for the console, and what an earlier life has left in slots that nobody knows is gone.
+    pub fn end_start(&mut self) {
         self.starting = false;
+        let stuck = self.cspace.sweep();
+        if stuck > 0 {
+            log!("{stuck} slots cannot be emptied");
+        }
     }
 
     fn client(&self, client: ClientId) -> Result<&'static ClientEntry, Refusal> {
@@ -85,6 +89,20 @@ impl Surroundings {
             .get(usize::from(client.0))
             .ok_or(Rule::NoWindow)?)
     }
+}
+
+/// Asks a server below again that was restarted while it was asked: what may be said twice. What may not is undone by who
+/// has asked, like any failure.
+#[inline]
+fn again<T>(mut ask: impl FnMut() -> Result<T, Refusal>) -> Result<T, Refusal> {
+    const TRIES: u8 = 8;
+    for _ in 1..TRIES {
+        match ask() {
+            Err(refusal) if refusal.rule == Rule::Restarted => {}
+            answer => return answer,
+        }
+    }
+    ask()
 }
 
 impl ConfigSpace for Surroundings {
@@ -137,20 +155,20 @@ impl Iommu for Surroundings {
     }
 
     fn keep(&mut self, device: Sbdf, ats_queue: u8) -> Result<Switch, Refusal> {
-        Ok(self.iommu.cache(device, ats_queue)?.allowed)
+        Ok(again(|| self.iommu.cache(device, ats_queue))?.allowed)
     }
 
     fn detach(&mut self, device: Sbdf) -> Result<(), Refusal> {
-        self.iommu.detach(device)?;
+        again(|| self.iommu.detach(device))?;
         Ok(())
     }
 
     fn promise(&mut self, device: Sbdf) -> Result<Properties, Refusal> {
-        Ok(self.iommu.promise(device)?.properties)
+        Ok(again(|| self.iommu.promise(device))?.properties)
     }
 
     fn alias(&mut self, device: Sbdf, alias: Sbdf) -> Result<(), Refusal> {
-        self.iommu.alias(device, alias)?;
+        again(|| self.iommu.alias(device, alias))?;
         Ok(())
     }
 
@@ -175,21 +193,21 @@ impl Iommu for Surroundings {
         to: u64,
     ) -> Result<(), Refusal> {
         let remapped = address & 0xffff_ffff | u64::from(data) << 32;
-        self.iommu.reroute(device, remapped, messages, to)?;
+        again(|| self.iommu.reroute(device, remapped, messages, to))?;
         Ok(())
     }
 
     fn unremap(&mut self, device: Sbdf) -> Result<(), Refusal> {
-        self.iommu.unremap(device)?;
+        again(|| self.iommu.unremap(device))?;
         Ok(())
     }
 
     fn reserved_at(&mut self, device: Sbdf, index: u16) -> Result<ReservedAtReply, Refusal> {
-        self.iommu.reserved_at(device, index)
+        again(|| self.iommu.reserved_at(device, index))
     }
 
     fn trouble_next(&mut self) -> Result<TroubleNextReply, Refusal> {
-        self.iommu.trouble_next()
+        again(|| self.iommu.trouble_next())
     }
 }
 
@@ -209,12 +227,12 @@ impl Vectors for Surroundings {
     }
 
     fn give_back(&mut self, device: Sbdf) -> Result<(), Refusal> {
-        self.msi.free(device)?;
+        again(|| self.msi.free(device))?;
         Ok(())
     }
 
     fn retarget(&mut self, device: Sbdf, messages: Messages, core: u8) -> Result<u64, Refusal> {
-        Ok(self.msi.retarget(device, messages, core)?.address)
+        Ok(again(|| self.msi.retarget(device, messages, core))?.address)
     }
 
     fn join_line(&mut self, device: Sbdf, client: ClientId, line: u16) -> Result<(), Refusal> {
@@ -223,43 +241,27 @@ impl Vectors for Surroundings {
     }
 
     fn leave_line(&mut self, device: Sbdf) -> Result<(), Refusal> {
-        self.lines.line_leave(device)?;
+        again(|| self.lines.line_leave(device))?;
         Ok(())
     }
 
     fn line_trouble(&mut self) -> Result<(Sbdf, u32), Refusal> {
-        let reply = self.lines.line_trouble()?;
+        let reply = again(|| self.lines.line_trouble())?;
         Ok((reply.device, reply.count))
     }
 }
 
-impl Surroundings {
-    /// Mints a device capability; gives its master's slot.
-    fn mint(&mut self, badge: Badge, client: ClientId, slot: u16) -> Result<u32, Refusal> {
-        let client = self.client(client)?;
-        // All rights, without which the kernel does not break sends off; it never leaves this PD.
-        let master = self
-            .cspace
-            .mint(slot::ENDPOINT as u32, Rights::ALL, badge)?;
-        if let Err(refusal) = self
-            .cspace
-            .copy_to_window(client, slot, master, Rights::CALL)
-        {
-            // Minted a moment ago: deleting it cannot fail.
-            let _ = self.cspace.delete(master);
-            return Err(refusal);
-        }
-        Ok(master)
+impl Words for Surroundings {
+    fn count(&self) -> usize {
+        self.ledger.count()
     }
-
-    /// Takes a master and every copy of it away.
-    fn unmint(&mut self, master: u32) -> Result<(), Refusal> {
-        if master == NO_SLOT {
-            return Ok(());
-        }
-        self.cspace.revoke(master)?;
-        self.cspace.cancel_badged_sends(master)?;
-        self.cspace.delete(master)
+    #[inline(always)]
+    fn load(&self, at: usize) -> u64 {
+        self.ledger.load(at)
+    }
+    #[inline(always)]
+    fn store(&mut self, at: usize, value: u64) {
+        self.ledger.store(at, value);
     }
 }
 
@@ -271,20 +273,12 @@ impl Grants for Surroundings {
         client: ClientId,
         slot: u16,
     ) -> Result<(), Refusal> {
-        if usize::from(assignment) >= self.masters.len() {
-            return Err(Rule::TooManyAssignments.into());
-        }
-        let master = self.mint(badge, client, slot)?;
-        if let Some(place) = self.masters.get_mut(usize::from(assignment)) {
-            *place = master;
-        }
-        Ok(())
+        let (entry, master) = (self.client(client)?, Master::Device(assignment));
+        self.masters.place(self.cspace, master, badge, entry, slot)
     }
 
     fn revoke_device(&mut self, assignment: u16) -> Result<(), Refusal> {
-        let place = self.masters.get_mut(usize::from(assignment));
-        let master = place.map_or(NO_SLOT, |place| core::mem::replace(place, NO_SLOT));
-        self.unmint(master)
+        self.masters.revoke(self.cspace, Master::Device(assignment))
     }
 
     fn place_view(
@@ -294,20 +288,16 @@ impl Grants for Surroundings {
         client: ClientId,
         slot: u16,
     ) -> Result<(), Refusal> {
-        if usize::from(view) >= self.views.len() {
-            return Err(Rule::TooManyViews.into());
-        }
-        let master = self.mint(badge, client, slot)?;
-        if let Some(place) = self.views.get_mut(usize::from(view)) {
-            *place = master;
-        }
-        Ok(())
+        let (entry, master) = (self.client(client)?, Master::View(view));
+        self.masters.place(self.cspace, master, badge, entry, slot)
     }
 
     fn revoke_view(&mut self, view: u16) -> Result<(), Refusal> {
-        let place = self.views.get_mut(usize::from(view));
-        let master = place.map_or(NO_SLOT, |place| core::mem::replace(place, NO_SLOT));
-        self.unmint(master)
+        self.masters.revoke(self.cspace, Master::View(view))
+    }
+
+    fn keep_masters(&mut self, assignments: u64, views: u64) -> Result<(), Refusal> {
+        self.masters.keep(self.cspace, assignments, views)
     }
 }
 
@@ -358,6 +348,14 @@ impl BarMemory for Surroundings {
 
     fn revoke_frames(&mut self, region: RegionId, table: u16) -> Result<(), Refusal> {
         self.memory.revoke(self.cspace, region, table)
+    }
+
+    fn keep_frames(&mut self, region: RegionId) {
+        self.memory.keep(region);
+    }
+
+    fn sweep_frames(&mut self) -> Result<(), Refusal> {
+        self.memory.sweep(self.cspace)
     }
 }
 
@@ -414,7 +412,8 @@ impl Host for Surroundings {
     fn usage(&self) -> Usage {
         // The memory's share was taken as a whole: what of it is free is not in use.
         Usage {
-            slots: self.cspace.used().saturating_sub(self.memory.free_slots()),
+            slots: (self.cspace.used())
+                .saturating_sub(self.memory.free_slots() + self.masters.free_slots()),
             untyped_bytes: self.memory.split_bytes(),
         }
     }

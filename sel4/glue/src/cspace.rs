@@ -232,6 +232,30 @@ impl CSpace {
         self.make(|target| target.mint_from(source, rights, cap_data(badge)))
     }
 
+    /// As [`Self::mint`], in a slot that the caller keeps account of, which is empty.
+    ///
+    /// # Errors
+    /// `KernelRefused`.
+    pub fn mint_into(
+        &self,
+        number: u32,
+        source: u32,
+        rights: Rights,
+        badge: Badge,
+    ) -> Result<(), Refusal> {
+        self.slot(number)
+            .mint_from(self.slot(source), rights, cap_data(badge))
+            .map_err(crate::refused)
+    }
+
+    /// Empties a slot that the caller keeps account of.
+    ///
+    /// # Errors
+    /// `KernelRefused`.
+    pub fn clear(&self, number: u32) -> Result<(), Refusal> {
+        self.slot(number).delete().map_err(crate::refused)
+    }
+
     /// Copies the capability in `source` into a slot of its own.
     ///
     /// # Errors

@@ -12,13 +12,14 @@ use ipc_proto::{
     Badge, BadgeKind, ClientId, ContextChoice, Message, Messages, Properties, Refusal, Rule,
     Switch, Transport, Turns, Width, iommu, msi,
 };
-use pci_core::bank::{Bank, Objects, PageSize};
+use ledger::Words;
+use pci_core::bank::{Bank, PageSize};
 use pci_core::env::*;
 
-use crate::below::{Handlers, Issued, Memory, REFUSED, Slots, TableWindow};
+use crate::below::{Handlers, Issued, Memory, TableWindow};
+use crate::caps::Caps;
 use crate::hardware::Hardware;
-use crate::kernel::{Kernel, Object, Place, Server};
-use crate::setting::WINDOW_BITS;
+use crate::kernel::Kernel;
 
 /// The iommu-server's core over its driver.
 pub type IommuShard<'s> =
@@ -77,94 +78,6 @@ impl<S> Below<S> {
     }
 }
 
-/// Slots of the pci-server and the kernel.
-pub struct Caps {
-    kernel: Kernel,
-    slots: Slots,
-}
-
-impl Caps {
-    fn retype(&mut self, from: u32, frames: bool, bits: u8, count: u32) -> Result<u32, Refusal> {
-        let first = self.slots.take(count)?;
-        let place = |number| Place::Pci(first + number);
-        let made = self
-            .kernel
-            .retype(Place::Pci(from), frames, bits, count, place);
-        if made.is_err() {
-            self.slots.give_back(first, count);
-            return Err(REFUSED);
-        }
-        Ok(first)
-    }
-
-    fn place(&mut self, from: u32, client: ClientId, slot: u16) -> Result<(), Refusal> {
-        if slot >> WINDOW_BITS != 0 {
-            return Err(Refusal::new(Rule::WindowSlotOutOfRange, slot.into()));
-        }
-        let window = Place::Window(client.0, slot);
-        if self.kernel.object(window).is_some() {
-            return Err(Refusal::new(Rule::WindowSlotOccupied, slot.into()));
-        }
-        self.kernel
-            .copy(Place::Pci(from), window)
-            .map_err(|_| REFUSED)
-    }
-
-    fn mint(&mut self, badge: Badge, client: ClientId, slot: u16) -> Result<u32, Refusal> {
-        let master = self.slots.take(1)?;
-        let object = Object::Endpoint {
-            server: Server::Pci,
-            badge: badge.to_word(),
-        };
-        let made = self
-            .kernel
-            .make(Place::Pci(master), object)
-            .map_err(|_| REFUSED)
-            .and_then(|()| self.place(master, client, slot));
-        if let Err(refusal) = made {
-            self.kernel.delete(Place::Pci(master));
-            self.slots.give_back(master, 1);
-            return Err(refusal);
-        }
-        Ok(master)
-    }
-
-    fn retire(&mut self, master: u32) {
-        self.kernel.revoke(Place::Pci(master));
-        self.kernel.delete(Place::Pci(master));
-        self.slots.give_back(master, 1);
-    }
-}
-
-impl Objects for Caps {
-    fn split(&mut self, untyped: u32, bits: u8, count: u32) -> Result<u32, Refusal> {
-        self.retype(untyped, false, bits, count)
-    }
-    fn frames(&mut self, untyped: u32, bits: u8, count: u32) -> Result<u32, Refusal> {
-        self.retype(untyped, true, bits, count)
-    }
-    fn revoke(&mut self, slot: u32) -> Result<(), Refusal> {
-        self.kernel.revoke(Place::Pci(slot));
-        Ok(())
-    }
-    fn forget(&mut self, first: u32, count: u32) {
-        for slot in first..first + count {
-            assert_eq!(
-                self.kernel.object(Place::Pci(slot)),
-                None,
-                "slot {slot} given back full"
-            );
-        }
-        self.slots.give_back(first, count);
-    }
-    fn place(&mut self, frame: u32, client: ClientId, slot: u16) -> Result<(), Refusal> {
-        Caps::place(self, frame, client, slot)
-    }
-    fn clear(&mut self, client: ClientId, slot: u16) {
-        self.kernel.delete(Place::Window(client.0, slot));
-    }
-}
-
 /// The environment of the pci-server's shard.
 pub struct Surroundings<'s> {
     hardware: Rc<Hardware>,
@@ -204,10 +117,7 @@ impl<'s> Surroundings<'s> {
         let badge = Badge::plain(BadgeKind::Shard, 0);
         Self {
             hardware,
-            caps: Caps {
-                kernel,
-                slots: Slots::default(),
-            },
+            caps: Caps::new(kernel),
             bank,
             iommu: iommu::Stub(iommu.with(badge)),
             msi: msi::Stub(msi.with(badge)),
@@ -391,6 +301,24 @@ impl Grants for Surroundings<'_> {
         self.caps.retire(master.expect("no narrowed capability"));
         Ok(())
     }
+    fn keep_masters(&mut self, assignments: u64, views: u64) -> Result<(), Refusal> {
+        let Self {
+            caps,
+            masters,
+            views: narrowed,
+            ..
+        } = self;
+        for (known, stay) in [(masters, assignments), (narrowed, views)] {
+            known.retain(|number, master| {
+                let stays = stay >> *number & 1 != 0;
+                if !stays {
+                    caps.retire(*master);
+                }
+                stays
+            });
+        }
+        Ok(())
+    }
 }
 
 impl BarMemory for Surroundings<'_> {
@@ -451,6 +379,24 @@ impl BarMemory for Surroundings<'_> {
         self.tables.remove(&table);
         self.bank.revoke(&mut self.caps, region)
     }
+    fn keep_frames(&mut self, region: RegionId) {
+        self.bank.keep(region);
+    }
+    fn sweep_frames(&mut self) -> Result<(), Refusal> {
+        self.bank.recover(&mut self.caps)
+    }
+}
+
+impl Words for Surroundings<'_> {
+    fn count(&self) -> usize {
+        self.caps.count()
+    }
+    fn load(&self, at: usize) -> u64 {
+        self.caps.load(at)
+    }
+    fn store(&mut self, at: usize, value: u64) {
+        self.caps.store(at, value);
+    }
 }
 
 impl Parking for Surroundings<'_> {
@@ -493,7 +439,7 @@ impl Host for Surroundings<'_> {
     }
     fn usage(&self) -> Usage {
         Usage {
-            slots: self.caps.slots.used(),
+            slots: self.caps.used(),
             untyped_bytes: self.bank.split_bytes(),
         }
     }

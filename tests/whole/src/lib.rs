@@ -20,6 +20,7 @@
 pub mod above;
 pub mod action;
 pub mod below;
+pub mod caps;
 pub mod digest;
 pub mod hardware;
 pub mod kernel;

@@ -23,6 +23,7 @@ impl<E: Env> Shard<'_, E> {
         let Some(state) = State::from_word(word) else {
             return;
         };
+        let going = self.gone;
         let Some(Parts {
             env,
             hold,
@@ -51,7 +52,7 @@ impl<E: Env> Shard<'_, E> {
         let index = hold.device;
         let first = unread.then(|| first_unread(env, device));
         let client = hold.client.0;
-        let gone = client < 32 && self.gone >> client & 1 != 0;
+        let gone = client < 32 && going >> client & 1 != 0;
         match state.work {
             Work::Revoke => {
                 let manner = match state.removed {
