@@ -9,8 +9,8 @@ use std::rc::Rc;
 use hw::{Clock, ConfigSpace, Sbdf};
 use ipc_proto::iommu::{ReservedAtReply, TroubleNextReply};
 use ipc_proto::{
-    Badge, BadgeKind, ClientId, ContextChoice, Message, Messages, Properties, Refusal, Rule,
-    Switch, Transport, Turns, Width, iommu, msi,
+    Badge, BadgeKind, ClientId, ContextChoice, Message, Messages, Properties, Refusal, Switch,
+    Transport, Turns, Width, iommu, msi,
 };
 use ledger::Words;
 use pci_core::bank::{Bank, PageSize};

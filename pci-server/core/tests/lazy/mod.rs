@@ -384,6 +384,9 @@ impl Grants for Lazy {
     fn revoke_view(&mut self, _: u16) -> Result<(), Refusal> {
         Ok(())
     }
+    fn keep_masters(&mut self, _: u64, _: u64) -> Result<(), Refusal> {
+        Ok(())
+    }
 }
 
 /// No memory behind a BAR is touched.
@@ -416,6 +419,21 @@ impl BarMemory for Lazy {
     fn revoke_frames(&mut self, _: RegionId, _: u16) -> Result<(), Refusal> {
         Ok(())
     }
+    fn keep_frames(&mut self, _: RegionId) {}
+    fn sweep_frames(&mut self) -> Result<(), Refusal> {
+        Ok(())
+    }
+}
+
+/// It is never restarted.
+impl ledger::Words for Lazy {
+    fn count(&self) -> usize {
+        0
+    }
+    fn load(&self, _: usize) -> u64 {
+        0
+    }
+    fn store(&mut self, _: usize, _: u64) {}
 }
 
 impl Parking for Lazy {
