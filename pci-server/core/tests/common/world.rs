@@ -1,5 +1,6 @@
 //! [`World`]: the environment of a shard in a test, and [`Did`]: what the shard did to it.
 
+mod grants;
 mod memory;
 mod vectors;
 
@@ -12,7 +13,6 @@ use ipc_proto::{
     Badge, ClientId, ContextChoice, Message, Messages, Properties, Refusal, Rule, Switch, Turns,
     Width,
 };
-use ledger::Words;
 use pci_core::bank::{Bank, PageSize};
 use pci_core::env::*;
 use sim::clock::ManualClock;
@@ -391,91 +391,6 @@ impl Iommu for World {
     }
 }
 
-impl World {
-    /// Masters of narrowed capabilities follow those of devices.
-    const VIEWS: u16 = 1000;
-
-    fn mint(&mut self, key: u16, badge: Badge, client: ClientId, slot: u16) -> Result<(), Refusal> {
-        self.kernel.may_fail()?;
-        self.kernel.try_effect()?;
-        let master = self.kernel.take_slots(1)?;
-        let object = Object::Device {
-            badge: badge.to_word(),
-        };
-        self.kernel
-            .insert(Place::Shard(master), object, None)
-            .unwrap();
-        // The slot is the same for the same number: it is found again.
-        self.masters.insert(key, master);
-        let window = Place::Window(client.0, slot);
-        self.kernel.try_effect()?;
-        if let Err(refusal) = self
-            .kernel
-            .insert(window, object, Some(Place::Shard(master)))
-        {
-            self.masters.remove(&key);
-            self.kernel.delete(Place::Shard(master));
-            self.kernel.free_slots(master, 1);
-            return Err(refusal);
-        }
-        Ok(())
-    }
-    fn unmint(&mut self, key: u16) -> Result<(), Refusal> {
-        self.kernel.may_fail()?;
-        self.kernel.try_effect()?;
-        let Some(master) = self.masters.remove(&key) else {
-            assert!(self.lives > 0, "no device capability to revoke");
-            return Ok(());
-        };
-        self.kernel.revoke_at(Place::Shard(master));
-        self.kernel.delete(Place::Shard(master));
-        self.kernel.free_slots(master, 1);
-        Ok(())
-    }
-}
-
-impl Grants for World {
-    fn place_device(
-        &mut self,
-        assignment: u16,
-        badge: Badge,
-        client: ClientId,
-        slot: u16,
-    ) -> Result<(), Refusal> {
-        self.mint(assignment, badge, client, slot)?;
-        self.did.push(Did::PlacedDevice(assignment));
-        Ok(())
-    }
-    fn revoke_device(&mut self, assignment: u16) -> Result<(), Refusal> {
-        self.unmint(assignment)?;
-        self.did.push(Did::RevokedDevice(assignment));
-        Ok(())
-    }
-    fn place_view(
-        &mut self,
-        view: u16,
-        badge: Badge,
-        client: ClientId,
-        slot: u16,
-    ) -> Result<(), Refusal> {
-        assert!((1..=pci_core::shard::MAX_VIEWS).contains(&usize::from(view)));
-        self.mint(Self::VIEWS + view, badge, client, slot)
-    }
-    fn revoke_view(&mut self, view: u16) -> Result<(), Refusal> {
-        self.unmint(Self::VIEWS + view)
-    }
-    fn keep_masters(&mut self, assignments: u64, views: u64) -> Result<(), Refusal> {
-        let stays = |key: u16| match key.checked_sub(Self::VIEWS) {
-            Some(view) => views >> view & 1 != 0,
-            None => assignments >> key & 1 != 0,
-        };
-        let gone: Vec<u16> = (self.masters.keys().copied())
-            .filter(|key| !stays(*key))
-            .collect();
-        gone.into_iter().try_for_each(|key| self.unmint(key))
-    }
-}
-
 impl Parking for World {
     type Ticket = u32;
     fn park(&mut self) -> Result<u32, Refusal> {
@@ -542,17 +457,5 @@ impl Host for World {
             slots: self.kernel.slots_used(),
             untyped_bytes: self.bank.split_bytes(),
         }
-    }
-}
-
-impl Words for World {
-    fn count(&self) -> usize {
-        self.kernel.count()
-    }
-    fn load(&self, at: usize) -> u64 {
-        self.kernel.load(at)
-    }
-    fn store(&mut self, at: usize, value: u64) {
-        self.kernel.store(at, value);
     }
 }
