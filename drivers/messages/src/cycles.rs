@@ -67,10 +67,18 @@ impl<'a> Cycle<'a> {
         let ids = u32::from(DEVICE) << 16 | u32::from(VENDOR);
         let mut found = probe.client.devices().filter_map(Result::ok);
         let found = found.find(|found| found.ids == ids);
+        Self::of(probe, found.ok_or(Error::NotFound)?.device)
+    }
+
+    /// For a teaching device.
+    ///
+    /// # Errors
+    /// [`Error::WindowFull`].
+    pub fn of(probe: &'a Probe, device: Sbdf) -> Result<Self, Error> {
         let handler = probe.client.window().take(1).ok_or(Error::WindowFull(1))?;
         Ok(Self {
             probe,
-            device: found.ok_or(Error::NotFound)?.device,
+            device,
             handler,
         })
     }
@@ -105,6 +113,12 @@ impl<'a> Cycle<'a> {
         }
         device.release()?;
         Ok(Turn { early, came })
+    }
+}
+
+impl Drop for Cycle<'_> {
+    fn drop(&mut self) {
+        self.probe.client.window().give_back(self.handler);
     }
 }
 

@@ -4,7 +4,8 @@
 //! Arguments, one of: `edu`, `network`, `usb msi`, `usb msix`: the device ([`sources`]) whose messages go through
 //! [`suite`], with `cores <n>` behind it from core to core; `line` and what [`lines`] has; `scarce` ([`scarce`]); `cycles <n>`
 //! ([`cycles`]); `victim <n> <step> <way>` ([`deaths`]); `heir <victims>` ([`heir`]); `flight`
-//! ([`flight`]); `faults <n>` and `ports <n>` ([`own`]).
+//! ([`flight`]); `faults <n>` and `ports <n>` ([`own`]);
+//! `contender` and `reaper <contenders>` ([`reaper`]).
 
 #![no_std]
 #![no_main]
@@ -16,6 +17,7 @@ mod heir;
 mod lines;
 mod network;
 mod own;
+mod reaper;
 mod scarce;
 mod sources;
 mod standing;
@@ -55,6 +57,10 @@ fn main(platform: &'static SeL4Platform, info: &'static ClientInfo) -> u32 {
         match (words.next(), words.next()) {
             (Some("line"), Some(what)) => lines::run(&probe, what),
             (Some("scarce"), None) => scarce::run(&probe),
+            (Some("contender"), None) => reaper::victim(&probe),
+            (Some("reaper"), Some(victims)) => {
+                reaper::run(&probe, victims.parse().map_err(|_| Error::NotFound)?)
+            }
             (Some("faults"), Some(times)) => {
                 own::faults(&probe, times.parse().map_err(|_| Error::NotFound)?)
             }

@@ -144,6 +144,12 @@ impl<'a> Observer<'a> {
 }
 
 impl Standing {
+    /// Whether no device has a vector.
+    pub fn is_without_messages(&self) -> bool {
+        let mut rows = self.table.iter();
+        rows.all(|row| row.purpose != VectorUse::Message)
+    }
+
     /// Whether nothing is given out that was not before; what is different is said.
     pub fn is_as(&self, before: &Self, platform: &SeL4Platform) -> bool {
         if self.table != before.table {
