@@ -22,6 +22,8 @@ pub const MESSAGES: u16 = 16;
 /// Where the MSI-X table is, and something that is none of it on the same page.
 const TABLE: u64 = 0x3000;
 const BESIDE: u64 = 0x3900;
+/// Where its pending bits are.
+const PENDING: u64 = 0x3800;
 
 mod register {
     /// Length of the capability registers (byte), then offsets.
@@ -134,12 +136,35 @@ pub fn run(probe: &Probe, mechanism: Mechanism) -> Result<(), Error> {
     })
 }
 
+/// Address, data and mask of every message, and the pending bits, by requests of every width: none is written.
+fn all_of_the_table(probe: &Probe, device: &Card<'_>) {
+    let (mut tries, mut refused) = (0, 0);
+    let entries = (TABLE..TABLE + 16 * u64::from(MESSAGES)).step_by(4);
+    for offset in entries.chain([PENDING]) {
+        // To a local APIC; a page fault's vector; not masked.
+        for value in [0xfee0_0000, 0x0e, 0] {
+            for width in [Width::Byte, Width::Word, Width::Dword] {
+                let written = device.bar_write(0, offset, width, value);
+                let rule = written.err().and_then(|error| error.rule());
+                tries += 1;
+                refused += u32::from(rule == Some(Rule::PageWithheld));
+            }
+        }
+    }
+    probe.check(
+        "table_is_not_written",
+        tries > 0 && refused == tries,
+        format_args!("{refused} of {tries} writes refused"),
+    );
+}
+
 /// The page with the MSI-X table is not mapped; what else is on it is reached by request, the table is not.
 fn beside_the_table(probe: &Probe, device: &Card<'_>) {
     let beside = device.bar_read(0, BESIDE, Width::Dword);
     let written = device.bar_write(0, BESIDE, Width::Dword, 0);
     let messages = device.bar_read(0, TABLE, Width::Dword);
     let forged = device.bar_write(0, TABLE, Width::Dword, 0xfee0_0000);
+    all_of_the_table(probe, device);
     let page = device.map_bar_pages(0, PAGES.into(), 1).map(drop);
     let withheld = |error: &Error| error.rule() == Some(Rule::PageWithheld);
     probe.check(

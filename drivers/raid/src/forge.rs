@@ -23,6 +23,10 @@ const ABSENT: u64 = 0x1234 << 5;
 const FIRST_VECTOR: u32 = 0x30;
 const VECTORS: u32 = 8;
 const OWN: u64 = event::OWN;
+/// The processor's exceptions: what they push differs from what an interrupt does, and the kernel dies of it.
+const EXCEPTIONS: u32 = 32;
+/// Page fault.
+const PAGE_FAULT: u32 = 0x0e;
 
 /// Address and data of a device's message.
 fn message(scene: &Scene, device: &OurDevice<'_>) -> Result<(u64, u32), Error> {
@@ -136,6 +140,22 @@ pub fn forger(scene: &Scene) -> Result<(), Error> {
         format_args!("{absent:#x}: {came}"),
     );
 
+    // What is looked up names its vector itself: an exception's number in the data changes nothing.
+    let mut own_came = 0;
+    for vector in 0..EXCEPTIONS {
+        write(scene, &mut edu, from, (own.0, vector))?;
+        own_came += u32::from(scene.poll(OWN));
+    }
+    scene.holds(
+        "exception_as_data_is_not_taken",
+        true,
+        format_args!(
+            "0 to {:#x} as data at {:#x}: alive, {own_came} of our own came",
+            EXCEPTIONS - 1,
+            own.0
+        ),
+    );
+
     let note = scene.receive(&aim)?;
     let mut bytes = [0; 12];
     if let Some(memory) = note.memory() {
@@ -157,4 +177,22 @@ pub fn forger(scene: &Scene) -> Result<(), Error> {
     }
     aim.signal();
     interrupts.disable()
+}
+
+/// Writes a page fault's number as a message in the format of before remapping. Without a unit that blocks it this is the
+/// system's end.
+pub fn exception(scene: &Scene) -> Result<(), Error> {
+    let device = scene.edu()?;
+    let mut edu = Edu(device.map_bar(0)?);
+    device.bus_master(Switch::On)?;
+    let buffer = scene.pages(1)?;
+    let iova = map(&buffer)?;
+    scene.holds(
+        "about_to",
+        device.properties().interrupts_isolated,
+        format_args!("{PAGE_FAULT:#x} to {MESSAGES:#x}"),
+    );
+    write(scene, &mut edu, (&buffer, iova), (MESSAGES, PAGE_FAULT))?;
+    scene.holds("exception_is_blocked", true, format_args!("alive"));
+    Ok(())
 }

@@ -11,6 +11,7 @@
 #![no_main]
 
 mod bridge;
+mod flood;
 mod forge;
 mod recycled;
 mod scene;
@@ -55,6 +56,9 @@ fn play(scene: &Scene, role: &str, rest: &str) -> Result<(), Error> {
         "outsider" => bridge::outsider(scene, rest),
         "forger" => forge::forger(scene),
         "target" => forge::target(scene),
+        "exception" => forge::exception(scene),
+        "gauge" => flood::gauge(scene, rest),
+        "flood" => flood::flood(scene),
         "storm" => storm::storm(scene),
         "meter" => storm::meter(scene),
         _ => Err(Error::NotFound),
