@@ -1,7 +1,7 @@
 //! [`Interrupts`]: messages of a held device; and [`Line`]: the line that its interrupt pin is wired to.
 
 use ipc_proto::pci::{IntxDisableReply, MsiDisableReply};
-use ipc_proto::{Mechanism, Refusal, Rule, retry};
+use ipc_proto::{Delivery, Mechanism, Refusal, Rule, retry};
 
 use crate::device::{clear, empty};
 use crate::{Device, Error, Platform, Run, again};
@@ -47,11 +47,15 @@ impl<'c, 'p, P: Platform> Device<'c, 'p, P> {
             },
             || self.port().msi_enable(mechanism, first, count, run.first),
         );
-        if let Err(refusal) = enabled {
-            client.window().give_back(run);
-            return Err(refusal.into());
-        }
-        let interrupts = Interrupts { device: self, run };
+        let delivery = enabled
+            .inspect_err(|_| client.window().give_back(run))?
+            .delivery;
+        let interrupts = Interrupts {
+            device: self,
+            first,
+            run,
+            delivery,
+        };
         (0..count).try_for_each(|n| interrupts.bind(n, flags(n)))?;
         Ok(interrupts)
     }
@@ -79,7 +83,10 @@ impl<'c, 'p, P: Platform> Device<'c, 'p, P> {
 /// Enabled interrupts of a device. Dropping disables them and frees the vectors.
 pub struct Interrupts<'d, 'c, 'p, P: Platform> {
     device: &'d Device<'c, 'p, P>,
+    /// Number of the first message.
+    first: u16,
     run: Run,
+    delivery: Delivery,
 }
 
 impl<'d, 'c, 'p, P: Platform> Interrupts<'d, 'c, 'p, P> {
@@ -88,7 +95,12 @@ impl<'d, 'c, 'p, P: Platform> Interrupts<'d, 'c, 'p, P> {
         self.device
     }
 
-    /// First window slot of the interrupt handlers.
+    /// How they come: from the kernel, or counted and passed on by the msi-server, as the description wants it.
+    pub fn delivery(&self) -> Delivery {
+        self.delivery
+    }
+
+    /// First window slot of the interrupt handlers. Nothing is there of messages that the msi-server passes on.
     pub fn first_slot(&self) -> u16 {
         self.run.first
     }
@@ -103,8 +115,8 @@ impl<'d, 'c, 'p, P: Platform> Interrupts<'d, 'c, 'p, P> {
         Ok(())
     }
 
-    /// Lets the `n`-th message signal `flags` from now on: no server is asked, and no message is lost. It may be a flag
-    /// that others signal, too.
+    /// Lets the `n`-th message signal `flags` from now on: no message is lost, and no server is asked where none is on the
+    /// way. It may be a flag that others signal, too.
     ///
     /// # Errors
     /// [`Rule::MessageNotEnabled`], or the kernel's error.
@@ -112,8 +124,16 @@ impl<'d, 'c, 'p, P: Platform> Interrupts<'d, 'c, 'p, P> {
         if n >= self.run.count {
             return Err(Refusal::new(Rule::MessageNotEnabled, n.into()).into());
         }
-        let platform = self.device.client().platform();
-        platform.bind_interrupt(self.run.first.saturating_add(n), flags)?;
+        match self.delivery {
+            Delivery::Direct => {
+                let platform = self.device.client().platform();
+                platform.bind_interrupt(self.run.first.saturating_add(n), flags)?;
+            }
+            Delivery::Metered => {
+                let message = self.first.saturating_add(n);
+                retry(|| self.device.port().msi_bind(message, flags))?;
+            }
+        }
         Ok(())
     }
 

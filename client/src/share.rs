@@ -117,7 +117,8 @@ impl<'c, 'p, P: Platform> Device<'c, 'p, P> {
 
 impl<P: Platform> Interrupts<'_, '_, '_, P> {
     /// Masks (`Switch::On`) or unmasks `count` messages from `first`. One that was raised meanwhile arrives after the
-    /// unmasking, once.
+    /// unmasking, once. Unmasking lets a message come again that was switched off because it came too often
+    /// ([`crate::EventKind::MessageOff`]): its flag is signalled once then, whatever came meanwhile.
     ///
     /// # Errors
     /// The server's refusal.

@@ -28,7 +28,7 @@ pub use rule::{Refusal, Rule, TRIES, retry};
 pub use tables::{console, iommu, msi, pci, supervisor, timer};
 pub use types::{
     ANY_IOVA, Access, BarKind, CapabilityListKind, ClientId, ConfigRight, ContextChoice,
-    DeviceError, DeviceState, EventKind, Exhausted, GroupTie, Mechanism, Messages, NO_PROXIMITY,
+    Delivery, DeviceError, DeviceState, EventKind, Exhausted, GroupTie, Mechanism, Messages, NO_PROXIMITY,
     PagePreference, Properties, ResetKind, Switch, Trouble, Turns, VectorUse, Width, WithheldCode,
     Word,
 };

@@ -196,6 +196,10 @@ rules! {
     NoSuchCore = 101,
     /// more devices share the line than there is room for
     LineFull = 102,
+    /// no more vectors can be metered; the number is how many the server has room for
+    MeteredExhausted = 103,
+    /// the message is not metered: its handler is the holder's own
+    NotMetered = 104,
     /// as many requests of this client wait already as may; the number says how many
     TooManyParked = 112,
     /// the server could not carry out a step; the number is the kernel's error

@@ -58,8 +58,9 @@ interface! {
     /// Resets the device; configuration and interrupt set-up are restored. Answered when the device is back.
     [Device] Reset = 23: reset() -> ResetReply { kind: ResetKind }
     /// Enables `count` messages (MSI: from 0; MSI-X: from table entry `first`) and places their interrupt
-    /// handlers in window slots `slot`... The caller binds them to its notification.
-    [Device] MsiEnable = 24: msi_enable(mechanism: Mechanism, first: u16, count: u16, slot: u16) -> MsiEnableReply { count: u16 }
+    /// handlers in window slots `slot`... The caller binds them to its notification. Where `delivery` is `Metered` there are
+    /// no handlers: the caller says with `MsiBind` what each message signals.
+    [Device] MsiEnable = 24: msi_enable(mechanism: Mechanism, first: u16, count: u16, slot: u16) -> MsiEnableReply { count: u16, delivery: Delivery }
     /// Disables interrupts and frees the vectors of the device.
     [Device] MsiDisable = 25: msi_disable() -> MsiDisableReply {}
     /// Messages that the device has: MSI count (0: no MSI), MSI-X table entries (0: no MSI-X).
@@ -81,6 +82,8 @@ interface! {
     /// Agreements end with it. Answered when all are back; configuration and interrupts are restored.
     [Device] BusReset = 32: bus_reset() -> BusResetReply { functions: u16 }
     /// Masks or unmasks `count` messages from `first`. A message that was raised meanwhile arrives after the unmasking, once.
+    /// Unmasking also lets metered messages come again that were switched off because they came too often
+    /// (`EventKind::MessageOff`), also where the device has no masks; the holder is signalled once then.
     [Device] MsiMask = 33: msi_mask(first: u16, count: u16, switch: Switch) -> MsiMaskReply {}
     /// Pending bits of up to 64 messages from `first`.
     [Device] MsiPending = 34: msi_pending(first: u16, count: u16) -> MsiPendingReply { pending: u64 }
@@ -97,6 +100,9 @@ interface! {
     [Device] IntxDisable = 37: intx_disable() -> IntxDisableReply {}
     /// Sends `count` messages from `first` to another core from now on. None is lost. Messages of MSI go together.
     [Device] MsiAffinity = 38: msi_affinity(first: u16, count: u16, core: u8) -> MsiAffinityReply {}
+
+    /// What a metered message signals from now on: `flags` on the holder's event notification. Several may signal the same.
+    [Device] MsiBind = 39: msi_bind(message: u16, flags: u64) -> MsiBindReply {}
 
     /// The client's PD is gone: take back every device it holds. Answered at once; the shard signals the
     /// supervisor when `Pending` has fallen to zero.
@@ -123,6 +129,9 @@ interface! {
     [Inspect] RawConfig = 65: raw_config(device: Sbdf, offset: u16) -> RawConfigReply { w0: u64, w1: u64, w2: u64, w3: u64, w4: u64, w5: u64, w6: u64, w7: u64 }
     /// The `index`-th narrowed capability of all devices, with its rights. `EndOfList` past the last.
     [Inspect] ViewAt = 66: view_at(index: u16) -> ViewAtReply { device: Sbdf, holder: u16, config: ConfigRight, bars: u8, messages: u16, control: Switch }
+    /// An enabled message as the device's registers have it: where it is sent, whether it is masked (its own mask, that of
+    /// all, or messages not sent at all) and whether it is pending. What a device has no register for is `Off`.
+    [Inspect] MessageAt = 67: message_at(device: Sbdf, message: u16) -> MessageAtReply { mechanism: Mechanism, address: u64, data: u32, masked: Switch, pending: Switch }
 
     /// Scans the buses again: what was plugged in without a word is found, what is gone is revoked, slots without power
     /// that hold a card get it. `ticks` of the time-stamp counter were spent on `functions` functions.
@@ -225,14 +234,27 @@ interface! {
     /// often. It stays on its line until `LineLeave`. The server signals the shard when there is one. `EndOfList` when
     /// there is none.
     [Shard] LineTrouble = 37: line_trouble() -> LineTroubleReply { device: Sbdf, count: u32 }
+    /// What a metered message of the device signals from now on: `flags` on its client's event notification.
+    [Shard] Bind = 38: bind(device: Sbdf, message: u16, flags: u64) -> BindReply {}
+    /// A metered message that came too often: `count` times since it was let come. The server passes it on no more; the
+    /// shard switches it off at the device. It signals the shard (as for lines) when there is one. `EndOfList` when there
+    /// is none.
+    [Shard] MessageTrouble = 39: message_trouble() -> MessageTroubleReply { device: Sbdf, message: u16, count: u32 }
+    /// Passes metered messages of the device on again, and signals each one's holder once, for what may have come meanwhile.
+    /// To be said before they are switched on at the device. `left` of the device's are still not passed on.
+    [Shard] Resume = 40: resume(device: Sbdf, messages: Messages) -> ResumeReply { left: u16 }
+    /// What a client can have of this server: vectors that are kept for it and are free, vectors that are free for
+    /// everybody, and how many more than it holds it may have.
+    [Shard] Promise = 41: promise(client: ClientId) -> PromiseReply { kept: u16, common: u16, left: u16 }
 
     /// The client's PD is gone: its handlers are taken back. Vectors that are left with it belong to devices that do not
     /// obey, and are kept from everybody until their shard frees them.
     [Supervisor] ClientGone = 48: client_gone(client: ClientId) -> ClientGoneReply { vectors: u16 }
     /// Figures of resources. `absorbed`: signals that vectors gave which nobody was bound to.
     [Supervisor | Inspect] Figures = 50: figures() -> FiguresReply { vectors: u16, free: u16, slots_used: u32, operations: u64, refused: u64, absorbed: u64 }
-    /// The `index`-th vector that is not free. What is not known is 0. `EndOfList` past the last.
-    [Supervisor | Inspect] VectorAt = 51: vector_at(index: u16) -> VectorAtReply { vector: u16, purpose: VectorUse, device: Sbdf, client: ClientId, message: u16, core: u8, data: u32 }
+    /// The `index`-th vector that is not free. What is not known is 0: how often it was `raised` is known of lines and of
+    /// metered vectors, of which `passed` says whether they are passed on. `EndOfList` past the last.
+    [Supervisor | Inspect] VectorAt = 51: vector_at(index: u16) -> VectorAtReply { vector: u16, purpose: VectorUse, device: Sbdf, client: ClientId, message: u16, core: u8, data: u32, delivery: Delivery, raised: u64, passed: Switch }
     /// The `index`-th device on an interrupt line: how often the line was raised, and whether an acknowledgement of the
     /// device is waited for. `EndOfList` past the last.
     [Supervisor | Inspect] LineAt = 52: line_at(index: u16) -> LineAtReply { line: u16, vector: u16, device: Sbdf, client: ClientId, raised: u64, waits: Switch }

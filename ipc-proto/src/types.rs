@@ -160,6 +160,16 @@ enum_words! {
         /// the device's interrupt line was switched off: nobody acknowledged it in time (`detail` 0), or it was raised too
         /// often (`detail`: how often within a tenth of a second)
         LineOff = 10,
+        /// a metered message was switched off because it came too often; `detail` is its number, and in the upper half how
+        /// often it came since it was let come. Unmasking it lets it come again
+        MessageOff = 11,
+    }
+    /// How messages come to their holder.
+    Delivery {
+        /// from the kernel: no server is on the way
+        Direct = 0,
+        /// through the msi-server, which counts them and passes no more on than the description allows (`interrupt_rate`)
+        Metered = 1,
     }
     /// What an interrupt vector is used for.
     VectorUse {
@@ -350,6 +360,9 @@ pub struct Properties {
     pub translation_cached: bool,
     /// Which reset the device has.
     pub reset: Option<ResetKind>,
+    /// Interrupt vectors that are kept for the holder and that it has not used: so many messages can be enabled whatever
+    /// others do. 0 where the description keeps none for it (`reserved_vectors`): those for all may do.
+    pub vectors: u16,
 }
 
 impl Word for Properties {
@@ -359,12 +372,13 @@ impl Word for Properties {
             | u64::from(self.faults_reported) << 2
             | u64::from(self.translation_cached) << 3
             | self.reset.map_or(0, ResetKind::to_word) << 8
+            | u64::from(self.vectors) << 16
     }
     fn from_word(word: u64) -> Option<Self> {
-        if word & !0xff0f != 0 {
+        if word & !0xffff_ff0f != 0 {
             return None;
         }
-        let reset = match word >> 8 {
+        let reset = match word >> 8 & 0xff {
             0 => None,
             code => Some(ResetKind::from_word(code)?),
         };
@@ -374,6 +388,7 @@ impl Word for Properties {
             faults_reported: word & 4 != 0,
             translation_cached: word & 8 != 0,
             reset,
+            vectors: (word >> 16) as u16,
         })
     }
 }

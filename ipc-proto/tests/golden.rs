@@ -8,7 +8,7 @@
 
 use hw::Sbdf;
 use ipc_proto::{
-    Access, BarKind, CapabilityListKind, ClientId, ConfigRight, ContextChoice, DeviceState,
+    Access, BarKind, CapabilityListKind, ClientId, ConfigRight, ContextChoice, Delivery, DeviceState,
     EventKind, GroupTie, Mechanism, Message, Messages, Operation, PagePreference, Properties,
     ResetKind, Switch, Trouble, VectorUse, Width, WithheldCode, console, iommu, msi, pci,
     supervisor, timer,
@@ -34,6 +34,7 @@ fn lines() -> Vec<String> {
         faults_reported: true,
         translation_cached: true,
         reset: Some(ResetKind::Flr),
+        vectors: 6,
     };
     let (ids, class) = (0x11e8_1234, 0x00ff_0000);
     let mut lines = Vec::new();
@@ -65,7 +66,8 @@ fn lines() -> Vec<String> {
         BarFrames { bar: 0, first: 1, count: 2, slot: 3 } => BarFramesReply { placed: 2 };
         BusMaster { switch: Switch::On } => BusMasterReply {};
         Reset {} => ResetReply { kind: ResetKind::AfFlr };
-        MsiEnable { mechanism: Mechanism::MsiX, first: 1, count: 2, slot: 3 } => MsiEnableReply { count: 2 };
+        MsiEnable { mechanism: Mechanism::MsiX, first: 1, count: 2, slot: 3 } => MsiEnableReply { count: 2, delivery: Delivery::Metered };
+        MsiBind { message: 2, flags: 0x10000 } => MsiBindReply {};
         MsiDisable {} => MsiDisableReply {};
         MsiInfo {} => MsiInfoReply { msi: 1, msix: 5 };
         BarRead { bar: 0, offset: 0x3008, width: Width::Dword } => BarReadReply { value: 0x5a };
@@ -88,6 +90,7 @@ fn lines() -> Vec<String> {
         Turns {} => TurnsReply { ticks: 2, longest: 1 };
         Why { device } => WhyReply { code: WithheldCode::Malformed, bar: 2 };
         RawConfig { device, offset: 0x40 } => RawConfigReply { w0: 1, w1: 2, w2: 3, w3: 4, w4: 5, w5: 6, w6: 7, w7: 8 };
+        MessageAt { device, message: 2 } => MessageAtReply { mechanism: Mechanism::MsiX, address: 0xfee0_1000, data: 0x44, masked: Switch::On, pending: Switch::Off };
         ViewAt { index: 2 } => ViewAtReply { device, holder: 6, config: ConfigRight::Write, bars: 1, messages: 0, control: Switch::On };
         Rescan {} => RescanReply { functions: 240, added: 1, removed: 2, ticks: 100_000 };
         Remove { device } => RemoveReply { functions: 1 };
@@ -126,9 +129,13 @@ fn lines() -> Vec<String> {
         LineJoin { device, client, line: 21 } => LineJoinReply {};
         LineLeave { device } => LineLeaveReply {};
         LineTrouble {} => LineTroubleReply { device, count: 1000 };
+        Bind { device, message: 2, flags: 0x10000 } => BindReply {};
+        MessageTrouble {} => MessageTroubleReply { device, message: 2, count: 1000 };
+        Resume { device, messages: Messages { first: 2, count: 1 } } => ResumeReply { left: 1 };
+        Promise { client } => PromiseReply { kept: 4, common: 60, left: 8 };
         ClientGone { client } => ClientGoneReply { vectors: 0 };
         Figures {} => FiguresReply { vectors: 100, free: 99, slots_used: 1, operations: 2, refused: 3, absorbed: 4 };
-        VectorAt { index: 0 } => VectorAtReply { vector: 20, purpose: VectorUse::Message, device, client, message: 2, core: 3, data: 0x44 };
+        VectorAt { index: 0 } => VectorAtReply { vector: 20, purpose: VectorUse::Message, device, client, message: 2, core: 3, data: 0x44, delivery: Delivery::Metered, raised: 9, passed: Switch::On };
         LineAt { index: 0 } => LineAtReply { line: 21, vector: 90, device, client, raised: 7, waits: Switch::On };
         Turns {} => TurnsReply { ticks: 2, longest: 1 };
         ShareAt { client } => ShareAtReply { quota: 8, reserved: 4, used: 2 };

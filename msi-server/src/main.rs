@@ -53,6 +53,9 @@ fn main(restarts: u64) -> ! {
     if restarts != 0 {
         log!("restarted: {restarts}");
     }
+    // Flags behind those of the lines.
+    let metered = event::metered(info.lines.len());
+
     let mut server = Server::new(pd);
     pd.ready();
     let mut incoming = server.receive();
@@ -62,6 +65,13 @@ fn main(restarts: u64) -> ! {
                 msi::serve(&mut shard, badge, &message, Answer::new)
             }
             Incoming::Events(flags) => {
+                let mut raised = flags / metered;
+                // Each round takes a bit away.
+                while raised != 0 {
+                    shard.on_message(raised.trailing_zeros() as usize);
+                    raised &= raised - 1;
+                }
+                let flags = flags & (metered - 1);
                 if flags & event::ABSORBED != 0 {
                     shard.on_absorbed();
                 }
@@ -91,6 +101,10 @@ struct Kernel {
     /// Slot of the capability that vectors signal which nobody is bound to.
     absorbed: u32,
     ledger: &'static [AtomicU64],
+    /// First slot of the capabilities that metered vectors signal, by meter; 0: nobody is metered.
+    raised: u32,
+    /// First slot of those that signal their clients, by vector.
+    named: u32,
 }
 
 impl Kernel {
@@ -103,14 +117,28 @@ impl Kernel {
             let handler = IrqHandler::at(line.handler.into());
             cspace.bind_interrupt(handler, event::LINES << number)?;
         }
+        let clients = &pd.info().clients;
+        let (mut raised, mut named) = (0, 0);
+        if clients.iter().any(|client| client.interrupt_rate != 0) {
+            let metered = event::metered(info.lines.len());
+            let meters = event::MSI_FLAGS.saturating_sub(info.lines.len()) as u32;
+            raised = cspace.take_run(meters)?;
+            for meter in 0..meters {
+                cspace.fill_signal(raised.saturating_add(meter), metered << meter)?;
+            }
+            // What clients have named outlives this server.
+            named = cspace.take_run_as_it_is(info.vectors.into())?;
+        }
         Ok(Self {
             info,
             cspace,
-            clients: &pd.info().clients,
+            clients,
             clock: pd.clock(),
             timer: pd.timer(),
             absorbed,
             ledger: pd.ledger(),
+            raised,
+            named,
         })
     }
 
@@ -124,11 +152,15 @@ impl Kernel {
         Ok(self.info.handlers.saturating_add(number.into()))
     }
 
+    /// Where that is which signals the client of a metered vector.
+    fn named(&self, vector: u16) -> u32 {
+        let number = vector.saturating_sub(self.info.first_vector);
+        self.named.saturating_add(number.into())
+    }
+
     /// From now on the vector signals the server.
     fn absorb(&self, handler: u32) -> Result<(), Refusal> {
-        IrqHandler::at(handler.into())
-            .set_notification(Notification::at(self.absorbed.into()))
-            .map_err(sel4_glue::refused)
+        bind(handler, self.absorbed)
     }
 }
 
@@ -137,6 +169,13 @@ fn go_to(core: u16) {
     if let Err(error) = Tcb::at(slot::THREAD).set_affinity(core.into()) {
         log!("core {core} cannot be asked for its messages: {error}");
     }
+}
+
+/// Lets an interrupt signal what is in a slot.
+fn bind(handler: u32, signal: u32) -> Result<(), Refusal> {
+    IrqHandler::at(handler.into())
+        .set_notification(Notification::at(signal.into()))
+        .map_err(sel4_glue::refused)
 }
 
 impl Env for Kernel {
@@ -174,6 +213,42 @@ impl Env for Kernel {
         }
         if away {
             go_to(home);
+        }
+    }
+
+    fn meter(&mut self, vector: u16, meter: usize) -> Result<(), Refusal> {
+        // There are few.
+        let raised = self.raised.saturating_add(meter as u32);
+        bind(self.handler(vector)?, raised)
+    }
+
+    fn hush(&mut self, vector: u16) {
+        let handler = self.handler(vector);
+        let cleared = handler
+            .and_then(|handler| IrqHandler::at(handler.into()).clear().map_err(sel4_glue::refused));
+        if let Err(refusal) = cleared {
+            log!("vector {vector} comes on: {refusal}");
+        }
+    }
+
+    fn name(&mut self, vector: u16, client: ClientId, flags: u64) -> Result<(), Refusal> {
+        let client = self
+            .clients
+            .get(usize::from(client.0))
+            .ok_or(Rule::NoWindow)?;
+        let slot = self.named(vector);
+        self.cspace.refill_signal(slot, client.notification, flags)
+    }
+
+    #[inline]
+    fn pass(&mut self, vector: u16) {
+        // The kernel ignores a signal where nothing is named.
+        Notification::at(self.named(vector).into()).signal();
+    }
+
+    fn unname(&mut self, vector: u16) {
+        if let Err(refusal) = self.cspace.clear(self.named(vector)) {
+            log!("a client's signal stays: {refusal}");
         }
     }
 

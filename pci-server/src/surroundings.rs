@@ -13,7 +13,7 @@ use ledger::Words;
 use pci_core::MAX_ASSIGNMENTS;
 use pci_core::bank::{Bank, PageSize};
 use pci_core::env::{
-    Alarm, BarMemory, Grants, Host, Iommu, Parking, RegionId, Signals, Usage, VectorBlock, Vectors,
+    Alarm, BarMemory, Grants, Host, Iommu, Parking, Prospect, RegionId, Signals, Usage, VectorBlock, Vectors,
 };
 use pci_core::shard::MAX_PARKED;
 use sel4::Notification;
@@ -233,6 +233,29 @@ impl Vectors for Surroundings {
 
     fn retarget(&mut self, device: Sbdf, messages: Messages, core: u8) -> Result<u64, Refusal> {
         Ok(again(|| self.msi.retarget(device, messages, core))?.address)
+    }
+
+    fn bind(&mut self, device: Sbdf, message: u16, flags: u64) -> Result<(), Refusal> {
+        self.msi.bind(device, message, flags)?;
+        Ok(())
+    }
+
+    fn resume(&mut self, device: Sbdf, messages: Messages) -> Result<u16, Refusal> {
+        Ok(self.msi.resume(device, messages)?.left)
+    }
+
+    fn message_trouble(&mut self) -> Result<(Sbdf, u16, u32), Refusal> {
+        let reply = self.msi.message_trouble()?;
+        Ok((reply.device, reply.message, reply.count))
+    }
+
+    fn vectors_for(&mut self, client: ClientId) -> Result<Prospect, Refusal> {
+        let reply = self.msi.promise(client)?;
+        Ok(Prospect {
+            kept: reply.kept,
+            common: reply.common,
+            left: reply.left,
+        })
     }
 
     fn join_line(&mut self, device: Sbdf, client: ClientId, line: u16) -> Result<(), Refusal> {

@@ -180,7 +180,7 @@ impl<'a> Maker<'a> {
         for server in self.plan.of(|kind| kind.is_server()) {
             for grant in &server.grants {
                 let of = match grant.cap {
-                    Cap::Window { of } | Cap::Signal { of, .. } => of,
+                    Cap::Window { of } | Cap::Signal { of, .. } | Cap::Notification { of } => of,
                     _ => continue,
                 };
                 if of == pd.number {

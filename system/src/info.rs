@@ -69,6 +69,9 @@ pub struct ClientEntry {
     /// Slot of a capability that signals the client's event notification; its badge is this server's
     /// (`event::DEVICE` for pci-server, `event::FAULT` for iommu-server, `event::LINE` for the msi-server with the lines).
     pub events: u32,
+    /// Slot of the client's event notification without a badge, to signal (msi-servers, of clients with an
+    /// `interrupt_rate`; else 0): what its metered vectors signal is minted from it.
+    pub notification: u32,
     /// Devices it may have.
     pub devices: Vec<DeviceMatch, MAX_RULES>,
     /// DMA memory it may hold, in bytes.
@@ -77,6 +80,8 @@ pub struct ClientEntry {
     pub vectors: u16,
     /// Vectors that are kept free for it.
     pub reserved_vectors: u16,
+    /// How often a second each of its vectors may be raised; 0: nobody counts.
+    pub interrupt_rate: u32,
     /// Core that it runs on.
     pub core: u8,
 }
@@ -350,10 +355,12 @@ impl PdInfo {
                 window: 0,
                 window_bits: 0,
                 events: 0,
+                notification: 0,
                 devices: Vec::new(),
                 dma_quota: 0,
                 vectors: 0,
                 reserved_vectors: 0,
+                interrupt_rate: 0,
                 core: 0,
             };
             next(&mut client, &mut rest)?;

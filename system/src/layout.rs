@@ -146,12 +146,20 @@ pub mod event {
     pub const CHANNEL: u64 = 1 << 2;
     /// pci-server: an iommu-server has trouble with a device of the shard (`TroubleNext`).
     pub const TROUBLE: u64 = 1 << 10;
-    /// pci-server: the msi-server wants the interrupt line of a device switched off (`LineTrouble`).
+    /// pci-server: an msi-server wants the interrupt line of a device switched off (`LineTrouble`), or a message of one
+    /// (`MessageTrouble`).
     pub const LINE_TROUBLE: u64 = 1 << 11;
     /// msi-server: a vector that nobody is bound to was raised.
     pub const ABSORBED: u64 = 1 << 1;
     /// msi-server: line n of its list was raised (`LINES << n`, n < 16).
     pub const LINES: u64 = 1 << 2;
+    /// Flags that an msi-server has for its lines and, behind them ([`metered`]), for metered vectors: an event has 24.
+    pub const MSI_FLAGS: usize = 22;
+    /// msi-server: the n-th metered vector was raised (`metered(lines) << n`, where it has so many lines).
+    #[must_use]
+    pub const fn metered(lines: usize) -> u64 {
+        LINES << if lines < MSI_FLAGS { lines } else { MSI_FLAGS }
+    }
     /// Client: an iommu-server has a fault record for it.
     pub const FAULT: u64 = 1 << 12;
     /// Client: a pci-server has news about a device (`EventNext`).

@@ -86,6 +86,9 @@ pub struct Client {
     pub vectors: u16,
     /// Of these, vectors that are kept free for it from the start, in one aligned block.
     pub reserved_vectors: u16,
+    /// How often a second each of its vectors may be raised: the msi-server counts and passes them on. 0: nobody counts, and
+    /// no server is on the way.
+    pub interrupt_rate: u32,
     /// Devices it may have.
     pub devices: Vec<DeviceMatch, MAX_RULES>,
     /// May it look at every server (dumps, figures)?

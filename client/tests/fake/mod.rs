@@ -5,7 +5,9 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt;
 
-use ipc_proto::{ANY_IOVA, Badge, BadgeKind, BarKind, Message, Properties, Transport, iommu, pci};
+use ipc_proto::{
+    ANY_IOVA, Badge, BadgeKind, BarKind, Delivery, Message, Properties, Transport, iommu, pci,
+};
 use portcullis_client::{KernelError, Memory, Mmio, Platform, Refusal, Rule};
 use system::info::ClientInfo;
 use system::layout::slot;
@@ -103,6 +105,7 @@ impl State {
                     faults_reported: true,
                     translation_cached: false,
                     reset: None,
+                    vectors: 0,
                 };
                 pci::AssignReply {
                     properties,
@@ -138,7 +141,11 @@ impl State {
                 }
                 self.place(slot)?;
                 self.messages = true;
-                pci::MsiEnableReply { count }.encode()
+                pci::MsiEnableReply {
+                    count,
+                    delivery: Delivery::Direct,
+                }
+                .encode()
             }
             R::MsiDisable {} => {
                 if !std::mem::take(&mut self.messages) {

@@ -55,6 +55,7 @@ fn run(platform: &'static SeL4Platform, info: &'static ClientInfo) -> Result<(),
         faults_reported: said(info, "faults"),
         translation_cached: false,
         reset: promises.reset,
+        vectors: 0,
     };
     check(
         platform,

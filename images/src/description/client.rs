@@ -15,6 +15,8 @@ const DEFAULT_UNTYPED_BITS: u8 = 18;
 const DEFAULT_WINDOW_BITS: u8 = 10;
 /// Interrupt vectors that the kernel has for messages, on all cores together (seL4 5.0.0, x86-64).
 const VECTORS: u64 = 108;
+/// Most interrupts a second that a client may be bounded to: the server's clock counts microseconds.
+const INTERRUPT_RATE: u64 = 1_000_000;
 
 /// A client, with the places that later rules point at.
 pub struct Client {
@@ -79,6 +81,7 @@ pub fn read(mut section: Section<'_, '_>) -> Option<Client> {
     let dma_quota = section.size("dma_quota", 4096, 0..=1 << 40);
     let vectors = section.number("vectors", 0..=VECTORS);
     let reserved = section.number("reserved_vectors", 0..=VECTORS);
+    let rate = section.number("interrupt_rate", 1..=INTERRUPT_RATE);
     let quota = vectors.as_ref().map_or(0, |vectors| vectors.value);
     if let Some(reserved) = reserved.as_ref().filter(|reserved| reserved.value > quota) {
         section.findings().add(
@@ -117,6 +120,7 @@ pub fn read(mut section: Section<'_, '_>) -> Option<Client> {
             dma_quota: dma_quota.as_ref().map_or(0, |quota| quota.value),
             vectors: vectors.map_or(0, |vectors| vectors.value as u16),
             reserved_vectors: reserved.map_or(0, |reserved| reserved.value as u16),
+            interrupt_rate: rate.map_or(0, |rate| rate.value as u32),
             devices: compiled,
             inspect,
             admin,

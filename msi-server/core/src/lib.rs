@@ -9,6 +9,9 @@
 //! - kept: its device does not obey, and its holder is gone. Only the shard that owns the device can free it;
 //! - lost: the kernel would not take the copies back. It is never given out again.
 //!
+//! A vector that is held is its client's own, and no server on its way; or metered ([`Shard::on_message`]), where the
+//! description bounds how often the client may be interrupted.
+//!
 //! A line of the I/O APIC ([`lines`]) has a vector of its own for good; its handler never leaves the shard.
 //!
 //! The shard may be killed at any instruction and made anew: [`Shard::new`] finds in its ledger ([`notes`]) who holds what,
@@ -22,7 +25,9 @@
 #![forbid(unsafe_code)]
 
 mod lines;
+mod metered;
 mod notes;
+pub mod rate;
 mod recovery;
 mod service;
 mod shard;
@@ -60,6 +65,27 @@ pub trait Env {
     fn quiesce(&mut self, cores: u16) {
         let _ = cores;
     }
+
+    /// Lets the vector (as the kernel counts) signal the shard as its `meter`-th metered one ([`Shard::on_message`]).
+    ///
+    /// # Errors
+    /// `KernelRefused`.
+    fn meter(&mut self, vector: u16, meter: usize) -> Result<(), Refusal>;
+
+    /// Lets the kernel drop the vector, until [`Self::meter`] or [`Self::reclaim`].
+    fn hush(&mut self, vector: u16);
+
+    /// From now on [`Self::pass`] of the vector signals `flags` on the client's event notification.
+    ///
+    /// # Errors
+    /// `KernelRefused`; nothing is signalled then.
+    fn name(&mut self, vector: u16, client: ClientId, flags: u64) -> Result<(), Refusal>;
+
+    /// Signals what was named for the vector, if anything was. What is named outlives the shard.
+    fn pass(&mut self, vector: u16);
+
+    /// Nothing is named for the vector any more.
+    fn unname(&mut self, vector: u16);
 
     /// Lets the `line`-th line of the shard come again.
     fn acknowledge(&mut self, line: usize);

@@ -5,6 +5,8 @@
 //! given back: also where the ledger is damaged, no vector can have two holders. Notes are forgotten last, since this, too, may
 //! be cut short; then the next start does it again.
 //!
+//! Metered vectors are metered anew, by the description; what their clients have named is in the server's slots.
+//!
 //! Lines: a line that was raised may have told nobody, and its signal is gone with the server. So every line counts as raised:
 //! every client on it is told, and it opens when all have looked.
 //!
@@ -31,6 +33,7 @@ impl<E: Env> Shard<E> {
         self.reclaim_others();
         let all = self.all_cores();
         self.env.quiesce(all);
+        self.recover_meters();
         for first in 0..MAX_VECTORS as u16 {
             let stays = self.blocks.iter().any(|block| block.first == first);
             if !stays && self.notes().has_block(first) {
@@ -91,7 +94,7 @@ impl<E: Env> Shard<E> {
             && block.first.is_multiple_of(count)
             && start <= block.first
             && last <= end
-            && self.is_of_any(block.device)
+            && self.shard_of(block.device).is_some()
             && (self.blocks.iter())
                 .all(|other| other.device != block.device || other.client == block.client)
             // Only what nobody holds can have been lost before it was given back.

@@ -2,12 +2,12 @@
 
 use hw::Sbdf;
 use ipc_proto::msi::{
-    AllocReply, ClientGoneReply, FiguresReply, FreeReply, HelloReply, LineAckReply, LineAtReply,
-    LineJoinReply, LineLeaveReply, LineTroubleReply, RetargetReply, Service, ShareAtReply,
-    TurnsReply, VectorAtReply,
+    AllocReply, BindReply, ClientGoneReply, FiguresReply, FreeReply, HelloReply, LineAckReply,
+    LineAtReply, LineJoinReply, LineLeaveReply, LineTroubleReply, MessageTroubleReply,
+    PromiseReply, ResumeReply, RetargetReply, Service, ShareAtReply, TurnsReply, VectorAtReply,
 };
 use ipc_proto::{
-    Call, ClientId, Messages, Refusal, Reply, Rule, Switch, Turns, VERSION, VectorUse,
+    Call, ClientId, Delivery, Messages, Refusal, Reply, Rule, Switch, Turns, VERSION, VectorUse,
 };
 
 use crate::shard::Holder;
@@ -51,6 +51,9 @@ impl<E: Env> Shard<E> {
             message: 0,
             core: 0,
             data,
+            delivery: Delivery::Direct,
+            raised: 0,
+            passed: Switch::Off,
         }
     }
 
@@ -62,6 +65,7 @@ impl<E: Env> Shard<E> {
                 .is_lost(vector)
                 .then(|| Self::without_device(number, VectorUse::Lost, vector.into()));
         };
+        let meter = self.meters.of(vector);
         Some(VectorAtReply {
             vector: number,
             purpose: match used.holder {
@@ -73,6 +77,15 @@ impl<E: Env> Shard<E> {
             message: used.message,
             core: used.core,
             data: vector.into(),
+            delivery: match meter {
+                Some(_) => Delivery::Metered,
+                None => Delivery::Direct,
+            },
+            raised: meter.map_or(0, |meter| meter.raised),
+            passed: match meter {
+                Some(meter) if meter.passes() => Switch::On,
+                _ => Switch::Off,
+            },
         })
     }
 
@@ -80,7 +93,10 @@ impl<E: Env> Shard<E> {
         let own = self.range().filter_map(|vector| self.vector(vector));
         let lines = self.lines.list.iter().map(|line| {
             let vector = line.info.vector;
-            Self::without_device(vector, VectorUse::Line, 0)
+            VectorAtReply {
+                raised: line.raised,
+                ..Self::without_device(vector, VectorUse::Line, 0)
+            }
         });
         let servers = self
             .servers
@@ -170,6 +186,46 @@ impl<E: Env> Service for Shard<E> {
     fn line_trouble(&mut self, call: Call) -> Result<Reply<LineTroubleReply>, Refusal> {
         let result = self.trouble(call);
         self.counted(result.map(|(device, count)| LineTroubleReply { device, count }))
+    }
+
+    fn bind(
+        &mut self,
+        call: Call,
+        device: Sbdf,
+        message: u16,
+        flags: u64,
+    ) -> Result<Reply<BindReply>, Refusal> {
+        let result = Shard::bind(self, call, device, message, flags);
+        self.counted(result.map(|()| BindReply {}))
+    }
+
+    fn message_trouble(&mut self, call: Call) -> Result<Reply<MessageTroubleReply>, Refusal> {
+        let result = Shard::message_trouble(self, call);
+        self.counted(result.map(|(device, message, count)| MessageTroubleReply {
+            device,
+            message,
+            count,
+        }))
+    }
+
+    fn resume(
+        &mut self,
+        call: Call,
+        device: Sbdf,
+        messages: Messages,
+    ) -> Result<Reply<ResumeReply>, Refusal> {
+        let result = Shard::resume(self, call, device, messages);
+        self.counted(result.map(|left| ResumeReply { left }))
+    }
+
+    fn promise(&mut self, _call: Call, client: ClientId) -> Result<Reply<PromiseReply>, Refusal> {
+        let common = self.common_free();
+        let result = self.share(client).map(|share| PromiseReply {
+            kept: share.kept_free(),
+            common,
+            left: share.quota.saturating_sub(share.used),
+        });
+        self.counted(result)
     }
 
     fn client_gone(

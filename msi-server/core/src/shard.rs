@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use crate::Env;
 use crate::lines::Lines;
+use crate::metered::{Meters, Naming};
 use crate::notes::{Notes, Stage};
 use crate::vectors::{Share, Vectors};
 
@@ -39,6 +40,14 @@ pub enum ConfigError {
         /// For whom there are none left.
         client: u16,
     },
+    /// The vectors that are kept for clients with an `interrupt_rate` are more than can be metered.
+    #[error("{wanted} vectors of metered clients are kept free, and {room} can be metered")]
+    Metered {
+        /// So many are kept.
+        wanted: usize,
+        /// So many can be metered.
+        room: usize,
+    },
 }
 
 /// Who waits for the messages of a block.
@@ -65,6 +74,12 @@ pub(crate) struct Block {
 }
 
 impl Block {
+    /// Number of the message that raises a vector of the block.
+    pub(crate) fn message_of(&self, vector: u16) -> u16 {
+        let number = vector.saturating_sub(self.first);
+        self.messages.first.saturating_add(number)
+    }
+
     pub(crate) fn vectors(&self) -> core::ops::Range<u16> {
         self.first..self.first.saturating_add(self.messages.count)
     }
@@ -94,7 +109,7 @@ pub(crate) struct Taken {
 pub struct Shard<E: Env> {
     pub(crate) env: E,
     /// Processor vector of kernel vector 0.
-    kernel_offset: u8,
+    pub(crate) kernel_offset: u8,
     /// Local APIC of each core.
     pub(crate) apics: Vec<u8, MAX_CORES>,
     /// Buses of each pci-server shard: segment, first, last.
@@ -109,6 +124,7 @@ pub struct Shard<E: Env> {
     pub(crate) seen: [u16; MAX_VECTORS],
     pub(crate) servers: Vec<u16, MAX_SERVER_VECTORS>,
     pub(crate) lines: Lines,
+    pub(crate) meters: Meters,
     pub(crate) operations: u64,
     pub(crate) refused: u64,
     pub(crate) absorbed: u64,
@@ -126,9 +142,14 @@ impl<E: Env> Shard<E> {
         if first < FIRST_VECTOR || first + count > MAX_VECTORS as u32 {
             return Err(ConfigError::Vectors { first, count });
         }
-        let shares = clients
-            .iter()
-            .map(|client| (client.vectors, client.reserved_vectors, client.core));
+        let meters = Meters::new(info.lines.len());
+        let metered = clients.iter().filter(|client| client.interrupt_rate != 0);
+        let wanted = metered.fold(0, |sum, client| sum + usize::from(client.reserved_vectors));
+        if wanted > meters.room() {
+            let room = meters.room();
+            return Err(ConfigError::Metered { wanted, room });
+        }
+        let shares = clients.iter().map(Share::of);
         let mut shard = Self {
             env,
             kernel_offset: info.cpu_vector_base,
@@ -141,6 +162,7 @@ impl<E: Env> Shard<E> {
             seen: [0; MAX_VECTORS],
             servers: info.server_vectors.clone(),
             lines: Lines::new(&info.lines),
+            meters,
             operations: 0,
             refused: 0,
             absorbed: 0,
@@ -173,7 +195,7 @@ impl<E: Env> Shard<E> {
             return Err(Refusal::new(Rule::BadMessageCount, count.into()));
         }
         let share = self.share(client)?;
-        let (core, quota) = (share.core, share.quota);
+        let (core, quota, rate) = (share.core, share.quota, share.rate);
         if share.used.saturating_add(count) > quota {
             return Err(Refusal::new(Rule::VectorQuota, quota.into()));
         }
@@ -209,7 +231,11 @@ impl<E: Env> Shard<E> {
             }
             self.send_to(vector, core);
             let number = self.kernel_vector(vector);
-            if let Err(refusal) = self.env.place(number, client, slot) {
+            let given = match rate {
+                None => self.env.place(number, client, slot),
+                Some(rate) => self.meter(call.badge.index, &block, vector, rate, Naming::New),
+            };
+            if let Err(refusal) = given {
                 self.release(&block);
                 return Err(refusal);
             }
@@ -279,6 +305,7 @@ impl<E: Env> Shard<E> {
                 if self.env.reclaim(number).is_err() {
                     self.lose(vector);
                 }
+                self.end_meter(vector);
                 kept += 1;
             }
         }
@@ -331,12 +358,11 @@ impl<E: Env> Shard<E> {
             .blocks
             .iter()
             .find(|block| block.vectors().contains(&vector))?;
-        let number = vector.saturating_sub(block.first);
         Some(Used {
             device: block.device,
             client: block.client,
             holder: block.holder,
-            message: block.messages.first.saturating_add(number),
+            message: block.message_of(vector),
             core: self.cores.get(usize::from(vector)).copied().unwrap_or(0),
         })
     }
@@ -388,6 +414,11 @@ impl<E: Env> Shard<E> {
         (self.vectors.range().1 as u16, self.vectors.free())
     }
 
+    /// Vectors that are free for everybody.
+    pub(crate) fn common_free(&self) -> u16 {
+        self.vectors.common_free()
+    }
+
     /// What the kernel does for the shard.
     #[must_use]
     pub fn env(&self) -> &E {
@@ -406,6 +437,7 @@ impl<E: Env> Shard<E> {
         let mut seen = 0;
         for vector in block.vectors() {
             let number = self.kernel_vector(vector);
+            self.end_meter(vector);
             if self.is_lost(vector) || self.env.reclaim(number).is_err() {
                 self.lose(vector);
             }
@@ -439,9 +471,9 @@ impl<E: Env> Shard<E> {
         })
     }
 
-    /// Is the device on a bus of any?
-    pub(crate) fn is_of_any(&self, device: Sbdf) -> bool {
+    /// The pci-server shard on a bus of which the device is.
+    pub(crate) fn shard_of(&self, device: Sbdf) -> Option<u16> {
         // There are few.
-        (0..self.buses.len() as u16).any(|shard| self.is_of(shard, device))
+        (0..self.buses.len() as u16).find(|shard| self.is_of(*shard, device))
     }
 }

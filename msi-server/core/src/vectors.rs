@@ -5,9 +5,11 @@
 
 use heapless::Vec;
 use ipc_proto::ClientId;
+use system::info::ClientEntry;
 use system::model::MAX_CLIENTS;
 use system::pool::NumberPool;
 
+use crate::rate::Rate;
 use crate::shard::{ConfigError, MAX_VECTORS};
 
 /// Words of a pool of any of a processor's vectors.
@@ -22,14 +24,35 @@ pub(crate) struct Share {
     pub(crate) used: u16,
     /// Core that it runs on.
     pub(crate) core: u8,
+    /// How often each of its vectors may be raised, where that is bounded.
+    pub(crate) rate: Option<Rate>,
+    /// How many are to be kept for it.
+    keep: u16,
     /// Those that are its own, in one aligned block.
     reserved: NumberPool<WORDS>,
 }
 
 impl Share {
+    /// What the description gives a client. Nothing is kept for it yet.
+    pub(crate) const fn of(client: &ClientEntry) -> Self {
+        Self {
+            quota: client.vectors,
+            used: 0,
+            core: client.core,
+            rate: Rate::per_second(client.interrupt_rate),
+            keep: client.reserved_vectors,
+            reserved: NumberPool::empty(),
+        }
+    }
+
     /// Vectors that are kept for the client.
     pub(crate) fn reserved(&self) -> u16 {
         self.reserved.count() as u16
+    }
+
+    /// Of these, vectors that are free.
+    pub(crate) fn kept_free(&self) -> u16 {
+        self.reserved.free() as u16
     }
 }
 
@@ -41,18 +64,18 @@ pub(crate) struct Vectors {
 }
 
 impl Vectors {
-    /// `count` vectors from `first` on; those that are kept for clients are set aside. `clients` are (quota, reserved, core)
-    /// in the order of their ids.
+    /// `count` vectors from `first` on; those that are kept for clients are set aside. `clients` are in the order of their
+    /// ids.
     pub(crate) fn new(
         first: u32,
         count: u32,
-        clients: impl Iterator<Item = (u16, u16, u8)>,
+        clients: impl Iterator<Item = Share>,
     ) -> Result<Self, ConfigError> {
         let mut common =
             NumberPool::new(first, count).ok_or(ConfigError::Vectors { first, count })?;
         let mut shares: Vec<Share, MAX_CLIENTS> = Vec::new();
-        for (id, (quota, reserved, core)) in (0..).zip(clients.take(MAX_CLIENTS)) {
-            let size = match reserved {
+        for (id, share) in (0..).zip(clients.take(MAX_CLIENTS)) {
+            let size = match share.keep {
                 0 => 0,
                 some => u32::from(some).next_power_of_two(),
             };
@@ -65,10 +88,8 @@ impl Vectors {
                     .ok_or(ConfigError::Reserved { client: id })?,
             };
             let share = Share {
-                quota,
-                used: 0,
-                core,
                 reserved: own,
+                ..share
             };
             // There is room: the clients were cut off.
             let _ = shares.push(share);
@@ -138,6 +159,11 @@ impl Vectors {
     pub(crate) fn free(&self) -> u16 {
         let own = self.shares.iter().map(|share| share.reserved.free());
         own.fold(self.common.free(), u32::saturating_add) as u16
+    }
+
+    /// Vectors that are free for everybody.
+    pub(crate) fn common_free(&self) -> u16 {
+        self.common.free() as u16
     }
 
     /// First vector, and how many.

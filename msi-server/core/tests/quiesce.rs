@@ -43,6 +43,21 @@ impl Env for Watched {
     fn quiesce(&mut self, cores: u16) {
         self.1.borrow_mut().push(Step::Quiesce(cores));
     }
+    fn meter(&mut self, vector: u16, meter: usize) -> Result<(), Refusal> {
+        self.0.meter(vector, meter)
+    }
+    fn hush(&mut self, vector: u16) {
+        self.0.hush(vector);
+    }
+    fn name(&mut self, vector: u16, client: ClientId, flags: u64) -> Result<(), Refusal> {
+        self.0.name(vector, client, flags)
+    }
+    fn pass(&mut self, vector: u16) {
+        self.0.pass(vector);
+    }
+    fn unname(&mut self, vector: u16) {
+        self.0.unname(vector);
+    }
     fn acknowledge(&mut self, line: usize) {
         self.0.acknowledge(line);
     }

@@ -61,6 +61,8 @@ pub struct Hold<T> {
     pub vectors: bool,
     /// The device may raise its interrupt pin: it is on a line of the msi-server's.
     pub line: bool,
+    /// The msi-server may pass some of its messages on no more: they came too often.
+    pub silenced: bool,
     /// The iommu-server may have messages of the device remapped.
     pub remapped: bool,
     /// Frames of BARs placed.

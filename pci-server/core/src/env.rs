@@ -99,6 +99,17 @@ pub struct VectorBlock {
     pub data: u32,
 }
 
+/// Vectors that a client can have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Prospect {
+    /// Kept for it, and free.
+    pub kept: u16,
+    /// Free for everybody.
+    pub common: u16,
+    /// How many more than it holds it may have.
+    pub left: u16,
+}
+
 /// The msi-server shard below.
 pub trait Vectors {
     /// Takes vectors for `messages` (a power of two of them) and places their interrupt handlers in the
@@ -118,6 +129,26 @@ pub trait Vectors {
     /// # Errors
     /// The server's refusal.
     fn retarget(&mut self, device: Sbdf, messages: Messages, core: u8) -> Result<u64, Refusal>;
+    /// What a metered message of the device signals from now on.
+    ///
+    /// # Errors
+    /// The server's refusal.
+    fn bind(&mut self, device: Sbdf, message: u16, flags: u64) -> Result<(), Refusal>;
+    /// Passes metered messages of the device on again; how many of the device's are still not.
+    ///
+    /// # Errors
+    /// The server's refusal.
+    fn resume(&mut self, device: Sbdf, messages: Messages) -> Result<u16, Refusal>;
+    /// A metered message that is to be switched off, and how often it came.
+    ///
+    /// # Errors
+    /// `EndOfList`, or the server's refusal.
+    fn message_trouble(&mut self) -> Result<(Sbdf, u16, u32), Refusal>;
+    /// What a client can have.
+    ///
+    /// # Errors
+    /// The server's refusal.
+    fn vectors_for(&mut self, client: ClientId) -> Result<Prospect, Refusal>;
     /// The client's device raises an interrupt line from now on.
     ///
     /// # Errors

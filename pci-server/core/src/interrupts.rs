@@ -4,6 +4,8 @@
 //! Only this module and [`moving`] write message addresses. Sequences: PCIe 5.0, 6.1.4.
 
 pub mod moving;
+pub mod reading;
+pub mod silencing;
 
 use heapless::Vec;
 use hw::capability::{Msi, Msix};

@@ -23,6 +23,7 @@ mod rescan;
 mod revoke;
 mod serve;
 mod service;
+mod storms;
 mod trouble;
 mod units;
 mod views;
@@ -418,7 +419,9 @@ impl<'a, E: Env> Shard<'a, E> {
     }
 
     /// What an assignment of the device promises; none where no IOMMU confines it.
-    fn promise(&mut self, index: Index) -> Result<Properties, Refusal> {
+    fn promise(&mut self, client: ClientId, index: Index) -> Result<Properties, Refusal> {
+        // What an assignment would be refused for is told by asking for one.
+        let vectors = self.reserved_vectors(client, index).unwrap_or(0);
         let device = self.devices.get(index).ok_or(Rule::NoSuchDevice)?;
         let (at, reset) = (device.at, device.reset);
         let properties = if self.info.iommu_present {
@@ -428,6 +431,7 @@ impl<'a, E: Env> Shard<'a, E> {
         };
         Ok(Properties {
             reset,
+            vectors,
             ..properties
         })
     }
@@ -450,6 +454,8 @@ fn from_below(refusal: Refusal) -> Refusal {
         | Rule::NoWindow
         | Rule::VectorQuota
         | Rule::VectorsExhausted
+        | Rule::MeteredExhausted
+        | Rule::NotMetered
         | Rule::NoSuchCore
         | Rule::NoInterruptRoute
         | Rule::LineFull

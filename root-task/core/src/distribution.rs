@@ -121,8 +121,13 @@ fn capability(plan: &Plan, pd: &Pd, cap: Cap) -> Result<(), Violation> {
                 Kind::Client(_) | Kind::Console if of != pd::CONSOLE => {
                     forbidden("a signal to another than the console")
                 }
-                // Only the first shard has lines.
-                Kind::Msi(shard) if shard != 0 && of != pd::CONSOLE => {
+                // Only the first shard has lines; others have trouble where they meter.
+                Kind::Msi(shard)
+                    if shard != 0
+                        && of != pd::CONSOLE
+                        && !(flags == trouble(pd.kind)
+                            && plan.pds.iter().any(|client| client.metered)) =>
+                {
                     forbidden("a signal that it has no use for")
                 }
                 Kind::Msi(_) if to_client && flags != event::LINE => {
@@ -153,6 +158,10 @@ fn capability(plan: &Plan, pd: &Pd, cap: Cap) -> Result<(), Violation> {
                 Ok(())
             }
             _ => forbidden("another PD's grant window"),
+        },
+        Cap::Notification { of } => match pd.kind {
+            Kind::Msi(_) if plan.pd(of).is_some_and(|of| of.metered) => Ok(()),
+            _ => forbidden("another PD's notification"),
         },
         Cap::Mailbox(channel)
             if plan

@@ -187,6 +187,11 @@ pub enum Cap {
         /// Whose.
         of: u16,
     },
+    /// A client's event notification without a badge, to signal: what its metered interrupts signal is made from it.
+    Notification {
+        /// Whose.
+        of: u16,
+    },
     /// The mailbox of a channel: a number in [`Plan::channels`].
     Mailbox(usize),
     /// Untyped memory.
@@ -278,6 +283,8 @@ pub struct Pd {
     pub window_bits: Option<u8>,
     /// What it may do beyond its devices (clients); none for servers.
     pub privileges: Privileges,
+    /// Are its interrupts counted and passed on by the msi-server (clients)?
+    pub metered: bool,
     /// Its kernel objects.
     pub layout: Layout,
     /// The memory they are made of.
@@ -301,8 +308,8 @@ pub struct Pd {
 /// Slots that only some PDs have, and that their information tells.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Given {
-    /// Servers: (window, event signal) of each client, by client id.
-    pub clients: Vec<(u32, u32)>,
+    /// Servers: (window, event signal, notification) of each client, by client id.
+    pub clients: Vec<(u32, u32, u32)>,
     /// pci-server: device untypeds; iommu-server: the pool. Ascending by address.
     pub untypeds: Vec<UntypedPiece>,
     /// iommu-server: handler of each unit's interrupt.

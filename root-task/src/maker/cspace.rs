@@ -42,7 +42,7 @@ impl Maker<'_> {
         }
         for grant in &pd.grants {
             let later = match grant.cap {
-                Cap::Window { of } | Cap::Signal { of, .. } => {
+                Cap::Window { of } | Cap::Signal { of, .. } | Cap::Notification { of } => {
                     pd.kind.is_server() && self.plan.pd(of).is_some_and(|of| of.client().is_some())
                 }
                 _ => false,
@@ -146,6 +146,9 @@ impl Maker<'_> {
                     mint(dest, self.own.alarm.cptr(), Rights::WRITE, badge),
                     "the medic's notification",
                 );
+            }
+            Cap::Notification { of: number } => {
+                (self.slot_of(of(number)?, Part::Events)?, Rights::WRITE)
             }
             Cap::Signal { of: number, flags } => {
                 let events = match number {

@@ -275,6 +275,35 @@ impl CSpace {
         self.mint(slot::EVENTS as u32, Rights::WRITE, badge)
     }
 
+    /// As [`Self::make_signal`], in a slot that the caller took, whose capability goes.
+    ///
+    /// # Errors
+    /// `KernelRefused`.
+    pub fn fill_signal(&self, number: u32, flags: u64) -> Result<(), Refusal> {
+        self.refill_signal(number, slot::EVENTS as u32, flags)
+    }
+
+    /// Makes a capability that signals `flags` on the notification in slot `source`, which has no badge, in a slot
+    /// that the caller took, whose capability goes.
+    ///
+    /// # Errors
+    /// `KernelRefused`; the slot may be empty then.
+    pub fn refill_signal(&self, number: u32, source: u32, flags: u64) -> Result<(), Refusal> {
+        let badge = Badge::from_word(Badge::event(flags)).ok_or(Rule::UnknownBadge)?;
+        self.clear(number)?;
+        self.slot(number)
+            .mint_from(self.slot(source), Rights::WRITE, cap_data(badge))
+            .map_err(crate::refused)
+    }
+
+    /// Empties a slot that the caller took and keeps.
+    ///
+    /// # Errors
+    /// `KernelRefused`.
+    pub fn clear(&self, number: u32) -> Result<(), Refusal> {
+        self.slot(number).delete().map_err(crate::refused)
+    }
+
     /// Lets an interrupt signal `flags` on the PD's event notification.
     ///
     /// # Errors

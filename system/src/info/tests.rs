@@ -13,6 +13,7 @@ fn samples() -> [PdInfo; 3] {
         window,
         window_bits: 12,
         events: 99,
+        notification: 98,
         devices: [
             DeviceMatch::Address(0x18),
             DeviceMatch::Class {
@@ -25,6 +26,7 @@ fn samples() -> [PdInfo; 3] {
         dma_quota: 1 << 33,
         vectors: 300,
         reserved_vectors: 7,
+        interrupt_rate: 20_000,
         core: 3,
     };
     let piece = |slot| UntypedPiece {

@@ -16,6 +16,8 @@ use ledger::Words;
 use pci_core::bank::{Bank, PageSize};
 use pci_core::env::*;
 
+mod vectors;
+
 use crate::below::{Handlers, Issued, Memory, TableWindow};
 use crate::caps::Caps;
 use crate::hardware::Hardware;
@@ -227,44 +229,6 @@ impl Iommu for Surroundings<'_> {
     }
     fn trouble_next(&mut self) -> Result<TroubleNextReply, Refusal> {
         self.iommu.trouble_next()
-    }
-}
-
-impl Vectors for Surroundings<'_> {
-    fn take(
-        &mut self,
-        device: Sbdf,
-        client: ClientId,
-        messages: Messages,
-        slot: u16,
-    ) -> Result<VectorBlock, Refusal> {
-        let reply = self.msi.alloc(device, client, messages, slot)?;
-        for vector in reply.first..reply.first + messages.count {
-            let before = self.issued.borrow_mut().insert(vector, device);
-            assert!(before.is_none(), "vector {vector} given out twice");
-        }
-        Ok(VectorBlock {
-            address: reply.address,
-            data: reply.data,
-        })
-    }
-    fn give_back(&mut self, device: Sbdf) -> Result<(), Refusal> {
-        self.msi.free(device)?;
-        self.issued.borrow_mut().retain(|_, of| *of != device);
-        Ok(())
-    }
-    fn retarget(&mut self, device: Sbdf, messages: Messages, core: u8) -> Result<u64, Refusal> {
-        Ok(self.msi.retarget(device, messages, core)?.address)
-    }
-    fn join_line(&mut self, device: Sbdf, client: ClientId, line: u16) -> Result<(), Refusal> {
-        self.msi.line_join(device, client, line).map(drop)
-    }
-    fn leave_line(&mut self, device: Sbdf) -> Result<(), Refusal> {
-        self.msi.line_leave(device).map(drop)
-    }
-    fn line_trouble(&mut self) -> Result<(Sbdf, u32), Refusal> {
-        let reply = self.msi.line_trouble()?;
-        Ok((reply.device, reply.count))
     }
 }
 

@@ -193,6 +193,16 @@ impl msi_core::Env for Handlers {
         self.kernel.revoke(Place::Msi(vector));
         Ok(())
     }
+    // Nobody is metered.
+    fn meter(&mut self, _: u16, _: usize) -> Result<(), Refusal> {
+        Err(REFUSED)
+    }
+    fn hush(&mut self, _: u16) {}
+    fn name(&mut self, _: u16, _: ClientId, _: u64) -> Result<(), Refusal> {
+        Err(REFUSED)
+    }
+    fn pass(&mut self, _: u16) {}
+    fn unname(&mut self, _: u16) {}
     // There are no lines here.
     fn acknowledge(&mut self, _: usize) {}
     fn tell_client(&mut self, _: ClientId) {}

@@ -77,10 +77,12 @@ impl Store {
             window: 500,
             window_bits: WINDOW_BITS,
             events: 501,
+            notification: 0,
             devices: [any].into_iter().collect(),
             dma_quota: QUOTA,
             vectors: VECTORS,
             reserved_vectors: 0,
+            interrupt_rate: 0,
             core: 0,
         };
         let mut info = PciInfo {

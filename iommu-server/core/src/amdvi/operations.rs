@@ -127,6 +127,7 @@ impl<M: Mmio, T: TableMemory> Backend for AmdVi<'_, M, T> {
             faults_reported: true,
             translation_cached: false,
             reset: None,
+            vectors: 0,
         })
     }
 

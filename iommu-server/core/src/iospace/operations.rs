@@ -21,6 +21,7 @@ impl<S: Spaces> Backend for IoSpaces<'_, S> {
             faults_reported: false,
             translation_cached: false,
             reset: None,
+            vectors: 0,
         })
     }
 

@@ -33,6 +33,7 @@ fn a_started_unit_blocks_every_device() {
             interrupts_isolated: true,
             faults_reported: true,
             reset: None,
+            vectors: 0,
         }
     );
 }

@@ -35,6 +35,7 @@ impl<M: Mmio, T: TableMemory> Backend for Vtd<'_, M, T> {
                 faults_reported: true,
                 translation_cached: unit.capabilities().device_tlb && cache != DeviceCache::None,
                 reset: None,
+                vectors: 0,
             }),
             _ => None,
         }

@@ -41,6 +41,14 @@ pub struct Kernel {
     pub ledger: Vec<u64>,
     /// Effects until the server dies: then none comes about any more.
     pub left: Option<usize>,
+    /// Vectors that signal the shard, and the number of their meter.
+    pub metered: BTreeMap<u16, usize>,
+    /// Vectors that the kernel drops.
+    pub hushed: BTreeSet<u16>,
+    /// What metered vectors signal: client and flags.
+    pub named: BTreeMap<u16, (u16, u64)>,
+    /// What was signalled so.
+    pub passed: Vec<(u16, u64)>,
 }
 
 impl Default for Kernel {
@@ -57,6 +65,10 @@ impl Default for Kernel {
             told_shards: Vec::new(),
             ledger: vec![0; LEDGER_WORDS],
             left: None,
+            metered: BTreeMap::new(),
+            hushed: BTreeSet::new(),
+            named: BTreeMap::new(),
+            passed: Vec::new(),
         }
     }
 }
@@ -140,11 +152,64 @@ impl Env for Shared {
         }
         if kernel.lives() {
             kernel.windows.retain(|_, held| *held != vector);
+            kernel.metered.remove(&vector);
+            kernel.hushed.remove(&vector);
         }
         if kernel.lives() {
             kernel.absorbing.insert(vector);
         }
         Ok(())
+    }
+
+    fn meter(&mut self, vector: u16, meter: usize) -> Result<(), Refusal> {
+        let mut kernel = self.0.borrow_mut();
+        if !kernel.lives() {
+            return Ok(());
+        }
+        kernel.step()?;
+        // After a restart flags are dealt out anew: who had this one before is dealt with later.
+        kernel.metered.retain(|_, at| *at != meter);
+        kernel.absorbing.remove(&vector);
+        kernel.hushed.remove(&vector);
+        kernel.metered.insert(vector, meter);
+        Ok(())
+    }
+
+    fn hush(&mut self, vector: u16) {
+        let mut kernel = self.0.borrow_mut();
+        if kernel.lives() {
+            assert!(kernel.metered.contains_key(&vector));
+            assert!(kernel.hushed.insert(vector), "{vector} is silent already");
+        }
+    }
+
+    fn name(&mut self, vector: u16, client: ClientId, flags: u64) -> Result<(), Refusal> {
+        let mut kernel = self.0.borrow_mut();
+        if kernel.lives() {
+            kernel.named.remove(&vector);
+        }
+        if !kernel.lives() {
+            return Ok(());
+        }
+        kernel.step()?;
+        kernel.named.insert(vector, (client.0, flags));
+        Ok(())
+    }
+
+    fn pass(&mut self, vector: u16) {
+        let mut kernel = self.0.borrow_mut();
+        if kernel.lives()
+            && let Some(named) = kernel.named.get(&vector).copied()
+        {
+            kernel.passed.push(named);
+        }
+    }
+
+    fn unname(&mut self, vector: u16) {
+        let mut kernel = self.0.borrow_mut();
+        if kernel.lives() {
+            kernel.named.remove(&vector);
+        }
     }
 
     fn acknowledge(&mut self, line: usize) {
@@ -218,11 +283,21 @@ pub fn client((vectors, reserved_vectors, core): (u16, u16, u8)) -> ClientEntry 
         window: 500,
         window_bits: 6,
         events: 501,
+        notification: 0,
         devices: heapless::Vec::new(),
         dma_quota: 0,
         vectors,
         reserved_vectors,
+        interrupt_rate: 0,
         core,
+    }
+}
+
+/// The same, each of whose vectors may be raised so often a second.
+pub fn metered(client: ClientEntry, interrupt_rate: u32) -> ClientEntry {
+    ClientEntry {
+        interrupt_rate,
+        ..client
     }
 }
 
@@ -240,9 +315,13 @@ impl Bench {
     }
 
     pub fn with(first_vector: u16, vectors: u16, clients: &[(u16, u16, u8)]) -> Self {
-        let kernel = Shared::default();
         let clients: Vec<_> = clients.iter().copied().map(client).collect();
-        Self::on(kernel, info(first_vector, vectors), clients)
+        Self::of(first_vector, vectors, &clients)
+    }
+
+    pub fn of(first_vector: u16, vectors: u16, clients: &[ClientEntry]) -> Self {
+        let kernel = Shared::default();
+        Self::on(kernel, info(first_vector, vectors), clients.to_vec())
     }
 
     /// The server starts on a kernel, whatever happened there before.

@@ -4,15 +4,15 @@
 use hw::header::{Command, register};
 use hw::{ConfigSpace, Sbdf};
 use ipc_proto::{
-    Badge, BadgeKind, ClientId, ContextChoice, DeviceState, EventKind, Properties, Refusal, Rule,
-    Switch,
+    Badge, BadgeKind, ClientId, ContextChoice, DeviceState, EventKind, Exhausted, Properties,
+    Refusal, Rule, Switch, Word,
 };
 use system::info::MAX_RESERVED;
 
 use super::{Shard, from_below};
 use crate::assignment::{Assignment, Hold};
 use crate::device::Presence;
-use crate::env::Env;
+use crate::env::{Env, Prospect};
 use crate::notes::{self, Intent, State, broken};
 use crate::reset::{Kept, set_control};
 use crate::{Device, Index, groups};
@@ -44,6 +44,8 @@ impl<E: Env> Shard<'_, E> {
             device.state = state;
             return Err(device.refusal(rule));
         }
+        let vectors = self.reserved_vectors(client, index)?;
+        let device = self.devices.get_mut(index).ok_or(Rule::NoSuchDevice)?;
         device.state = DeviceState::Assigning;
         let reset = device.reset;
         // The generation is used up, whatever becomes of this.
@@ -60,6 +62,7 @@ impl<E: Env> Shard<'_, E> {
         let placed = attached.and_then(|(properties, number)| {
             let properties = Properties {
                 reset,
+                vectors,
                 ..properties
             };
             self.open(index, assignment, client, slot, properties)
@@ -106,11 +109,43 @@ impl<E: Env> Shard<'_, E> {
         if let Some((_, rule)) = missing(&self.env, device) {
             return Err(device.refusal(rule));
         }
-        let promise = self.promise(index)?;
+        self.reserved_vectors(client, index)?;
+        let promise = self.promise(client, index)?;
         if self.info.iommu_present {
             self.check_reserved(at)?;
         }
         Ok(promise)
+    }
+
+    /// Vectors of those kept for the client that the device's messages may have. Only a client for which the description
+    /// keeps some is promised any.
+    ///
+    /// # Errors
+    /// `VectorQuota`, `VectorsExhausted`: it could not get a single one, since its other devices have them.
+    pub(super) fn reserved_vectors(
+        &mut self,
+        client: ClientId,
+        index: Index,
+    ) -> Result<u16, Refusal> {
+        let device = self.devices.get(index).ok_or(Rule::NoSuchDevice)?;
+        let sends = device.msi.is_some() || device.msix.is_some();
+        let entry = self.clients.get(usize::from(client.0));
+        let Some(entry) = entry.filter(|entry| entry.reserved_vectors != 0 && sends) else {
+            return Ok(0);
+        };
+        let Prospect { kept, common, left } = self.env.vectors_for(client).map_err(from_below)?;
+        if left == 0 {
+            return Err(Refusal::new(Rule::VectorQuota, entry.vectors.into()));
+        }
+        if kept == 0 && common == 0 {
+            let about = Exhausted {
+                free: 0,
+                holder: client,
+                held: entry.vectors.saturating_sub(left),
+            };
+            return Err(Refusal::new(Rule::VectorsExhausted, about.to_word()));
+        }
+        Ok(kept.min(left))
     }
 
     /// Everything that an assignment needs and that the shard itself knows.
@@ -279,6 +314,7 @@ impl<E: Env> Shard<'_, E> {
             interrupts: None,
             line: false,
             vectors: false,
+            silenced: false,
             remapped: false,
             frames: 0,
             regions: 0,

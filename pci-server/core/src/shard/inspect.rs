@@ -1,15 +1,17 @@
 //! What the supervisor, and clients that may look at everything, are told. Nothing is changed.
 
 use hw::Sbdf;
-use ipc_proto::pci::{FiguresReply, HolderBarReply, HolderReply, RawConfigReply, WhyReply};
-use ipc_proto::{BarKind, DeviceState, Refusal, Rule, WithheldCode};
+use ipc_proto::pci::{
+    FiguresReply, HolderBarReply, HolderReply, MessageAtReply, RawConfigReply, WhyReply,
+};
+use ipc_proto::{BarKind, DeviceState, Refusal, Rule, Switch, WithheldCode};
 
-use super::Shard;
 use super::queries::readable;
+use super::{Parts, Shard};
 use crate::config;
 use crate::env::Env;
 use crate::groups::Kind;
-use crate::interrupts::Setup;
+use crate::interrupts::{Setup, reading};
 use crate::{Device, Withheld};
 
 impl<E: Env> Shard<'_, E> {
@@ -64,6 +66,33 @@ impl<E: Env> Shard<'_, E> {
             kind: region.kind,
             base: region.base,
             bytes: region.bytes,
+        })
+    }
+
+    /// An enabled message of a device, as its registers have it.
+    pub(super) fn message_of(&mut self, at: Sbdf, message: u16) -> Result<MessageAtReply, Refusal> {
+        let about = u64::from(at.to_bits());
+        let device = self.devices.at(at);
+        let device = device.ok_or(Refusal::new(Rule::NoSuchDevice, about))?;
+        readable(device)?;
+        let none = Refusal::new(Rule::MessageNotEnabled, message.into());
+        let slot = device.assignment.ok_or(none)?;
+        let Parts {
+            env, hold, device, ..
+        } = self.parts(slot).ok_or(none)?;
+        let setup = hold.interrupts.as_ref().ok_or(none)?;
+        if let Some(msix) = device.msix {
+            // Noted before: frames may exist even where mapping them fails.
+            hold.regions |= 1u8.checked_shl(u32::from(msix.pending.bar)).unwrap_or(0);
+        }
+        let now = reading::message(env, device, slot, setup, message)?;
+        let switch = |on: bool| if on { Switch::On } else { Switch::Off };
+        Ok(MessageAtReply {
+            mechanism: setup.mechanism,
+            address: now.message.address,
+            data: now.message.data,
+            masked: switch(now.masked),
+            pending: switch(now.pending),
         })
     }
 

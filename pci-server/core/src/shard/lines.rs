@@ -91,9 +91,10 @@ impl<E: Env> Shard<'_, E> {
         Err(none)
     }
 
-    /// The msi-server has signalled: switches off the pins that it names. What is left after a turn is taken in the
-    /// next, which the timer starts.
+    /// An msi-server has signalled: switches off the messages and pins that it names. What is left after a turn is taken
+    /// in the next, which the timer starts.
     pub fn on_line_trouble(&mut self) {
+        let storms = self.take_storms();
         self.line_trouble = true;
         for _ in 0..REPORTS_A_TURN {
             match self.env.line_trouble() {
@@ -107,6 +108,7 @@ impl<E: Env> Shard<'_, E> {
                 }
             }
         }
+        self.line_trouble |= storms;
         self.arm();
     }
 

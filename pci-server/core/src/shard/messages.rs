@@ -4,8 +4,9 @@
 use heapless::Vec;
 use hw::Sbdf;
 use ipc_proto::pci::{MsiMaskReply, MsiPendingReply};
-use ipc_proto::{Badge, ClientId, EventKind, Mechanism, Messages, Refusal, Rule, Switch};
+use ipc_proto::{Badge, ClientId, Delivery, EventKind, Mechanism, Messages, Refusal, Rule, Switch};
 
+use super::storms;
 use super::views::{Need, slot_of};
 use super::{Parts, Shard, from_below};
 use crate::Device;
@@ -23,7 +24,7 @@ impl<E: Env> Shard<'_, E> {
         first: u16,
         count: u16,
         slot: u16,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Delivery, Refusal> {
         let need = Need::Messages(count);
         let (hold, device) = self.held_for(badge, need)?;
         if hold.interrupts.is_some() || hold.vectors || hold.line {
@@ -31,6 +32,7 @@ impl<E: Env> Shard<'_, E> {
         }
         check_messages(device, mechanism, first, count)?;
         let client = hold.client;
+        let delivery = self.delivery(client);
         self.check_window(client, slot, count)?;
         let Parts {
             env,
@@ -74,7 +76,7 @@ impl<E: Env> Shard<'_, E> {
                 hold.interrupts = Some(setup);
                 hold.vectors = true;
                 hold.intend(env, at, Intent::None);
-                Ok(())
+                Ok(delivery)
             }
             Err(refusal) => {
                 // What cannot be given back now is given back with the device.
@@ -90,6 +92,14 @@ impl<E: Env> Shard<'_, E> {
         }
     }
 
+    /// How messages come to a client.
+    fn delivery(&self, client: ClientId) -> Delivery {
+        match self.clients.get(usize::from(client.0)) {
+            Some(entry) if entry.interrupt_rate != 0 => Delivery::Metered,
+            _ => Delivery::Direct,
+        }
+    }
+
     /// Masks or unmasks messages that are enabled.
     pub(super) fn mask_messages(
         &mut self,
@@ -98,12 +108,20 @@ impl<E: Env> Shard<'_, E> {
         count: u16,
         switch: Switch,
     ) -> Result<MsiMaskReply, Refusal> {
+        let mut parts = self.held_mut(badge, Need::Messages(count))?;
+        let enabled = parts.hold.interrupts.is_some();
+        if parts.hold.silenced && enabled && switch == Switch::Off {
+            storms::resume(&mut parts, Messages { first, count })?;
+            if storms::switch_on(&mut parts, slot_of(badge))? {
+                return Ok(MsiMaskReply {});
+            }
+        }
         let Parts {
             env,
             hold,
             device,
             masks,
-        } = self.held_mut(badge, Need::Messages(count))?;
+        } = parts;
         let setup = (hold.interrupts.as_ref())
             .ok_or(Refusal::new(Rule::MessageNotEnabled, first.into()))?;
         let range = (first, count);
@@ -119,9 +137,13 @@ impl<E: Env> Shard<'_, E> {
         mechanism: Mechanism,
         bits: Bits,
     ) -> Result<(), Refusal> {
+        let mut parts = self.held_mut(badge, Need::Messages(1))?;
+        if parts.hold.silenced && bits.enable == Switch::On {
+            storms::resume_all(&mut parts)?;
+        }
         let Parts {
             env, hold, device, ..
-        } = self.held_mut(badge, Need::Messages(1))?;
+        } = parts;
         let setup = hold
             .interrupts
             .as_mut()
@@ -227,6 +249,7 @@ pub(super) fn give_back<E: Env>(
     }
     env.give_back(at)?;
     hold.vectors = false;
+    hold.silenced = false;
     Ok(())
 }
 

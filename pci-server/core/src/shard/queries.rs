@@ -7,7 +7,8 @@ use ipc_proto::pci::{
     ReservedAtReply, TopologyReply,
 };
 use ipc_proto::{
-    Call, CapabilityListKind, DeviceState, GroupTie, NO_PROXIMITY, Refusal, Rule, Switch, VERSION,
+    Call, CapabilityListKind, DeviceState, GroupTie, NO_PROXIMITY, Properties, Refusal, Rule,
+    Switch, VERSION,
 };
 
 use super::views::Need;
@@ -51,7 +52,7 @@ impl<E: Env> Shard<'_, E> {
     pub(super) fn describe(&mut self, call: Call, device: Sbdf) -> Result<QueryReply, Refusal> {
         let client = self.client(call)?;
         let index = self.granted(client, device)?;
-        let properties = self.promise(index)?;
+        let properties = self.promise(client, index)?;
         let device = self.devices.get(index).ok_or(Rule::NoSuchDevice)?;
         Ok(QueryReply {
             ids: device.ids,
@@ -61,13 +62,23 @@ impl<E: Env> Shard<'_, E> {
         })
     }
 
-    pub(super) fn describe_held(&self, call: Call) -> Result<InfoReply, Refusal> {
+    pub(super) fn describe_held(&mut self, call: Call) -> Result<InfoReply, Refusal> {
         let (hold, device) = self.held_for(call.badge, Need::Nothing)?;
-        Ok(InfoReply {
+        let (client, index) = (hold.client, hold.device);
+        let info = InfoReply {
             device: device.at,
             ids: device.ids,
             class: device.class,
             properties: hold.properties,
+        };
+        // As many as there are now.
+        let vectors = self.reserved_vectors(client, index).unwrap_or(0);
+        Ok(InfoReply {
+            properties: Properties {
+                vectors,
+                ..info.properties
+            },
+            ..info
         })
     }
 

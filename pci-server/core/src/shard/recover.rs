@@ -137,6 +137,8 @@ fn hold<T>(state: &State, device: Index) -> Hold<T> {
         attached: state.attached,
         interrupts: None,
         vectors: state.vectors,
+        // Asking the msi-server once too often does no harm.
+        silenced: true,
         line: state.line,
         remapped: state.remapped,
         frames: 0,

@@ -110,8 +110,18 @@ impl<E: Env> pci::Service for Shard<'_, E> {
         count: u16,
         slot: u16,
     ) -> Result<Reply<MsiEnableReply>, Refusal> {
-        self.enable_messages(call.badge, mechanism, first, count, slot)?;
-        Ok(Reply::Now(MsiEnableReply { count }))
+        let delivery = self.enable_messages(call.badge, mechanism, first, count, slot)?;
+        Ok(Reply::Now(MsiEnableReply { count, delivery }))
+    }
+
+    fn msi_bind(
+        &mut self,
+        call: Call,
+        message: u16,
+        flags: u64,
+    ) -> Result<Reply<MsiBindReply>, Refusal> {
+        self.bind_message(call.badge, message, flags)?;
+        Ok(Reply::Now(MsiBindReply {}))
     }
 
     fn msi_disable(&mut self, call: Call) -> Result<Reply<MsiDisableReply>, Refusal> {
@@ -327,6 +337,15 @@ impl<E: Env> pci::Service for Shard<'_, E> {
 
     fn view_at(&mut self, _: Call, index: u16) -> Result<Reply<ViewAtReply>, Refusal> {
         now(self.view_of(index))
+    }
+
+    fn message_at(
+        &mut self,
+        _: Call,
+        device: Sbdf,
+        message: u16,
+    ) -> Result<Reply<MessageAtReply>, Refusal> {
+        now(self.message_of(device, message))
     }
 
     fn rescan(&mut self, call: Call) -> Result<Reply<RescanReply>, Refusal> {

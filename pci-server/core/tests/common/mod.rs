@@ -36,10 +36,12 @@ pub fn client(name: &str, devices: &[DeviceMatch]) -> ClientEntry {
         window: 500,
         window_bits: 8,
         events: 501,
+        notification: 0,
         devices: devices.iter().copied().collect(),
         dma_quota: 1 << 20,
         vectors: 16,
         reserved_vectors: 0,
+        interrupt_rate: 0,
         core: 0,
     }
 }

@@ -38,6 +38,8 @@ pub enum Did {
     Retargeted(Sbdf, Messages, u8),
     Rerouted(Sbdf, u32, Messages, u64),
     GaveVectorsBack(Sbdf),
+    Bound(Sbdf, u16, u64),
+    Resumed(Sbdf, Messages),
     PlacedDevice(u16),
     RevokedDevice(u16),
     PlacedFrames {
@@ -83,6 +85,12 @@ pub struct World {
     pub lines: BTreeMap<Sbdf, (ClientId, u16)>,
     /// Reports of lines that wait.
     pub line_trouble: VecDeque<(Sbdf, u32)>,
+    /// Reports of messages that wait.
+    pub storms: VecDeque<(Sbdf, u16, u32)>,
+    /// Messages that are not passed on.
+    pub silenced: BTreeSet<(Sbdf, u16)>,
+    /// Vectors that any client can have.
+    pub prospect: Prospect,
     /// Masters of device capabilities.
     masters: BTreeMap<u16, u32>,
     /// Mapped MSI-X tables: first physical page.
@@ -124,6 +132,13 @@ impl World {
             trouble: VecDeque::new(),
             lines: BTreeMap::new(),
             line_trouble: VecDeque::new(),
+            storms: VecDeque::new(),
+            silenced: BTreeSet::new(),
+            prospect: Prospect {
+                kept: 4,
+                common: 60,
+                left: 16,
+            },
             masters: BTreeMap::new(),
             tables: BTreeMap::new(),
             pages: BTreeMap::new(),
@@ -267,6 +282,7 @@ pub const PROMISE: Properties = Properties {
     faults_reported: true,
     translation_cached: false,
     reset: None,
+    vectors: 0,
 };
 
 impl Iommu for World {

@@ -352,6 +352,18 @@ impl Vectors for Lazy {
     fn retarget(&mut self, _: Sbdf, _: Messages, _: u8) -> Result<u64, Refusal> {
         Ok(0xfee0_0000)
     }
+    fn bind(&mut self, _: Sbdf, _: u16, _: u64) -> Result<(), Refusal> {
+        Err(Rule::NotMetered.into())
+    }
+    fn resume(&mut self, _: Sbdf, _: Messages) -> Result<u16, Refusal> {
+        Ok(0)
+    }
+    fn message_trouble(&mut self) -> Result<(Sbdf, u16, u32), Refusal> {
+        Err(Rule::EndOfList.into())
+    }
+    fn vectors_for(&mut self, _: ClientId) -> Result<Prospect, Refusal> {
+        Err(Rule::BadArgument.into())
+    }
     fn join_line(&mut self, _: Sbdf, _: ClientId, _: u16) -> Result<(), Refusal> {
         Ok(())
     }

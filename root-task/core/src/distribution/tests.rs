@@ -107,6 +107,9 @@ fn each_wrong_capability_is_found() {
     ));
     let forbidden = [
         (client, Cap::Window { of: other }),
+        (client, Cap::Notification { of: other }),
+        // Nobody is metered.
+        (4, Cap::Notification { of: client }),
         (
             client,
             Cap::Signal {

@@ -71,6 +71,16 @@ struct All<'a> {
 }
 
 impl All<'_> {
+    /// Is this PD a client whose interrupts are counted?
+    fn meters(&self, of: u16) -> bool {
+        let kind = self.roster.iter().find(|(number, _)| *number == of);
+        let client = kind.and_then(|(_, kind)| match kind {
+            Kind::Client(id) => self.inputs.system.clients.get(usize::from(*id)),
+            _ => None,
+        });
+        client.is_some_and(|client| client.interrupt_rate != 0)
+    }
+
     fn numbers(&self, is: impl Fn(Kind) -> bool) -> impl Iterator<Item = u16> {
         self.roster
             .iter()
@@ -176,7 +186,13 @@ impl Giver<'_> {
         for of in all.clients() {
             let window = self.next(Cap::Window { of });
             let events = flags.map_or(0, |flags| self.next(Cap::Signal { of, flags }));
-            self.pd.given.clients.push((window, events));
+            let passes_on = matches!(self.pd.kind, Kind::Msi(_)) && all.meters(of);
+            let notification = match passes_on {
+                true => self.next(Cap::Notification { of }),
+                false => 0,
+            };
+            let given = (window, events, notification);
+            self.pd.given.clients.push(given);
         }
     }
 
@@ -235,12 +251,13 @@ impl Giver<'_> {
         for vector in start..start.saturating_add(count) {
             self.next(Cap::Vector(vector));
         }
-        if !first {
-            return;
-        }
-        for line in 0..all.plan.lines.len() {
+        let lines = if first { all.plan.lines.len() } else { 0 };
+        for line in 0..lines {
             let handler = self.next(Cap::Line(line));
             self.pd.given.line_handlers.push(handler);
+        }
+        if !first && !all.clients().any(|of| all.meters(of)) {
+            return;
         }
         for of in all.numbers(|kind| matches!(kind, Kind::Pci(_))) {
             let flags = event::LINE_TROUBLE;

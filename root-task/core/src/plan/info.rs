@@ -49,16 +49,18 @@ impl Plan {
             testing: inputs.system.testing,
             role: self.role(inputs, pd)?,
         });
-        for (client, (window, events)) in inputs.system.clients.iter().zip(&pd.given.clients) {
+        for (client, (window, events, notification)) in inputs.system.clients.iter().zip(&pd.given.clients) {
             let entry = ClientEntry {
                 name: client.name.clone(),
                 window: *window,
                 window_bits: client.window_bits,
                 events: *events,
+                notification: *notification,
                 devices: client.devices.clone(),
                 dma_quota: client.dma_quota,
                 vectors: client.vectors,
                 reserved_vectors: client.reserved_vectors,
+                interrupt_rate: client.interrupt_rate,
                 core: client.core,
             };
             push(&mut info.clients, "clients", entry)?;

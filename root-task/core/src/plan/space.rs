@@ -110,6 +110,7 @@ pub(super) fn draft(
             inspect: client.inspect,
             admin: client.admin,
         }),
+        metered: client.is_some_and(|client| client.interrupt_rate != 0),
         layout: Layout::new(&[], inputs.kernel.size_of, slots)?,
         block: NO_BLOCK,
         tables: Tables::default(),

@@ -26,6 +26,7 @@ pub(crate) fn client(name: &str, devices: &[DeviceMatch]) -> Client {
         dma_quota: 1 << 20,
         vectors: 2,
         reserved_vectors: 0,
+        interrupt_rate: 0,
         devices: devices.iter().copied().collect(),
         inspect: false,
         admin: false,

@@ -54,6 +54,29 @@ impl Vectors for World {
         self.did.push(Did::Retargeted(device, messages, core));
         Ok(0xfee0_0000 | u64::from(core) << 12)
     }
+    fn bind(&mut self, device: Sbdf, message: u16, flags: u64) -> Result<(), Refusal> {
+        self.kernel.may_fail()?;
+        self.did.push(Did::Bound(device, message, flags));
+        Ok(())
+    }
+    fn resume(&mut self, device: Sbdf, messages: Messages) -> Result<u16, Refusal> {
+        self.kernel.may_fail()?;
+        self.did.push(Did::Resumed(device, messages));
+        let wanted = u32::from(messages.first)..messages.end();
+        self.silenced
+            .retain(|&(of, message)| of != device || !wanted.contains(&message.into()));
+        let left = self.silenced.iter().filter(|(of, _)| *of == device);
+        Ok(left.count() as u16)
+    }
+    fn message_trouble(&mut self) -> Result<(Sbdf, u16, u32), Refusal> {
+        let (device, message, count) = self.storms.pop_front().ok_or(Rule::EndOfList)?;
+        self.silenced.insert((device, message));
+        Ok((device, message, count))
+    }
+    fn vectors_for(&mut self, _: ClientId) -> Result<Prospect, Refusal> {
+        self.kernel.may_fail()?;
+        Ok(self.prospect)
+    }
     fn join_line(&mut self, device: Sbdf, client: ClientId, line: u16) -> Result<(), Refusal> {
         self.kernel.may_fail()?;
         self.kernel.try_effect()?;
