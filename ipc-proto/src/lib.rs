@@ -27,8 +27,8 @@ pub use message::{MAX_WORDS, Message, TooLong, Transport};
 pub use rule::{Refusal, Rule, TRIES, retry};
 pub use tables::{console, iommu, msi, pci, supervisor, timer};
 pub use types::{
-    ANY_IOVA, Access, BarKind, CapabilityListKind, ClientId, ConfigRight, ContextChoice,
-    Delivery, DeviceError, DeviceState, EventKind, Exhausted, GroupTie, Mechanism, Messages, NO_PROXIMITY,
+    ANY_IOVA, Access, BarKind, CapabilityListKind, ClientId, ConfigRight, ContextChoice, Delivery,
+    DeviceError, DeviceState, EventKind, Exhausted, GroupTie, Mechanism, Messages, NO_PROXIMITY,
     PagePreference, Properties, ResetKind, Switch, Trouble, Turns, VectorUse, Width, WithheldCode,
     Word,
 };

@@ -8,10 +8,10 @@
 
 use hw::Sbdf;
 use ipc_proto::{
-    Access, BarKind, CapabilityListKind, ClientId, ConfigRight, ContextChoice, Delivery, DeviceState,
-    EventKind, GroupTie, Mechanism, Message, Messages, Operation, PagePreference, Properties,
-    ResetKind, Switch, Trouble, VectorUse, Width, WithheldCode, console, iommu, msi, pci,
-    supervisor, timer,
+    Access, BarKind, CapabilityListKind, ClientId, ConfigRight, ContextChoice, Delivery,
+    DeviceState, EventKind, GroupTie, Mechanism, Message, Messages, Operation, PagePreference,
+    Properties, ResetKind, Switch, Trouble, VectorUse, Width, WithheldCode, console, iommu, msi,
+    pci, supervisor, timer,
 };
 
 fn line(of: &str, message: &Message) -> String {

@@ -49,7 +49,9 @@ impl Plan {
             testing: inputs.system.testing,
             role: self.role(inputs, pd)?,
         });
-        for (client, (window, events, notification)) in inputs.system.clients.iter().zip(&pd.given.clients) {
+        for (client, (window, events, notification)) in
+            inputs.system.clients.iter().zip(&pd.given.clients)
+        {
             let entry = ClientEntry {
                 name: client.name.clone(),
                 window: *window,
