@@ -296,14 +296,6 @@ impl CSpace {
             .map_err(crate::refused)
     }
 
-    /// Empties a slot that the caller took and keeps.
-    ///
-    /// # Errors
-    /// `KernelRefused`.
-    pub fn clear(&self, number: u32) -> Result<(), Refusal> {
-        self.slot(number).delete().map_err(crate::refused)
-    }
-
     /// Lets an interrupt signal `flags` on the PD's event notification.
     ///
     /// # Errors
