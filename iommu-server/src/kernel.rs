@@ -1,8 +1,11 @@
 //! [`Kernel`]: the core's effects on seL4.
 
+use core::sync::atomic::AtomicU64;
+
 use hw::Clock;
 use iommu_core::{EffectError, Env, Note, Placed, Slot};
 use ipc_proto::{Badge, ClientId, Trouble, Turns};
+use ledger::Words;
 use sel4::object::FrameSize;
 use sel4::{CapData, Error, Notification, ObjectType, Rights};
 use sel4_glue::cspace::signal_client;
@@ -14,7 +17,8 @@ const LARGE_BITS: u8 = 21;
 
 /// Capability effects, signals, time and log of this PD.
 pub struct Kernel {
-    cspace: &'static CSpace,
+    cspace: &'static mut CSpace,
+    ledger: &'static [AtomicU64],
     clients: &'static [ClientEntry],
     pd: &'static Pd,
     clock: TscClock,
@@ -25,6 +29,7 @@ impl Kernel {
     pub fn new(pd: &'static Pd, cspace: &'static mut CSpace) -> Self {
         Self {
             cspace,
+            ledger: pd.ledger(),
             clients: &pd.info().clients,
             pd,
             clock: pd.clock(),
@@ -52,7 +57,36 @@ fn refused(error: Error) -> EffectError {
     EffectError::Kernel(error_code(error))
 }
 
+impl Words for Kernel {
+    fn count(&self) -> usize {
+        self.ledger.count()
+    }
+
+    #[inline(always)]
+    fn load(&self, at: usize) -> u64 {
+        self.ledger.load(at)
+    }
+
+    #[inline(always)]
+    fn store(&mut self, at: usize, value: u64) {
+        self.ledger.store(at, value);
+    }
+}
+
 impl Env for Kernel {
+    fn adopt(&mut self, first: Slot, count: u32) -> Result<(), EffectError> {
+        self.cspace
+            .adopt(first, count)
+            .map_err(|refusal| EffectError::Kernel(refusal.about))
+    }
+
+    fn sweep(&mut self) {
+        let stuck = self.cspace.sweep();
+        if stuck > 0 {
+            log!("{stuck} slots cannot be emptied: they are not used again");
+        }
+    }
+
     fn split(&mut self, untyped: Slot, half_bits: u8, into: Slot) -> Result<(), EffectError> {
         self.retype(untyped, ObjectType::Untyped(half_bits), into, 2)
     }

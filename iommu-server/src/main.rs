@@ -3,7 +3,8 @@
 //! The first thing it does is to enable every unit with all devices blocked;
 //! then it is a loop that receives requests and fault events and lets
 //! `iommu-core` decide. The kernel's part is [`kernel`] (and [`spaces`], where it drives the units itself),
-//! the units' is [`units`].
+//! the units' is [`units`]. After a restart, units are taken up as they run, and the core finds out
+//! from their tables and the ledger who holds what.
 //!
 //! It must not hand out memory that a unit has not confirmed to have forgotten,
 //! wait for a client, or call anybody but the timer service.
@@ -16,7 +17,7 @@ mod spaces;
 mod units;
 
 use heapless::Vec;
-use iommu_core::{ClientLimits, FAULT_BOUND, Setup, Shard, Storage};
+use iommu_core::{ClientLimits, FAULT_BOUND, Setup, Shard, Storage, has_started};
 use sel4_glue::{Answer, CSpace, Pd, Server, log, start};
 use static_cell::ConstStaticCell;
 use system::info::{MAX_UNITS, Slots};
@@ -24,7 +25,7 @@ use system::layout::event;
 use system::model::MAX_CLIENTS;
 
 use kernel::Kernel;
-use units::Units;
+use units::{Life, Units};
 
 sel4_rt::entry!(main);
 
@@ -36,7 +37,12 @@ fn main(restarts: u64) -> ! {
     let pd = Pd::start_again(restarts);
     let info = pd.iommu_info();
     let cspace = pd.cspace();
-    let backend = units::start(pd, cspace, UNITS.take());
+    let life = if has_started(&pd.ledger()) {
+        Life::Again
+    } else {
+        Life::First
+    };
+    let backend = units::start(pd, cspace, UNITS.take(), life);
 
     let limits: Vec<ClientLimits, MAX_CLIENTS> = pd
         .info()
@@ -58,7 +64,11 @@ fn main(restarts: u64) -> ! {
         fault_bound: FAULT_BOUND,
     };
     let kernel = Kernel::new(pd, cspace);
-    let mut shard = match Shard::new(STORAGE.take(), kernel, backend, &setup) {
+    let started = match life {
+        Life::First => Shard::new(STORAGE.take(), kernel, backend, &setup),
+        Life::Again => Shard::recover(STORAGE.take(), kernel, backend, &setup),
+    };
+    let mut shard = match started {
         Ok(shard) => shard,
         Err(error) => {
             log!("{error}");

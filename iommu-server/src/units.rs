@@ -74,9 +74,27 @@ impl TableMemory for Tables {
     }
 }
 
-/// Takes every unit over with all devices blocked, and says in the log how each is.
-pub fn start(pd: &'static Pd, cspace: &mut CSpace, memory: &'static mut Memory) -> Units {
+/// Whether this is the server's first life.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Life {
+    /// Units are taken over with every device blocked.
+    First,
+    /// Units are taken up as an earlier life has left them.
+    Again,
+}
+
+/// Takes every unit over with all devices blocked, or takes up those that run, and says in the log how each is.
+pub fn start(
+    pd: &'static Pd,
+    cspace: &mut CSpace,
+    memory: &'static mut Memory,
+    life: Life,
+) -> Units {
     let info = pd.iommu_info();
+    if life == Life::Again && info.io_space.is_some() {
+        log!("what the kernel has mapped for devices cannot be read back: devices go on, nothing more is served");
+        start::stop("no restart over the kernel's driver");
+    }
     if let Some(kernel) = info.io_space {
         return Chosen::None(Chosen::None(Chosen::Units(start_kernel(
             pd, cspace, kernel, memory,
@@ -118,6 +136,7 @@ pub fn start(pd: &'static Pd, cspace: &mut CSpace, memory: &'static mut Memory) 
             &mut memory.amdvi,
             tables,
             &options,
+            life,
         )));
     }
     let setups = info
@@ -125,8 +144,13 @@ pub fn start(pd: &'static Pd, cspace: &mut CSpace, memory: &'static mut Memory) 
         .iter()
         .enumerate()
         .filter_map(|(number, unit)| Some(setup(unit, pd.unit_registers(number)?)));
-    let mut vtd = Vtd::start(&mut memory.vtd, tables, info.tables_paddr, setups, &options);
-    if info.interrupt_remapping && !lines_arrive(pd) {
+    let (storage, paddr) = (&mut memory.vtd, info.tables_paddr);
+    let mut vtd = match life {
+        Life::First => Vtd::start(storage, tables, paddr, setups, &options),
+        Life::Again => Vtd::adopt(storage, tables, paddr, setups, &options),
+    };
+    // A unit that is taken up says itself what passes.
+    if life == Life::First && info.interrupt_remapping && !lines_arrive(pd) {
         log!("line interrupts are lost with the compatibility format blocked: it passes");
         if !vtd.pass_compatibility() {
             start::stop("line interrupts are lost")
@@ -179,6 +203,7 @@ fn start_amd(
     storage: &'static mut amdvi::Storage,
     tables: Tables,
     options: &Options,
+    life: Life,
 ) -> AmdVi<'static, MmioRegion, Tables> {
     let info = pd.iommu_info();
     let segment = info.units.first().map_or(0, |unit| unit.segment);
@@ -196,7 +221,10 @@ fn start_amd(
             })
         });
     let paddr = info.tables_paddr;
-    let amd = AmdVi::start(storage, tables, paddr, segment, setups, options);
+    let amd = match life {
+        Life::First => AmdVi::start(storage, tables, paddr, segment, setups, options),
+        Life::Again => AmdVi::adopt(storage, tables, paddr, segment, setups, options),
+    };
     for (number, unit) in info.units.iter().enumerate() {
         match amd.report(number) {
             Some(amdvi::unit::State::Running) => {

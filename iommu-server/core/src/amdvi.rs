@@ -19,6 +19,7 @@
 //! [`events`]: the event log. [`unit`]: registers and the start. `format`: page
 //! tables. `operations` implements [`Backend`](crate::Backend).
 
+mod adopt;
 pub mod commands;
 pub mod device_table;
 pub mod events;
@@ -36,7 +37,7 @@ use system::model::MAX_CLIENTS;
 use crate::TableMemory;
 use crate::paging::AddressSpace;
 use crate::place::Place;
-use crate::tables::{MAX_TABLE_PAGES, Meta, Page, Tables};
+use crate::tables::{Life, MAX_TABLE_PAGES, Meta, Page, Tables};
 use crate::vtd::{Options, Remap};
 use device_table::Messages;
 use format::HostTables;
@@ -112,6 +113,8 @@ pub struct AmdVi<'a, M, T> {
     /// First page of the device table; `None`: there was no memory for it, and no unit was touched.
     devices: Option<Page>,
     interrupts: Interrupts,
+    /// What becomes of messages of devices without entries.
+    messages: Messages,
     shares: [u32; MAX_CLIENTS],
 }
 
@@ -130,14 +133,61 @@ impl<'a, M: Mmio, T: TableMemory> AmdVi<'a, M, T> {
     where
         M: 's,
     {
+        let Storage {
+            meta,
+            domains,
+            scopes,
+        } = storage;
+        let tables = Tables::new(memory, tables_base, meta);
+        Self::begin(tables, domains, scopes, segment, units, options)
+    }
+
+    /// Takes up the units as an earlier life of the shard has left them; the same arguments as at the first start give the
+    /// same places of tables. See [`crate::Adopt`] for what is to follow.
+    pub fn adopt<'s>(
+        storage: &'a mut Storage,
+        memory: T,
+        tables_base: u64,
+        segment: u16,
+        units: impl Iterator<Item = UnitSetup<'s, M>>,
+        options: &Options,
+    ) -> Self
+    where
+        M: 's,
+    {
+        let Storage {
+            meta,
+            domains,
+            scopes,
+        } = storage;
+        let tables = Tables::again(memory, tables_base, meta);
+        let mut this = Self::begin(tables, domains, scopes, segment, units, options);
+        this.tables.close();
+        this
+    }
+
+    /// Each step takes its tables in the same order at every start.
+    fn begin<'s>(
+        tables: Tables<'a, T>,
+        domains: &'a mut [Place<Domain>; MAX_DOMAINS],
+        all_scopes: &'a mut [Vec<Scope, MAX_SCOPES>; MAX_UNITS],
+        segment: u16,
+        units: impl Iterator<Item = UnitSetup<'s, M>>,
+        options: &Options,
+    ) -> Self
+    where
+        M: 's,
+    {
+        let life = tables.life();
         let mut this = Self {
             units: Vec::new(),
-            tables: Tables::new(memory, tables_base, &mut storage.meta),
-            domains: &mut storage.domains,
-            scopes: &mut storage.scopes,
+            tables,
+            domains,
+            scopes: all_scopes,
             segment,
             devices: None,
             interrupts: Interrupts::new(),
+            messages: Messages::Refused,
             shares: [0; MAX_CLIENTS],
         };
         let Ok(devices) = this.tables.take_row(device_table::PAGES) else {
@@ -151,7 +201,10 @@ impl<'a, M: Mmio, T: TableMemory> AmdVi<'a, M, T> {
             }
             Remap::Nowhere => Messages::Pass,
         };
-        device_table::block_all(&mut this.tables, devices, messages);
+        this.messages = messages;
+        if life == Life::First {
+            device_table::block_all(&mut this.tables, devices, messages);
+        }
         let mut setups: Vec<UnitSetup<'s, M>, MAX_UNITS> = Vec::new();
         for (scopes, setup) in this.scopes.iter_mut().zip(units) {
             scopes.clear();
@@ -166,7 +219,10 @@ impl<'a, M: Mmio, T: TableMemory> AmdVi<'a, M, T> {
             let _ = setups.push(setup);
         }
         for setup in setups {
-            let unit = Unit::start(setup.window, &mut this.tables, devices);
+            let unit = match life {
+                Life::First => Unit::start(setup.window, &mut this.tables, devices),
+                Life::Again => Unit::adopt(setup.window, &mut this.tables, devices),
+            };
             let _ = this.units.push(Entry {
                 unit,
                 include_all: setup.include_all,

@@ -104,6 +104,15 @@ impl DeviceCache {
             depth => Self::Depth(depth),
         }
     }
+
+    /// The contract's number.
+    #[must_use]
+    pub const fn depth(self) -> u8 {
+        match self {
+            Self::None => 0,
+            Self::Depth(depth) => depth,
+        }
+    }
 }
 
 /// A DMA request that a unit blocked.
@@ -149,6 +158,11 @@ pub trait Backend {
     /// # Errors
     /// `DomainsExhausted`, `TablesExhausted`.
     fn create_domain(&mut self, owner: ClientId) -> Result<DomainId, BackendError>;
+
+    /// What its tables can be found by after a restart ([`crate::Adopt`]).
+    fn domain_mark(&self, _domain: DomainId) -> u32 {
+        0
+    }
 
     /// Ends a domain that has no device; its id and tables are used again.
     ///
@@ -309,6 +323,9 @@ impl<A: Backend, B: Backend> Backend for Chosen<A, B> {
     }
     fn create_domain(&mut self, owner: ClientId) -> Result<DomainId, BackendError> {
         either!(self, backend => backend.create_domain(owner))
+    }
+    fn domain_mark(&self, domain: DomainId) -> u32 {
+        either!(self, backend => backend.domain_mark(domain))
     }
     fn destroy_domain(&mut self, domain: DomainId) -> Result<(), BackendError> {
         either!(self, backend => backend.destroy_domain(domain))

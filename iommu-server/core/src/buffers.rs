@@ -169,6 +169,23 @@ impl Buffers {
         Some(index as u16)
     }
 
+    /// Puts a buffer of an earlier life, or none, back into its place. `false` when there is no such place, or it is
+    /// taken.
+    pub fn restore(&mut self, index: u16, generation: u16, buffer: Option<Buffer>) -> bool {
+        let Some(entry) = self.entries.get_mut(usize::from(index)) else {
+            return false;
+        };
+        entry.generation = generation;
+        let Some(buffer) = buffer else {
+            return true;
+        };
+        if !self.places.claim_run(index.into(), 1) {
+            return false;
+        }
+        entry.buffer = Place::Taken(buffer);
+        true
+    }
+
     /// Takes a buffer out; its badge is stale from now on.
     pub fn remove(&mut self, index: u16) -> Option<Buffer> {
         let buffer = self.entries.get_mut(usize::from(index))?.buffer.take()?;
@@ -176,13 +193,15 @@ impl Buffers {
         Some(buffer)
     }
 
+    /// Which life of its place the buffer in `index` is, or the last one was.
+    pub fn generation(&self, index: u16) -> u16 {
+        let entry = self.entries.get(usize::from(index));
+        entry.map_or(0, |entry| entry.generation)
+    }
+
     /// The badge of the buffer in `index`.
     pub fn badge(&self, index: u16) -> Badge {
-        let generation = self
-            .entries
-            .get(usize::from(index))
-            .map_or(0, |entry| entry.generation);
-        Badge::new(BadgeKind::Buffer, generation, index)
+        Badge::new(BadgeKind::Buffer, self.generation(index), index)
     }
 
     /// Place of the buffer that a badge of kind `Buffer` names; `None` when it is of another life.

@@ -88,6 +88,13 @@ impl Context {
             .map_err(|_| IovaError::TooMany)
     }
 
+    /// Where the taken range in which `at` lies ends.
+    pub fn taken_until(&self, at: u64) -> Option<u64> {
+        let place = self.taken.partition_point(|range| range.start <= at);
+        let range = self.taken.get(place.checked_sub(1)?)?;
+        (at < range.end).then_some(range.end)
+    }
+
     /// Takes the lowest `bytes` that are free, and returns where they begin.
     ///
     /// Aligned to their size up to 2 MiB, and from 1 GiB on to that: then one invalidation covers exactly

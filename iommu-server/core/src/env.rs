@@ -6,6 +6,7 @@
 
 use hw::Sbdf;
 use ipc_proto::{Badge, ClientId, Trouble, Turns};
+use ledger::Words;
 
 use crate::Fault;
 
@@ -64,8 +65,8 @@ pub enum Note {
     },
 }
 
-/// The world of a shard. Every method either does its whole effect or none.
-pub trait Env {
+/// The world of a shard, its ledger included. Every method either does its whole effect or none.
+pub trait Env: Words {
     /// Makes two untypeds of 2^`half_bits` bytes, in ascending order of address, of the untyped in
     /// `untyped` (which has no children), in slots `into` and `into + 1`.
     ///
@@ -122,7 +123,17 @@ pub trait Env {
         window_slot: u16,
     ) -> Result<(), EffectError>;
 
-    /// Empties slot `window_slot` of the client's grant window, which [`Self::place`] has just filled.
+    /// After a restart: the capabilities in these slots stay, as an earlier life has left them.
+    ///
+    /// # Errors
+    /// The slots are not the server's to take.
+    fn adopt(&mut self, first: Slot, count: u32) -> Result<(), EffectError>;
+
+    /// Ends a restart: takes what lies in slots that were not adopted, with all that was derived from it.
+    fn sweep(&mut self);
+
+    /// Empties slot `window_slot` of the client's grant window, which [`Self::place`] has just filled, or was
+    /// to fill in an earlier life.
     fn take_back(&mut self, client: ClientId, window_slot: u16);
 
     /// Signals the client's event notification: it has a fault record.

@@ -31,6 +31,7 @@
 #[cfg(test)]
 extern crate std;
 
+mod adopt;
 pub mod amdvi;
 mod backend;
 mod buffers;
@@ -38,6 +39,7 @@ mod context;
 mod env;
 mod faults;
 pub mod iospace;
+mod notes;
 mod paging;
 mod physical;
 mod place;
@@ -49,6 +51,7 @@ pub mod vtd;
 #[cfg(test)]
 mod tests;
 
+pub use adopt::{Adopt, Found};
 pub use backend::{
     Addressing, Backend, BackendError, Chosen, DeviceCache, DomainId, Drained, Extent, Fault,
     InterruptMessage, MessagePart,
@@ -57,8 +60,9 @@ pub use buffers::{MAX_BLOCKS, MAX_BUFFERS, MAX_PAGES};
 pub use context::MAX_MAPPINGS;
 pub use env::{EffectError, Env, Note, Placed, Slot, TableMemory};
 pub use faults::{FAULT_BOUND, FAULT_BURST, FAULT_PERIOD_US, FORGIVEN_US, MAX_RECORDS};
+pub use paging::Leaf;
 pub use physical::Physical;
 pub use shard::{
-    ClientLimits, MAX_ALIASES, MAX_ATTACHED, MAX_PRIVATE, MAX_REQUESTERS, MAX_STRANGERS, Setup,
-    SetupError, Shard, Storage,
+    ClientLimits, MAX_ALIASES, MAX_ATTACHED, MAX_MESSAGE_BLOCKS, MAX_PRIVATE, MAX_REQUESTERS,
+    MAX_STRANGERS, Setup, SetupError, Shard, Storage, has_started,
 };

@@ -17,8 +17,10 @@ use ipc_proto::Access;
 use crate::tables::{ENTRIES, Exhausted, Link, Page, Tables};
 use crate::{Extent, TableMemory};
 
+mod adopt;
 mod leaves;
 
+pub use adopt::{Leaf, access};
 use leaves::{
     DIRECTORY, HUGE, LARGE, Recent, SMALL, Step, UPPER, child, clear_large, clear_leaves, give,
     give_all, index, leaf_bits, recent_table, write_small,
@@ -35,6 +37,8 @@ pub trait Format {
     fn child(entry: u64) -> Option<u64>;
     /// Is an entry of level 1 or more a leaf?
     fn is_large(entry: u64) -> bool;
+    /// Where a leaf of `level` leads; `None` for what [`Self::leaf`] does not write.
+    fn read(entry: u64, level: u8) -> Option<(u64, Access)>;
 }
 
 /// Shape of page tables.

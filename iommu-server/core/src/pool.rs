@@ -8,11 +8,16 @@
 //! [`Pool::merge_idle`] finds pieces that nothing uses.
 //!
 //! Bounds: [`MAX_NODES`] blocks; every list walk ends within them.
+//!
+//! What is split is noted in the ledger, and so known again after a restart (`recover`).
+
+mod recover;
 
 use system::info::UntypedPiece;
 use system::pool::NumberPool;
 
 use crate::env::{EffectError, Env, Slot};
+use crate::notes;
 
 /// Most blocks, whole pieces and halves together.
 pub const MAX_NODES: usize = 4096;
@@ -167,6 +172,18 @@ impl Pool {
         self.node(block).bits
     }
 
+    /// Word of the ledger that says what became of it.
+    #[must_use]
+    pub fn word(&self, block: Block) -> usize {
+        notes::NODES + usize::from(block.0)
+    }
+
+    /// Number of the block, to go on from.
+    #[must_use]
+    pub fn number(&self, block: Block) -> u16 {
+        block.0
+    }
+
     /// Slot of its untyped.
     #[must_use]
     pub fn slot(&self, block: Block) -> Slot {
@@ -270,26 +287,38 @@ impl Pool {
         };
         let whole = self.node(block);
         let half_bits = whole.bits - 1;
+        env.store(self.word(block), notes::Node::Unsure.word());
         if let Err(error) = env.split(whole.slot, half_bits, slot) {
+            env.store(self.word(block), notes::Node::Free.word());
             self.give_pair(pair);
             let _ = slots.give_run(slot, 2);
             return Err(PoolError::Effect(error));
         }
+        let split = notes::Node::Split { pair: pair.0, slot };
+        env.store(self.word(block), split.word());
+        self.hang_halves(block, pair, slot);
+        Ok(pair)
+    }
+
+    /// Hangs a pair, the untypeds of which are in `slot` and the one after, under a free block.
+    fn hang_halves(&mut self, block: Block, pair: Block, slot: Slot) -> [Block; 2] {
         self.unlink(block);
+        let whole = self.node(block);
+        let half_bits = whole.bits - 1;
         let node = self.node_mut(block);
         node.state = State::Split;
         node.child = Some(pair);
         for (half, offset) in [(Self::buddy(pair), 1), (pair, 0)] {
             *self.node_mut(half) = Node {
                 base: whole.base + (offset << half_bits),
-                slot: slot + offset as Slot,
+                slot: slot.saturating_add(offset as Slot),
                 parent: Some(block),
                 bits: half_bits,
                 ..Node::SPARE
             };
             self.push_free(half);
         }
-        Ok(pair)
+        [pair, Self::buddy(pair)]
     }
 
     /// Makes a split block of which nothing is in use whole again.
@@ -299,8 +328,13 @@ impl Pool {
         slots: &mut Slots,
         block: Block,
     ) -> Result<(), PoolError> {
+        let split = env.load(self.word(block));
+        env.store(self.word(block), notes::Node::Unsure.word());
         // One revocation takes every untyped below, however deep.
-        env.revoke(self.slot(block)).map_err(PoolError::Effect)?;
+        if let Err(error) = env.revoke(self.slot(block)) {
+            env.store(self.word(block), split);
+            return Err(PoolError::Effect(error));
+        }
         // Down to a split block whose halves are both whole; merge it, and up again.
         let mut at = block;
         while let Some(pair) = self.node(at).child {
@@ -319,6 +353,7 @@ impl Pool {
             self.give_pair(pair);
             self.node_mut(at).child = None;
             self.push_free(at);
+            env.store(self.word(at), notes::Node::Free.word());
             match self.node(at).parent {
                 Some(parent) if at != block => at = parent,
                 _ => break,

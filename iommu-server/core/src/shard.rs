@@ -4,12 +4,15 @@
 //! `serve`: from a message to its operation. `service`: the operations as the contract names them. `memory`: making and
 //! taking apart buffers. `mapping`: buffers in contexts. `contexts`: those of a
 //! client. `devices`: attaching, detaching, messages. `reserved`: what firmware
-//! reserved. `storms`: faults and devices that give trouble.
+//! reserved. `storms`: faults and devices that give trouble. `ledger`: what is noted for the
+//! next start; `recover`: that start.
 
 mod contexts;
 mod devices;
+mod ledger;
 mod mapping;
 mod memory;
+mod recover;
 mod reserved;
 mod serve;
 mod service;
@@ -31,12 +34,14 @@ use crate::buffers::{Buffers, Certainty, MAX_BUFFERS};
 use crate::context::Context;
 use crate::env::{EffectError, Env};
 use crate::faults::{FaultQueue, Gate, Storm};
+use crate::notes::{self, MessageNote};
 use crate::pool::{Pool, PoolError, Slots};
 use contexts::Private;
 use storms::{Standing, Stranger, Untold};
 
 pub use contexts::MAX_PRIVATE;
 pub use devices::MAX_ALIASES;
+pub use recover::has_started;
 pub use storms::MAX_STRANGERS;
 
 /// Most devices attached at a time.
@@ -44,6 +49,9 @@ pub const MAX_ATTACHED: usize = 256;
 
 /// Most requester ids attached at a time, and most aliases known.
 pub const MAX_REQUESTERS: usize = 320;
+
+/// Most blocks of messages at a time.
+pub const MAX_MESSAGE_BLOCKS: usize = 256;
 
 /// A client may have at least so many private contexts, while there are any.
 const MIN_PRIVATE_A_CLIENT: usize = 2;
@@ -89,6 +97,9 @@ pub enum SetupError {
     /// A piece of the pool is unusable (its number).
     #[error("piece {0} of the pool of DMA memory is no aligned power of two of pages")]
     Piece(usize),
+    /// The ledger has too few words.
+    #[error("the ledger has no room for what is to be noted")]
+    Ledger,
 }
 
 struct Client {
@@ -153,6 +164,7 @@ pub struct Storage {
     devices: Vec<Attached, MAX_ATTACHED>,
     requesters: Vec<Requester, MAX_REQUESTERS>,
     aliases: Vec<(Sbdf, Sbdf), MAX_REQUESTERS>,
+    messages: Vec<MessageNote, MAX_MESSAGE_BLOCKS>,
     strangers: Vec<Stranger, MAX_STRANGERS>,
     reserved: Vec<Reserved, MAX_RESERVED>,
     slots: Option<Slots>,
@@ -170,6 +182,7 @@ impl Storage {
             devices: Vec::new(),
             requesters: Vec::new(),
             aliases: Vec::new(),
+            messages: Vec::new(),
             strangers: Vec::new(),
             reserved: Vec::new(),
             slots: None,
@@ -197,6 +210,8 @@ pub struct Shard<'a, E, B> {
     requesters: &'a mut Vec<Requester, MAX_REQUESTERS>,
     /// Devices with requester ids they have besides their own.
     aliases: &'a mut Vec<(Sbdf, Sbdf), MAX_REQUESTERS>,
+    /// Messages that were made deliverable.
+    messages: &'a mut Vec<MessageNote, MAX_MESSAGE_BLOCKS>,
     strangers: &'a mut Vec<Stranger, MAX_STRANGERS>,
     reserved: &'a [Reserved],
     firmware_aliases: Vec<AliasRange, MAX_ALIAS_RANGES>,
@@ -220,6 +235,18 @@ impl<'a, E: Env, B: Backend> Shard<'a, E, B> {
     /// # Errors
     /// See [`SetupError`].
     pub fn new(
+        storage: &'a mut Storage,
+        env: E,
+        backend: B,
+        setup: &Setup<'_>,
+    ) -> Result<Self, SetupError> {
+        let mut shard = Self::assemble(storage, env, backend, setup)?;
+        shard.env.store(notes::HEADER, notes::STARTED);
+        Ok(shard)
+    }
+
+    /// A shard that holds nothing yet.
+    fn assemble(
         storage: &'a mut Storage,
         env: E,
         backend: B,
@@ -253,6 +280,7 @@ impl<'a, E: Env, B: Backend> Shard<'a, E, B> {
             devices: &mut storage.devices,
             requesters: &mut storage.requesters,
             aliases: &mut storage.aliases,
+            messages: &mut storage.messages,
             strangers: &mut storage.strangers,
             reserved: &storage.reserved,
             firmware_aliases: Vec::from_slice(setup.aliases).map_err(too_many)?,

@@ -63,7 +63,30 @@ pub struct Tables<'a, T> {
     pages: u16,
     used: u16,
     coherent: bool,
+    life: Life,
 }
+
+/// Whether the pages hold what an earlier life of the shard left there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Life {
+    /// No: a page that is taken is cleared.
+    First,
+    /// Yes: pages are taken as they are, in the order of the first start, and then claimed one by one as they are
+    /// found in use, until [`Tables::settle`].
+    Again,
+}
+
+/// What is known about the pages that nobody claimed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Others {
+    /// No unit uses them.
+    Free,
+    /// A unit may.
+    Unknown,
+}
+
+/// How many entries a page has that nobody has claimed yet.
+const UNCLAIMED: u16 = u16::MAX;
 
 impl<'a, T: TableMemory> Tables<'a, T> {
     /// A pool over `memory`, whose first byte has physical address `base`; pages beyond
@@ -80,6 +103,64 @@ impl<'a, T: TableMemory> Tables<'a, T> {
             pages,
             used: 0,
             coherent: false,
+            life: Life::First,
+        }
+    }
+
+    /// The same, over pages that are in use.
+    pub fn again(memory: T, base: u64, meta: &'a mut [Meta; MAX_TABLE_PAGES]) -> Self {
+        for page in meta.iter_mut() {
+            *page = Meta {
+                live: UNCLAIMED,
+                ..Meta::EMPTY
+            };
+        }
+        Self {
+            life: Life::Again,
+            ..Self::new(memory, base, meta)
+        }
+    }
+
+    /// Whether pages are taken as they are.
+    pub fn life(&self) -> Life {
+        self.life
+    }
+
+    /// Takes a page that was found in use. `false` when it is taken already.
+    pub fn claim(&mut self, page: Page) -> bool {
+        if self.life == Life::First || self.meta(page).live != UNCLAIMED {
+            return false;
+        }
+        *self.meta_mut(page) = Meta::EMPTY;
+        self.used += 1;
+        true
+    }
+
+    /// No page is taken as it is any more: the rest is claimed.
+    pub fn close(&mut self) {
+        self.untouched = self.pages;
+    }
+
+    /// Makes all that is claimed visible to every unit.
+    pub fn write_back(&mut self) {
+        for page in (0..self.pages).map(Page) {
+            if self.meta(page).live != UNCLAIMED {
+                self.flush(page, 0, ENTRIES);
+            }
+        }
+    }
+
+    /// All that is in use is claimed; no unit uses any other page, or else they stay out of use.
+    pub fn settle(&mut self, others: Others) {
+        self.life = Life::First;
+        for page in (0..self.pages).rev().map(Page) {
+            if self.meta(page).live == UNCLAIMED {
+                *self.meta_mut(page) = Meta::EMPTY;
+                if others == Others::Free {
+                    self.used += 1;
+                    self.give(page);
+                }
+            }
         }
     }
 
@@ -122,11 +203,18 @@ impl<'a, T: TableMemory> Tables<'a, T> {
         };
         self.used += 1;
         *self.meta_mut(page) = Meta::EMPTY;
+        if self.life == Life::First {
+            self.clear(page);
+        }
+        Ok(page)
+    }
+
+    /// Writes zeros over a page, and makes units see them.
+    pub fn clear(&mut self, page: Page) {
         for index in 0..ENTRIES {
             self.set(page, index, 0);
         }
         self.flush(page, 0, ENTRIES);
-        Ok(page)
     }
 
     /// Takes `count` pages that follow each other; they hold zeros, and units see them. Only pages that were
@@ -146,6 +234,16 @@ impl<'a, T: TableMemory> Tables<'a, T> {
         }
         (self.free, self.clean) = (free, clean);
         Ok(first)
+    }
+
+    /// A page's number.
+    pub fn number(&self, page: Page) -> u32 {
+        page.0.into()
+    }
+
+    /// The page with a number, if there is one.
+    pub fn page(&self, number: u32) -> Link {
+        (number < u32::from(self.pages)).then_some(Page(number as u16))
     }
 
     /// The `number`th page after `page`.

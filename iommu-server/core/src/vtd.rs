@@ -16,6 +16,7 @@
 //! asks for it. Page requests (PRI) are refused: no entry enables them, no
 //! queue is set up for them, and a unit answers "response failure" then (7.5.1).
 
+mod adopt;
 pub mod capability;
 pub mod context;
 pub mod fault;

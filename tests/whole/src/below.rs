@@ -8,6 +8,7 @@ use std::rc::Rc;
 use hw::{Clock, Sbdf};
 use iommu_core::{EffectError, Env, Note, Placed, Slot, TableMemory};
 use ipc_proto::{Badge, ClientId, Refusal, Rule, Turns};
+use ledger::Words;
 
 use crate::hardware::{Hardware, TABLE_PAGES, TABLES};
 use crate::kernel::{Kernel, Object, Place, Refused, Server};
@@ -29,13 +30,36 @@ pub struct Memory {
     pub trouble: Rc<Cell<bool>>,
     /// Bytes that it gave up.
     pub lost: Rc<Cell<u64>>,
+    /// What it notes.
+    pub ledger: Rc<RefCell<Vec<u64>>>,
 }
 
 fn refused(_: Refused) -> EffectError {
     EffectError::Kernel(77)
 }
 
+impl Words for Memory {
+    fn count(&self) -> usize {
+        self.ledger.borrow().len()
+    }
+    fn load(&self, at: usize) -> u64 {
+        self.ledger.borrow().get(at).copied().unwrap_or(0)
+    }
+    fn store(&mut self, at: usize, value: u64) {
+        let words = &mut *self.ledger.borrow_mut();
+        if at >= words.len() {
+            words.resize(at + 1, 0);
+        }
+        words[at] = value;
+    }
+}
+
 impl Env for Memory {
+    // It is not restarted here.
+    fn adopt(&mut self, _: Slot, _: u32) -> Result<(), EffectError> {
+        Ok(())
+    }
+    fn sweep(&mut self) {}
     fn turns(&self) -> Turns {
         Turns::default()
     }

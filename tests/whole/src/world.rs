@@ -84,6 +84,7 @@ impl<'s> World<'s> {
             wake: Rc::new(Cell::new(None)),
             trouble: Rc::new(Cell::new(false)),
             lost: Rc::new(Cell::new(0)),
+            ledger: Rc::default(),
         };
         let iommu = boot_iommu(&mut store.iommu, &mut store.units, &memory, &setting);
         let vectors = FIRST_VECTOR..FIRST_VECTOR + VECTOR_COUNT;

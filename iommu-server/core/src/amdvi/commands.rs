@@ -59,6 +59,17 @@ impl Commands {
         }
     }
 
+    /// Goes on after command `tail - 1`, which an earlier life of the shard has written last and the unit has fetched.
+    pub fn go_on<T: TableMemory>(&mut self, tables: &Tables<'_, T>, tail: u16) {
+        self.tail = tail % ENTRIES;
+        let last = self.tail.wrapping_add(ENTRIES - 1) % ENTRIES;
+        self.sequence = if tables.get(self.page, last * 2) >> 60 == COMPLETION_WAIT >> 60 {
+            tables.get(self.page, last * 2 + 1)
+        } else {
+            tables.get(self.status.0, self.status.1)
+        };
+    }
+
     /// Its page.
     pub fn page(&self) -> Page {
         self.page

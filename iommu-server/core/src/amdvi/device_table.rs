@@ -31,6 +31,8 @@ const SILENT: u64 = 1 << 34;
 const INTERRUPTS: u64 = 1;
 /// Third word: fixed messages are looked up.
 const REMAP: u64 = 2 << 60;
+/// Third word: address of the table.
+const INTERRUPTS_ADDRESS: u64 = 0x000f_ffff_ffff_ffc0;
 /// Third word: size of the table, 2^this entries.
 const INTERRUPTS_SIZE: u32 = 1;
 
@@ -90,6 +92,59 @@ pub fn enable<T: TableMemory>(
     tables.set(page, at, first);
     // All four words lie in one cache line.
     tables.flush(page, at, 4);
+}
+
+/// Whether a requester's entry is exactly what [`enable`] writes.
+pub fn leads_to<T: TableMemory>(
+    tables: &Tables<'_, T>,
+    table: Page,
+    requester: u16,
+    (root, levels, domain): (Page, u8, u16),
+) -> bool {
+    let (page, at) = place(tables, table, requester);
+    let first = tables.physical(root) | VALID | READ_WRITE | u64::from(levels) << MODE;
+    tables.get(page, at) == first && tables.get(page, at + 1) & !SILENT == u64::from(domain)
+}
+
+/// Whether a requester's entry blocks it.
+pub fn is_blocked<T: TableMemory>(tables: &Tables<'_, T>, table: Page, requester: u16) -> bool {
+    let (page, at) = place(tables, table, requester);
+    tables.get(page, at) == BLOCKED
+}
+
+/// Whether faults of a requester are not recorded.
+pub fn is_silent<T: TableMemory>(tables: &Tables<'_, T>, table: Page, requester: u16) -> bool {
+    let (page, at) = place(tables, table, requester);
+    tables.get(page, at + 1) & SILENT != 0
+}
+
+/// Where a requester's messages are looked up, if anywhere.
+pub fn interrupts_at<T: TableMemory>(
+    tables: &Tables<'_, T>,
+    table: Page,
+    requester: u16,
+) -> Option<u64> {
+    let (page, at) = place(tables, table, requester);
+    let third = tables.get(page, at + 2);
+    (third & (INTERRUPTS | REMAP) == INTERRUPTS | REMAP).then_some(third & INTERRUPTS_ADDRESS)
+}
+
+/// Has nothing of a requester looked up any more; what is not looked up is as at the start.
+pub fn reset_interrupts<T: TableMemory>(
+    tables: &mut Tables<'_, T>,
+    table: Page,
+    requester: u16,
+    messages: Messages,
+) {
+    let (page, at) = place(tables, table, requester);
+    let third = match messages {
+        Messages::Refused => INTERRUPTS,
+        Messages::Pass => 0,
+    };
+    if tables.get(page, at + 2) != third {
+        tables.set(page, at + 2, third);
+        tables.flush(page, at, 4);
+    }
 }
 
 /// Step 2, before the unit is told. `Recorded::No`: what the device tries from now on is not recorded.

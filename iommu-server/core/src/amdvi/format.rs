@@ -2,7 +2,7 @@
 
 use ipc_proto::Access;
 
-use crate::paging::Format;
+use crate::paging::{Format, access};
 
 const PRESENT: u64 = 1;
 /// Level of the table that an entry leads to, 1 to 6; 0: a leaf.
@@ -45,5 +45,11 @@ impl Format for HostTables {
     #[inline]
     fn is_large(entry: u64) -> bool {
         entry & PRESENT != 0 && entry >> NEXT_LEVEL & 7 == 0
+    }
+
+    fn read(entry: u64, level: u8) -> Option<(u64, Access)> {
+        let physical = entry & ADDRESS;
+        let access = access(entry & READ != 0, entry & WRITE != 0)?;
+        (Self::leaf(physical, level, access) == entry).then_some((physical, access))
     }
 }

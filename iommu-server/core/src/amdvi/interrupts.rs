@@ -178,6 +178,81 @@ impl Interrupts {
         Some(owned.ids.clone())
     }
 
+    /// Takes up messages that an earlier life of the shard has made: `count` entries from `begin` on in the table at
+    /// `address`, to which `ids` lead. `false`: they are not all there.
+    pub fn adopt<T: TableMemory>(
+        &mut self,
+        tables: &Tables<'_, T>,
+        device: Sbdf,
+        (ids, at): (&[u16], u64),
+        (begin, count): (u32, u16),
+    ) -> bool {
+        let Some(first) = self.first else {
+            return false;
+        };
+        let end = begin.saturating_add(count.into());
+        let offset = at.wrapping_sub(tables.physical(first));
+        let (table, aligned) = ((offset / BYTES) as u16, offset.is_multiple_of(BYTES));
+        if !aligned || offset / BYTES >= TABLES as u64 || count == 0 || end > 1 << SIZE {
+            return false;
+        }
+        let enabled = |entry: u32| read(tables, first, table, entry as u16) & ENABLED != 0;
+        if !(begin..end).all(enabled) {
+            return false;
+        }
+        let known = self.owned.iter().position(|owned| owned.device == device);
+        let place = match known {
+            Some(place) => place,
+            None if self.free.claim_run(table.into(), 1) => {
+                let owned = Owned {
+                    device,
+                    table,
+                    used: 0,
+                    ids: Ids::new(),
+                };
+                // There are as many places as tables.
+                let _ = self.owned.push(owned);
+                self.owned.len() - 1
+            }
+            None => return false,
+        };
+        let Some(owned) = self
+            .owned
+            .get_mut(place)
+            .filter(|owned| owned.table == table)
+        else {
+            return false;
+        };
+        owned.used = owned.used.max(end as u16);
+        for id in ids {
+            if !owned.ids.contains(id) {
+                let _ = owned.ids.push(*id);
+            }
+        }
+        true
+    }
+
+    /// Takes away every entry that was not taken up.
+    pub fn clear_others<T: TableMemory>(&self, tables: &mut Tables<'_, T>) {
+        let Some(first) = self.first else { return };
+        for table in 0..TABLES as u16 {
+            let owned = self.owned.iter().find(|owned| owned.table == table);
+            for entry in owned.map_or(0, |owned| owned.used)..1 << SIZE {
+                if read(tables, first, table, entry) != 0 {
+                    write(tables, first, table, entry, 0);
+                }
+            }
+        }
+    }
+
+    /// Whether a requester's messages are to be looked up at an address.
+    pub fn leads_to<T: TableMemory>(&self, tables: &Tables<'_, T>, id: u16, at: u64) -> bool {
+        self.owned.iter().any(|owned| {
+            let here = self.first.map(|first| address(tables, first, owned.table));
+            here == Some(at) && owned.ids.contains(&id)
+        })
+    }
+
     /// The table of a device may be another's.
     pub fn give(&mut self, device: Sbdf) {
         if let Some(place) = self.owned.iter().position(|owned| owned.device == device) {

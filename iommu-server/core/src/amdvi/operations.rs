@@ -18,7 +18,7 @@ use crate::place::Place;
 use crate::tables::{Exhausted, Page};
 
 /// Three levels: 39 bits of addresses.
-const SHAPE: Shape = Shape {
+pub(super) const SHAPE: Shape = Shape {
     levels: 3,
     largest: Largest::Huge,
 };
@@ -162,6 +162,12 @@ impl<M: Mmio, T: TableMemory> Backend for AmdVi<'_, M, T> {
             });
         }
         Ok(DomainId(place as u16 + 1))
+    }
+
+    fn domain_mark(&self, domain: DomainId) -> u32 {
+        let place = self.domains.get(usize::from(domain.0).wrapping_sub(1));
+        let found = place.and_then(Place::as_ref);
+        found.map_or(0, |found| self.tables.number(found.space.root()))
     }
 
     fn destroy_domain(&mut self, domain: DomainId) -> Result<(), BackendError> {

@@ -11,7 +11,7 @@
 use hw::Mmio;
 use thiserror::Error;
 
-use super::commands::{Command, Commands};
+use super::commands::{Command, Commands, STATUS_POLLS};
 use super::device_table::SIZE_CODE;
 use crate::TableMemory;
 use crate::tables::{Exhausted, Page, Tables};
@@ -125,15 +125,87 @@ impl<M: Mmio> Unit<M> {
         unit
     }
 
+    /// Takes up a unit that an earlier life of the shard has left running. One that does not use our tables is taken over;
+    /// what these say has to be looked through first.
+    pub fn adopt<T: TableMemory>(registers: M, tables: &mut Tables<'_, T>, devices: Page) -> Self {
+        let mut unit = Self {
+            registers,
+            buffers: None,
+            state: State::Running,
+        };
+        if let Err(error) = unit.take_up(tables, devices) {
+            unit.state = State::Failed(error);
+        }
+        unit
+    }
+
+    fn take_up<T: TableMemory>(
+        &mut self,
+        tables: &mut Tables<'_, T>,
+        devices: Page,
+    ) -> Result<(), UnitError> {
+        let (commands, status, log) = self.pages(tables)?;
+        let on = control::ENABLED | control::COMMANDS;
+        let ours = self.read(Register::Control) & on == on
+            && self.read(Register::DeviceTable) == tables.physical(devices) | SIZE_CODE
+            && self.read(Register::CommandBuffer) == tables.physical(commands) | ONE_PAGE
+            && self.read(Register::EventLog) == tables.physical(log) | ONE_PAGE;
+        if !ours {
+            return self.use_pages(tables, devices, (commands, status, log));
+        }
+        if self.read(Register::Features) & INVALIDATE_ALL == 0 {
+            return Err(UnitError::CannotForget);
+        }
+        let mut buffer = Commands::new(commands, status);
+        for _ in 0..STATUS_POLLS {
+            let tail = self.read(Register::CommandTail);
+            if self.read(Register::CommandHead) == tail {
+                buffer.go_on(tables, (tail / 16) as u16);
+                self.buffers = Some((buffer, log));
+                return Ok(());
+            }
+            core::hint::spin_loop();
+        }
+        Err(UnitError::Unconfirmed)
+    }
+
+    /// Has the unit forget everything.
+    ///
+    /// # Errors
+    /// The unit has failed, now or before.
+    pub fn forget_everything<T: TableMemory>(
+        &mut self,
+        tables: &mut Tables<'_, T>,
+    ) -> Result<(), UnitError> {
+        self.run(tables, &[Command::Everything])
+    }
+
+    /// Pages for command buffer, status and event log.
+    fn pages<T: TableMemory>(
+        &self,
+        tables: &mut Tables<'_, T>,
+    ) -> Result<(Page, Page, Page), UnitError> {
+        if self.registers.len() < WINDOW || self.read(Register::Control) == u64::MAX {
+            return Err(UnitError::Absent);
+        }
+        Ok((tables.take()?, tables.take()?, tables.take()?))
+    }
+
     fn take_over<T: TableMemory>(
         &mut self,
         tables: &mut Tables<'_, T>,
         devices: Page,
     ) -> Result<(), UnitError> {
-        if self.registers.len() < WINDOW || self.read(Register::Control) == u64::MAX {
-            return Err(UnitError::Absent);
-        }
-        let (commands, status, log) = (tables.take()?, tables.take()?, tables.take()?);
+        let pages = self.pages(tables)?;
+        self.use_pages(tables, devices, pages)
+    }
+
+    fn use_pages<T: TableMemory>(
+        &mut self,
+        tables: &mut Tables<'_, T>,
+        devices: Page,
+        (commands, status, log): (Page, Page, Page),
+    ) -> Result<(), UnitError> {
         let left = self.read(Register::Control);
         let features = self.read(Register::Features);
         let was_on = left & control::ENABLED != 0;

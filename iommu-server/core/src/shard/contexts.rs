@@ -2,11 +2,13 @@
 //! one device, numbered from 1 over all clients of the shard.
 
 use ipc_proto::{ClientId, ContextChoice, Refusal, Rule};
+use system::model::MAX_CLIENTS;
 
 use super::{Client, Shard};
 use crate::backend::{Backend, BackendError, DomainId};
 use crate::context::Context;
 use crate::env::Env;
+use crate::notes::{self, ContextNote};
 
 /// Most private contexts at a time.
 pub const MAX_PRIVATE: usize = 32;
@@ -17,7 +19,7 @@ pub const SHARED: u16 = 0;
 /// A private context, or room for one. All zeros when free.
 pub struct Private {
     /// Client id + 1; 0: free.
-    owner: u16,
+    pub(super) owner: u16,
     context: Context,
 }
 
@@ -97,6 +99,7 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
             // A domain that some unit may still know is retired by the back end: that is not the
             // caller's failure, and a new domain will be made.
             let _ = self.backend.destroy_domain(domain);
+            self.env.store(context_word(client, number), 0);
         }
         let place = usize::from(number).wrapping_sub(1);
         if let Some(found) = self.private.get_mut(place) {
@@ -112,17 +115,43 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
     }
 }
 
-/// The domain of a client's context, made if there is none.
+/// Word of the ledger that says the domain of context `number` of a client.
+pub(super) fn context_word(client: ClientId, number: u16) -> usize {
+    let place = match number {
+        SHARED => usize::from(client.0),
+        private => MAX_CLIENTS + usize::from(private) - 1,
+    };
+    notes::CONTEXTS + place
+}
+
+/// The domain of context `number` of a client, made if there is none.
 #[inline(always)]
-pub(super) fn domain_of<B: Backend>(
+pub(super) fn domain_of<E: Env, B: Backend>(
     context: &mut Context,
-    owner: ClientId,
+    (owner, number): (ClientId, u16),
     backend: &mut B,
+    env: &mut E,
 ) -> Result<DomainId, BackendError> {
-    if let Some(domain) = context.domain {
-        return Ok(domain);
+    match context.domain {
+        Some(domain) => Ok(domain),
+        None => make_domain(context, (owner, number), backend, env),
     }
+}
+
+#[cold]
+fn make_domain<E: Env, B: Backend>(
+    context: &mut Context,
+    (owner, number): (ClientId, u16),
+    backend: &mut B,
+    env: &mut E,
+) -> Result<DomainId, BackendError> {
     let domain = backend.create_domain(owner)?;
     context.domain = Some(domain);
+    let note = ContextNote {
+        owner,
+        domain: domain.0,
+        mark: backend.domain_mark(domain),
+    };
+    env.store(context_word(owner, number), note.word());
     Ok(domain)
 }

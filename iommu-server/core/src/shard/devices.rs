@@ -18,6 +18,7 @@ use crate::backend::{Backend, BackendError, DeviceCache, Extent, InterruptMessag
 use crate::buffers::{Certainty, NO_FRAMES};
 use crate::env::Env;
 use crate::faults::Storm;
+use crate::notes::{self, DeviceNote, Stage};
 
 /// Most requester ids of a device besides its own.
 pub const MAX_ALIASES: usize = 8;
@@ -57,14 +58,27 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
             self.drain(unit);
         }
         let context = self.choose_context(client, choice)?;
+        let mut note = DeviceNote {
+            stage: Stage::Begun,
+            device,
+            client,
+            context,
+            depth: cache.depth(),
+        };
+        let word = notes::DEVICES + self.devices.len();
+        self.env.store(word, note.word());
         if let Err(refusal) = self.enter_reserved(device, client, context) {
             self.end_idle_context(client, context);
+            self.env.store(word, 0);
             return Err(refusal);
         }
         let mut certainty = Certainty::Mapped;
         let mut outcome = Ok(());
         match self.attach_requesters(device, client, context, cache) {
-            Ok(kept) => properties.translation_cached = kept != DeviceCache::None,
+            Ok(kept) => {
+                properties.translation_cached = kept != DeviceCache::None;
+                (note.stage, note.depth) = (Stage::Whole, kept.depth());
+            }
             Err((refusal, Certainty::Unconfirmed)) => {
                 certainty = Certainty::Unconfirmed;
                 outcome = Err(refusal);
@@ -72,6 +86,7 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
             Err((refusal, Certainty::Mapped)) => {
                 self.leave_reserved(device, client, context);
                 self.end_idle_context(client, context);
+                self.env.store(word, 0);
                 return Err(refusal);
             }
         }
@@ -89,6 +104,8 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
         self.forget_stranger(device);
         let entry = self.context(client, context)?;
         entry.devices = entry.devices.saturating_add(1);
+        // An attachment that is in doubt is taken back after a restart.
+        self.env.store(word, note.word());
         outcome.map(|()| (properties, context))
     }
 
@@ -148,7 +165,7 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
         }
         let entry =
             find_context(self.clients, self.private, client, context).map_err(nothing_done)?;
-        let attached = domain_of(entry, client, &mut self.backend)
+        let attached = domain_of(entry, (client, context), &mut self.backend, &mut self.env)
             .and_then(|domain| self.backend.attach(id, domain, cache));
         let certainty = match attached {
             Ok(_) => Certainty::Mapped,
@@ -167,10 +184,13 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
     }
 
     fn detach_requester(&mut self, id: Sbdf) -> Result<(), Refusal> {
-        let about = Refusal::new(Rule::NotAttached, id.to_bits().into());
         let place = self.requesters.iter().position(|found| found.id == id);
-        let place = place.ok_or(about)?;
-        let found = self.requesters.get_mut(place).ok_or(about)?;
+        let Some((place, found)) =
+            place.and_then(|place| Some((place, self.requesters.get_mut(place)?)))
+        else {
+            // Only after a restart: an earlier life has detached it.
+            return Ok(());
+        };
         if found.certainty == Certainty::Unconfirmed {
             return Err(Refusal::new(Rule::InvalidationTimeout, id.to_bits().into()));
         }
@@ -210,6 +230,7 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
             // What it did until now is its present holder's to hear.
             self.drain(unit);
         }
+        self.note_device(place, Stage::Ending);
         let mut outcome = self.unremap_device(device);
         for id in &self.requesters_of(device) {
             outcome = outcome.and(self.detach_requester(*id));
@@ -221,11 +242,12 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
             }
             return outcome;
         }
-        self.devices.swap_remove(place);
         self.leave_reserved(device, attached.client, attached.context);
         let context = self.context(attached.client, attached.context)?;
         context.devices = context.devices.saturating_sub(1);
         self.end_idle_context(attached.client, attached.context);
+        self.devices.swap_remove(place);
+        self.note_removal(notes::DEVICES, place, self.devices.len());
         Ok(())
     }
 
@@ -247,7 +269,13 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
         }
         let context = self.context(attached.client, attached.context)?;
         let domain = context.domain.ok_or(Rule::NoContext)?;
+        if let DeviceCache::Depth(_) = cache {
+            self.note_cache(device, cache);
+        }
         let kept = self.backend.keep(device, domain, cache);
+        if let Ok(kept) = kept {
+            self.note_cache(device, kept);
+        }
         self.hear_silent();
         kept.map(|kept| kept != DeviceCache::None)
             .map_err(backend_refusal)
@@ -267,6 +295,7 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
         }
         if alias == device {
             self.aliases.retain(|(of, _)| *of != device);
+            self.note_aliases();
             return Ok(());
         }
         if alias.segment() != device.segment() {
@@ -279,9 +308,12 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
         if known >= MAX_ALIASES {
             return Err(Refusal::new(Rule::TooManyAssignments, MAX_ALIASES as u64));
         }
+        let word = notes::ALIASES + self.aliases.len();
         self.aliases
             .push((device, alias))
-            .map_err(|_| Rule::TooManyAssignments.into())
+            .map_err(|_| Rule::TooManyAssignments)?;
+        self.env.store(word, notes::alias_word(device, alias));
+        Ok(())
     }
 
     /// The requester ids of a device, its own first.
@@ -317,7 +349,15 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
     ) -> Result<InterruptMessage, Refusal> {
         let ids = self.requesters_of(device);
         let aliases = ids.get(1..).unwrap_or_default();
+        if self.messages.is_full() {
+            return Err(Rule::RemapExhausted.into());
+        }
         let remapped = self.backend.remap(device, aliases, message, count);
+        if let Ok(sent) = remapped
+            && sent != message
+        {
+            self.note_messages(device, sent, count);
+        }
         remapped.map_err(|error| match error {
             BackendError::BadMessage(part) => Refusal::new(
                 Rule::BadArgument,
@@ -351,7 +391,10 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
     pub(super) fn unremap_device(&mut self, device: Sbdf) -> Result<(), Refusal> {
         match self.backend.unremap(device) {
             // Where no unit is, nothing was remapped.
-            Ok(()) | Err(BackendError::NoUnit) => Ok(()),
+            Ok(()) | Err(BackendError::NoUnit) => {
+                self.forget_messages(device);
+                Ok(())
+            }
             Err(error) => Err(backend_refusal(error)),
         }
     }
@@ -411,7 +454,7 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
             frames: NO_FRAMES,
             page_bits: 12,
         };
-        let mapped = domain_of(entry, client, &mut self.backend)
+        let mapped = domain_of(entry, (client, context), &mut self.backend, &mut self.env)
             .and_then(|domain| self.backend.map(domain, base, &[extent], region.access));
         if let Err(error) = mapped {
             if error != BackendError::Unconfirmed {

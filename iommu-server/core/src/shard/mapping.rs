@@ -3,17 +3,54 @@
 use ipc_proto::{ANY_IOVA, Access, ClientId, Refusal, Rule};
 
 use super::contexts::{domain_of, find_context};
+use super::ledger::mapping_word;
 use super::{Shard, backend_refusal};
 use crate::backend::{Addressing, Backend, BackendError};
 use crate::buffers::{Buffer, Certainty, Content, Fate, Mapping};
 use crate::context::IovaError;
 use crate::env::Env;
+use crate::notes::MappingNote;
+
+/// What says after a restart where a buffer is mapped.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// The page tables: there is one mapping of the memory for its holder.
+    ByTables,
+    /// The ledger: a share may be its holder's second way to the same memory.
+    ByLedger,
+}
 
 impl<E: Env, B: Backend> Shard<'_, E, B> {
     /// Maps a buffer in a context of its holder; returns where.
     #[inline]
     pub(super) fn map_buffer(
         &mut self,
+        index: u16,
+        iova: u64,
+        access: Access,
+        context: u16,
+    ) -> Result<u64, Refusal> {
+        match self.buffers.get(index).map(|buffer| &buffer.content) {
+            Some(Content::Share { .. }) => self.map_share(index, iova, access, context),
+            _ => self.map_as(Told::ByTables, index, iova, access, context),
+        }
+    }
+
+    #[inline(never)]
+    fn map_share(
+        &mut self,
+        index: u16,
+        iova: u64,
+        access: Access,
+        context: u16,
+    ) -> Result<u64, Refusal> {
+        self.map_as(Told::ByLedger, index, iova, access, context)
+    }
+
+    #[inline(always)]
+    fn map_as(
+        &mut self,
+        told: Told,
         index: u16,
         iova: u64,
         access: Access,
@@ -34,6 +71,7 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
                     return Err(Refusal::new(Rule::BadIova, at));
                 }
                 find_context(self.clients, self.private, holder, context)?;
+                self.write_mapping(index, context, at);
                 self.note_mapping(index, context, at, Certainty::Mapped);
                 return Ok(at);
             }
@@ -48,7 +86,12 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
             IovaError::Unusable => Refusal::new(Rule::BadIova, iova),
             IovaError::TooMany => Rule::TooManyBuffers.into(),
         })?;
-        let mapped = match domain_of(found, holder, &mut self.backend) {
+        if told == Told::ByLedger {
+            let note = MappingNote { context, iova: at };
+            self.env.store(mapping_word(index), note.word());
+        }
+        let owner = (holder, context);
+        let mapped = match domain_of(found, owner, &mut self.backend, &mut self.env) {
             Ok(domain) => self.backend.map(domain, at, &memory.extents, access),
             Err(error) => Err(error),
         };
@@ -70,16 +113,31 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
         if error == BackendError::Unconfirmed {
             // A unit may have seen it: the addresses and the memory stay as they are.
             self.note_mapping(index, context, at, Certainty::Unconfirmed);
+            self.note_doubt(index);
         } else if let Ok(found) = self.context(holder, context) {
             found.give(at);
             self.end_idle_context(holder, context);
         }
+        self.forget_mapping(index);
         backend_refusal(error)
     }
 
     /// Takes a buffer's mapping away; when this returns `Ok`, no unit has it cached.
     #[inline]
     pub(super) fn unmap_buffer(&mut self, index: u16) -> Result<(), Refusal> {
+        match self.buffers.get(index).map(|buffer| &buffer.content) {
+            Some(Content::Share { .. }) => self.unmap_share(index),
+            _ => self.unmap_as(Told::ByTables, index),
+        }
+    }
+
+    #[inline(never)]
+    fn unmap_share(&mut self, index: u16) -> Result<(), Refusal> {
+        self.unmap_as(Told::ByLedger, index)
+    }
+
+    #[inline(always)]
+    fn unmap_as(&mut self, told: Told, index: u16) -> Result<(), Refusal> {
         let stale = Refusal::from(Rule::StaleCapability);
         let buffer = self.buffers.get(index).ok_or(stale)?;
         let holder = buffer.holder;
@@ -89,6 +147,7 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
         }
         if self.addressing == Addressing::Physical {
             self.clear_mapping(index);
+            self.forget_mapping(index);
             return Ok(());
         }
         let bytes = match &buffer.content {
@@ -106,6 +165,9 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
             self.end_idle_context(holder, number);
         }
         self.clear_mapping(index);
+        if told == Told::ByLedger {
+            self.env.store(mapping_word(index), 0);
+        }
         Ok(())
     }
 
@@ -113,6 +175,7 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
     #[cold]
     fn doubt_unmap(&mut self, index: u16, mapping: Mapping, error: BackendError) -> Refusal {
         self.note_mapping(index, mapping.context, mapping.iova, Certainty::Unconfirmed);
+        self.note_doubt(index);
         self.hear_silent();
         backend_refusal(error)
     }
@@ -158,7 +221,13 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
         }
     }
 
-    fn note_mapping(&mut self, index: u16, context: u16, iova: u64, certainty: Certainty) {
+    pub(super) fn note_mapping(
+        &mut self,
+        index: u16,
+        context: u16,
+        iova: u64,
+        certainty: Certainty,
+    ) {
         if let Some(buffer) = self.buffers.get_mut(index) {
             buffer.mapping = Some(Mapping {
                 context,

@@ -8,6 +8,7 @@ use super::{Shard, effect_refusal, pool_refusal};
 use crate::backend::{Addressing, Backend, Extent};
 use crate::buffers::{Buffer, Content, Fate, MAX_BLOCKS, MAX_PAGES, NO_FRAMES};
 use crate::env::{EffectError, Env, Note, Placed, Slot};
+use crate::notes::{self, Node, Placing, Stage};
 use crate::pool::{Block, PoolError};
 
 const SMALL_BITS: u8 = 12;
@@ -52,6 +53,7 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
         let client = self.client(holder)?;
         client.used_bytes += bytes;
         client.buffers += 1;
+        self.note_buffer(index, Stage::Begun);
         Ok(index)
     }
 
@@ -131,6 +133,13 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
         {
             extent.frames = frames;
         }
+        let used = Node::Used {
+            buffer: index,
+            number: number as u8,
+            frames,
+            pages,
+        };
+        self.env.store(self.pool.word(block), used.word());
         let untyped = self.pool.slot(block);
         let mut made = 0;
         while made < pages {
@@ -147,7 +156,8 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
     pub(super) fn hand_out(&mut self, index: u16, window_slot: u16) -> Result<(), Refusal> {
         let badge = self.buffers.badge(index);
         let master = self.slots.take().ok_or(Rule::SlotsExhausted)?;
-        if let Err(error) = self.env.mint(badge, master) {
+        let minted = self.env.mint(badge, master);
+        if let Err(error) = minted {
             let _ = self.slots.give(master);
             return Err(effect_refusal(error));
         }
@@ -200,16 +210,24 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
                 let frame = extent.frames + (page - extent_first);
                 // The sum is inside the window, which was checked.
                 let to = slot.wrapping_add(placed);
+                let note = Placing {
+                    client: holder,
+                    slot,
+                    placed: placed.wrapping_add(1),
+                };
+                self.env.store(notes::PLACING, note.word());
                 if let Err(refusal) = self.place(Placed::Frame, frame, holder, to) {
                     for done in 0..placed {
                         self.env.take_back(holder, slot.wrapping_add(done));
                     }
+                    self.env.store(notes::PLACING, 0);
                     return Err(refusal);
                 }
                 placed += 1;
             }
             extent_first = extent_end;
         }
+        self.env.store(notes::PLACING, 0);
         Ok(())
     }
 
@@ -219,6 +237,7 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
     /// # Errors
     /// The first refusal; what the kernel did not take apart is not used again.
     pub(super) fn dismantle(&mut self, index: u16, fate: Fate) -> Result<(), Refusal> {
+        self.note_buffer(index, Stage::Ending);
         let Some(buffer) = self.buffers.remove(index) else {
             return Err(Rule::StaleCapability.into());
         };
@@ -247,6 +266,7 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
                     memory.shares = memory.shares.saturating_sub(1);
                     if fate == Fate::Lose {
                         memory.fate = Fate::Lose;
+                        self.note_loss(of);
                     }
                 }
             }
@@ -254,6 +274,7 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
         let client = self.client(buffer.holder)?;
         client.used_bytes = client.used_bytes.saturating_sub(bytes);
         client.buffers = client.buffers.saturating_sub(1);
+        self.note_free_place(index);
         outcome
     }
 
@@ -264,9 +285,12 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
         if revoked.is_ok() && extent.frames != NO_FRAMES {
             let _ = self.slots.give_run(extent.frames, pages_of(extent));
         }
+        let word = self.pool.word(block);
         if revoked.is_ok() && fate == Fate::Reuse {
+            self.env.store(word, Node::Free.word());
             self.pool.give(block);
         } else {
+            self.env.store(word, Node::Lost.word());
             let bytes = extent.bytes;
             self.env.note(Note::MemoryLost { bytes });
         }

@@ -17,6 +17,7 @@ use super::memory::shape;
 use crate::backend::{Backend, DeviceCache, InterruptMessage};
 use crate::buffers::{Buffer, Content, Fate, Memory};
 use crate::env::Env;
+use crate::notes::Stage;
 
 /// Deepest invalidate queue of a device (PCIe 5.0, 10.5.1.1).
 const MAX_QUEUE: u8 = 32;
@@ -61,6 +62,7 @@ impl<E: Env, B: Backend> Service for Shard<'_, E, B> {
             let _ = self.dismantle(index, Fate::Reuse);
             return Err(refusal);
         }
+        self.note_buffer(index, Stage::Whole);
         Ok(Reply::Now(AllocReply { page_bits, pages }))
     }
 
@@ -109,6 +111,7 @@ impl<E: Env, B: Backend> Service for Shard<'_, E, B> {
             let _ = self.dismantle(index, Fate::Reuse);
             return Err(refusal);
         }
+        self.note_buffer(index, Stage::Whole);
         Ok(Reply::Now(ImportReply { page_bits, pages }))
     }
 
@@ -134,7 +137,12 @@ impl<E: Env, B: Backend> Service for Shard<'_, E, B> {
 
     fn free(&mut self, call: Call) -> Answer<FreeReply> {
         let index = self.buffer(call)?;
-        self.withdraw(index)?;
+        self.note_buffer(index, Stage::Ending);
+        if let Err(refusal) = self.withdraw(index) {
+            // It goes on, without what came out.
+            self.note_buffer(index, Stage::Whole);
+            return Err(refusal);
+        }
         self.dismantle(index, Fate::Reuse)?;
         Ok(Reply::Now(FreeReply {}))
     }
@@ -342,6 +350,7 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
     /// Ends a buffer of a client that is gone, and its shares: what a unit may still reach is lost,
     /// the rest free.
     fn end_buffer(&mut self, index: u16) -> Result<(), Refusal> {
+        self.note_buffer(index, Stage::Ending);
         let withdrawn = self.withdraw(index);
         if withdrawn.is_ok() {
             return self.dismantle(index, Fate::Reuse);

@@ -32,10 +32,10 @@ pub type Untold = Option<(Trouble, u32)>;
 /// A device that nobody holds, and that faults.
 #[derive(Clone, Copy, Debug)]
 pub struct Stranger {
-    device: Sbdf,
-    storm: Storm,
-    standing: Standing,
-    trouble: Untold,
+    pub(super) device: Sbdf,
+    pub(super) storm: Storm,
+    pub(super) standing: Standing,
+    pub(super) trouble: Untold,
 }
 
 impl<E: Env, B: Backend> Shard<'_, E, B> {
@@ -168,7 +168,7 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
     }
 
     /// Silences every requester id of an attached device.
-    fn silence_device(&mut self, device: Sbdf) {
+    pub(super) fn silence_device(&mut self, device: Sbdf) {
         for id in &self.requesters_of(device) {
             let found = self.requesters.iter_mut().find(|found| found.id == *id);
             let Some(found) = found else { continue };
@@ -248,7 +248,7 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
     }
 
     /// Notes trouble with a device and signals the pci-server shard that has its bus.
-    fn tell_trouble(&mut self, device: Sbdf, trouble: Trouble, count: u32) {
+    pub(super) fn tell_trouble(&mut self, device: Sbdf, trouble: Trouble, count: u32) {
         let stranger = self.strangers.iter_mut().find(|one| one.device == device);
         if let Some(stranger) = stranger {
             stranger.trouble = Some((trouble, count));

@@ -5,11 +5,15 @@
 
 use std::boxed::Box;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::vec::Vec;
 
 use ipc_proto::{Badge, ClientId, Turns};
+use ledger::Words;
+
+use super::machine::SLOTS;
+use super::mortal::Fuse;
 
 use crate::{EffectError, Env, Note, Placed, Slot};
 
@@ -49,15 +53,24 @@ struct State {
     notes: Vec<Note>,
     wakes: Vec<u64>,
     now_us: u64,
+    ledger: Vec<u64>,
+    /// After a restart: slots that stay. What is asked for may be done already.
+    adopted: Option<BTreeSet<Slot>>,
 }
 
 /// A handle; clones share the state.
 #[derive(Clone, Default)]
-pub struct Kernel(Rc<RefCell<State>>);
+pub struct Kernel(Rc<RefCell<State>>, Fuse);
 
 impl Kernel {
     pub fn with_untypeds(pieces: &[system::info::UntypedPiece]) -> Self {
-        let kernel = Self::default();
+        Self::mortal(pieces, Fuse::default())
+    }
+
+    /// A kernel of a server that dies when the fuse says so.
+    pub fn mortal(pieces: &[system::info::UntypedPiece], fuse: Fuse) -> Self {
+        let kernel = Self(Rc::default(), fuse);
+        kernel.0.borrow_mut().ledger = std::vec![0; crate::notes::WORDS];
         for piece in pieces {
             let object = Object::Untyped {
                 base: piece.base,
@@ -71,6 +84,21 @@ impl Kernel {
                 .insert(Place::Own(piece.slot), 0, object);
         }
         kernel
+    }
+
+    /// The server was restarted.
+    pub fn restarted(&self) {
+        self.0.borrow_mut().adopted = Some(BTreeSet::new());
+    }
+
+    /// The ledger as it is.
+    pub fn ledger(&self) -> Vec<u64> {
+        self.0.borrow().ledger.clone()
+    }
+
+    /// Puts something else into the ledger.
+    pub fn set_ledger(&self, at: usize, value: u64) {
+        self.0.borrow_mut().ledger[at] = value;
     }
 
     /// Refuses the `nth` effect from now on (0: the next), once.
@@ -169,6 +197,9 @@ impl State {
     }
 
     fn revoke(&mut self, slot: Slot) {
+        if self.adopted.is_some() && !self.caps.contains_key(&Place::Own(slot)) {
+            return;
+        }
         let mut gone = Vec::from([self.cap(slot).id]);
         while let Some(id) = gone.pop() {
             self.caps.retain(|_, cap| {
@@ -206,8 +237,48 @@ impl State {
     }
 }
 
+impl Words for Kernel {
+    fn count(&self) -> usize {
+        self.0.borrow().ledger.len()
+    }
+
+    fn load(&self, at: usize) -> u64 {
+        self.0.borrow().ledger.get(at).copied().unwrap_or(0)
+    }
+
+    fn store(&mut self, at: usize, value: u64) {
+        self.1.burn();
+        if let Some(word) = self.0.borrow_mut().ledger.get_mut(at) {
+            *word = value;
+        }
+    }
+}
+
 impl Env for Kernel {
+    fn adopt(&mut self, first: Slot, count: u32) -> Result<(), EffectError> {
+        if let Some(adopted) = &mut self.0.borrow_mut().adopted {
+            adopted.extend(first..first + count);
+        }
+        Ok(())
+    }
+
+    fn sweep(&mut self) {
+        self.1.burn();
+        let state = &mut *self.0.borrow_mut();
+        let Some(adopted) = state.adopted.take() else {
+            return;
+        };
+        let given = SLOTS.first..SLOTS.first + SLOTS.count;
+        for slot in given.filter(|slot| !adopted.contains(slot)) {
+            if state.caps.contains_key(&Place::Own(slot)) {
+                state.revoke(slot);
+                state.caps.remove(&Place::Own(slot));
+            }
+        }
+    }
+
     fn split(&mut self, untyped: Slot, half_bits: u8, into: Slot) -> Result<(), EffectError> {
+        self.1.burn();
         let state = &mut *self.0.borrow_mut();
         state.step()?;
         let (parent, first) = state.carve(untyped, half_bits, 2);
@@ -230,6 +301,7 @@ impl Env for Kernel {
         count: u32,
     ) -> Result<(), EffectError> {
         assert!((1..=256).contains(&count));
+        self.1.burn();
         let state = &mut *self.0.borrow_mut();
         state.step()?;
         let (parent, first) = state.carve(untyped, page_bits, count.into());
@@ -244,6 +316,7 @@ impl Env for Kernel {
     }
 
     fn revoke(&mut self, slot: Slot) -> Result<(), EffectError> {
+        self.1.burn();
         let state = &mut *self.0.borrow_mut();
         state.step()?;
         state.revoke(slot);
@@ -251,15 +324,19 @@ impl Env for Kernel {
     }
 
     fn retire(&mut self, slot: Slot) -> Result<(), EffectError> {
+        self.1.burn();
         let state = &mut *self.0.borrow_mut();
         state.step()?;
         assert!(matches!(state.cap(slot).object, Object::Endpoint { .. }));
         state.revoke(slot);
+        // It is no single call of the kernel.
+        self.1.burn();
         state.caps.remove(&Place::Own(slot));
         Ok(())
     }
 
     fn mint(&mut self, badge: Badge, into: Slot) -> Result<(), EffectError> {
+        self.1.burn();
         let state = &mut *self.0.borrow_mut();
         state.step()?;
         state.insert(Place::Own(into), 0, Object::Endpoint { badge });
@@ -273,6 +350,7 @@ impl Env for Kernel {
         client: ClientId,
         window_slot: u16,
     ) -> Result<(), EffectError> {
+        self.1.burn();
         let state = &mut *self.0.borrow_mut();
         state.step()?;
         let place = Place::Window(client.0, window_slot);
@@ -287,8 +365,11 @@ impl Env for Kernel {
     }
 
     fn take_back(&mut self, client: ClientId, window_slot: u16) {
+        self.1.burn();
         let place = Place::Window(client.0, window_slot);
-        assert!(self.0.borrow_mut().caps.remove(&place).is_some());
+        let state = &mut *self.0.borrow_mut();
+        let was_there = state.caps.remove(&place).is_some();
+        assert!(was_there || state.adopted.is_some());
     }
 
     fn signal(&mut self, client: ClientId) {

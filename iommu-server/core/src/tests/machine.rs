@@ -161,12 +161,28 @@ pub const POOL: [UntypedPiece; 3] = [
     },
 ];
 
+pub const SETUP: Setup<'static> = Setup {
+    clients: &[ClientLimits {
+        quota: QUOTA,
+        window_bits: WINDOW_BITS,
+    }; CLIENTS as usize],
+    buses: &[(0, 0, 0x7f), (0, 0x80, 0xff)],
+    slots: SLOTS,
+    pool: &POOL,
+    reserved: &[],
+    aliases: &[],
+    reserved_allowed: &[],
+    fault_bound: FAULT_BOUND,
+};
+
 /// A shard with everything around it.
-pub struct World {
+pub struct WorldOf<'s, V> {
     pub unit: sim::vtd::Vtd,
     pub kernel: Kernel,
-    pub shard: Shard<'static, Kernel, TestVtd>,
+    pub shard: Shard<'s, Kernel, V>,
 }
+
+pub type World = WorldOf<'static, TestVtd>;
 
 impl World {
     pub fn new(model: Model) -> Self {
@@ -183,21 +199,7 @@ impl World {
         let unit = sim::vtd::Vtd::new(model, memory.clone());
         let vtd = start(std::slice::from_ref(&unit), &memory, 256);
         let kernel = Kernel::with_untypeds(&POOL);
-        let limits = ClientLimits {
-            quota: QUOTA,
-            window_bits: WINDOW_BITS,
-        };
-        let limits = [limits; CLIENTS as usize];
-        let mut setup = Setup {
-            clients: &limits,
-            buses: &[(0, 0, 0x7f), (0, 0x80, 0xff)],
-            slots: SLOTS,
-            pool: &POOL,
-            reserved: &[],
-            aliases: &[],
-            reserved_allowed: &[],
-            fault_bound: FAULT_BOUND,
-        };
+        let mut setup = SETUP;
         adjust(&mut setup);
         let shard = Shard::new(forever(Storage::new()), kernel.clone(), vtd, &setup).unwrap();
         Self {
@@ -206,7 +208,9 @@ impl World {
             shard,
         }
     }
+}
 
+impl<V: crate::Backend> WorldOf<'_, V> {
     pub fn send(&mut self, badge: Badge, request: &Message) -> Message {
         self.shard
             .serve(badge.to_word(), request, Message::clone)

@@ -3,6 +3,7 @@
 
 mod kernel;
 mod machine;
+mod mortal;
 
 mod amdvi;
 mod amdvi_mutations;
@@ -16,6 +17,7 @@ mod mutations;
 mod pool_random;
 mod remapping;
 mod replacing;
+mod restart;
 mod shard_ends;
 mod shard_failures;
 mod shard_random;

@@ -90,14 +90,56 @@ pub fn enable<T: TableMemory>(
     geometry: &Geometry,
 ) {
     let at = index(requester);
-    let high = geometry.width_code() | u64::from(target.domain) << 8;
+    let (low, high) = halves(tables, target, geometry);
     tables.set(table, at + 1, high);
+    tables.set(table, at, low);
+    tables.flush(table, at, 1);
+}
+
+/// What an entry that leads to the target holds.
+fn halves<T: TableMemory>(
+    tables: &Tables<'_, T>,
+    target: &Target,
+    geometry: &Geometry,
+) -> (u64, u64) {
     let mut low = tables.physical(target.root) | PRESENT;
     if target.keeps {
         low |= KEEPS_TRANSLATIONS;
     }
-    tables.set(table, at, low);
-    tables.flush(table, at, 1);
+    (low, geometry.width_code() | u64::from(target.domain) << 8)
+}
+
+/// Whether a requester's entry is exactly the target's.
+pub fn leads_to<T: TableMemory>(
+    tables: &Tables<'_, T>,
+    table: Page,
+    requester: u16,
+    target: &Target,
+    geometry: &Geometry,
+) -> bool {
+    let at = index(requester);
+    (tables.get(table, at), tables.get(table, at + 1)) == halves(tables, target, geometry)
+}
+
+/// The domain id of a requester whose entry is present.
+pub fn domain_of<T: TableMemory>(
+    tables: &Tables<'_, T>,
+    table: Page,
+    requester: u16,
+) -> Option<u16> {
+    let high = tables.get(table, index(requester) + 1);
+    is_present(tables, table, requester).then_some((high >> 8) as u16)
+}
+
+/// Whether the device may keep translations.
+pub fn keeps<T: TableMemory>(tables: &Tables<'_, T>, table: Page, requester: u16) -> bool {
+    let both = PRESENT | KEEPS_TRANSLATIONS;
+    tables.get(table, index(requester)) & both == both
+}
+
+/// Whether the requester was silenced.
+pub fn is_silent<T: TableMemory>(tables: &Tables<'_, T>, table: Page, requester: u16) -> bool {
+    tables.get(table, index(requester)) & SILENT != 0
 }
 
 /// Step 5, before the unit is told: whether the device of a present entry may keep translations. The translation type

@@ -154,6 +154,21 @@ pub(super) fn show_requester<M: Mmio, T: TableMemory>(
     unit.run(tables, &batch)
 }
 
+/// Has a unit that has just forgotten everything see a context entry that was present all the time (caching mode).
+pub(super) fn show_again<M: Mmio, T: TableMemory>(
+    unit: &mut Unit<M>,
+    tables: &mut Tables<'_, T>,
+    requester: u16,
+    domain: u16,
+) -> Result<(), UnitError> {
+    let batch = [
+        Invalidate::Context { requester, domain },
+        Invalidate::Fence,
+        Invalidate::Domain { domain },
+    ];
+    unit.run(tables, &batch)
+}
+
 /// Has a device forget all it keeps.
 pub(super) fn forget_all_of_device<M: Mmio, T: TableMemory>(
     unit: &mut Unit<M>,

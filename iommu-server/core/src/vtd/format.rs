@@ -3,7 +3,7 @@
 use ipc_proto::Access;
 
 use crate::TableMemory;
-use crate::paging::Format;
+use crate::paging::{Format, access};
 use crate::tables::{ENTRIES, Page, Tables};
 
 /// The device may read.
@@ -49,6 +49,12 @@ impl Format for SecondLevel {
     #[inline]
     fn is_large(entry: u64) -> bool {
         entry & LEAF != 0
+    }
+
+    fn read(entry: u64, level: u8) -> Option<(u64, Access)> {
+        let physical = entry & ADDRESS;
+        let access = access(entry & READ != 0, entry & WRITE != 0)?;
+        (Self::leaf(physical, level, access) == entry).then_some((physical, access))
     }
 }
 

@@ -20,6 +20,8 @@
 //! keeps its word cannot be read anywhere: QEMU 7.2's lets messages in the
 //! compatibility format pass all the same.
 
+mod adopt;
+
 use heapless::Vec;
 use hw::Sbdf;
 use system::pool::NumberPool;
@@ -116,6 +118,13 @@ pub struct Block {
 impl Block {
     fn entries(&self) -> core::ops::Range<u16> {
         self.first..self.first + (1 << self.mask)
+    }
+
+    /// The message to send for its first entry.
+    fn message(&self) -> InterruptMessage {
+        // There are fewer than 2^15 entries, so the handle's highest bit (bit 2) is zero.
+        let address = 0xfee0_0000 | u64::from(self.first) << 5 | REMAPPABLE | SUBHANDLE;
+        InterruptMessage { address, data: 0 }
     }
 }
 
@@ -222,6 +231,10 @@ impl Remapper {
     ) -> Result<(Block, InterruptMessage), BackendError> {
         let delivery = Delivery::of(message, count).map_err(BackendError::BadMessage)?;
         let table = self.table.ok_or(BackendError::Cannot)?;
+        let wanted = |number| (delivery.bits(number), source.bits());
+        if let Some(block) = self.same_as(tables, device, wanted, count) {
+            return Ok((block, block.message()));
+        }
         if self.blocks.is_full() {
             return Err(BackendError::RemapExhausted);
         }
@@ -244,10 +257,7 @@ impl Remapper {
             tables.set(page, at, delivery.bits(number));
             tables.flush(page, at, 1);
         }
-        let handle = u64::from(first);
-        // There are fewer than 2^15 entries, so the handle's highest bit (bit 2) is zero.
-        let address = 0xfee0_0000 | handle << 5 | REMAPPABLE | SUBHANDLE;
-        Ok((block, InterruptMessage { address, data: 0 }))
+        Ok((block, block.message()))
     }
 
     /// Sends messages of a block elsewhere; gives the block. Each entry changes in one write, so a message that comes

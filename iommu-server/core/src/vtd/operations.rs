@@ -78,6 +78,12 @@ impl<M: Mmio, T: TableMemory> Backend for Vtd<'_, M, T> {
         Ok(DomainId(place as u16 + 1))
     }
 
+    fn domain_mark(&self, domain: DomainId) -> u32 {
+        let place = self.domains.get(usize::from(domain.0).wrapping_sub(1));
+        let found = place.and_then(Place::as_ref);
+        found.map_or(0, |found| self.tables.number(found.space.root()))
+    }
+
     fn destroy_domain(&mut self, domain: DomainId) -> Result<(), BackendError> {
         let found = self.domain(domain)?;
         if found.fate == Fate::Retired || found.attached.iter().any(|count| *count > 0) {
@@ -217,7 +223,7 @@ impl<M: Mmio, T: TableMemory> Backend for Vtd<'_, M, T> {
         let requester = device.requester_id();
         let table = context::existing(&self.tables, unit.root(), device.bus())
             .ok_or(BackendError::NoUnit)?;
-        let silenced = !context::is_present(&self.tables, table, requester);
+        let silenced = context::is_silent(&self.tables, table, requester);
         context::disable(&mut self.tables, table, requester);
         let mut told = forget_requester(unit, &mut self.tables, requester, domain.0);
         let mut answer = Ok(());

@@ -9,7 +9,7 @@
 use hw::Mmio;
 use thiserror::Error;
 
-use super::registers::{Register, Registers, fault_status};
+use super::registers::{POLL_LIMIT, Register, Registers, fault_status};
 use crate::TableMemory;
 use crate::tables::{Page, Tables};
 
@@ -184,6 +184,35 @@ impl Queue {
     /// The queue's page.
     pub fn page(&self) -> Page {
         self.page
+    }
+
+    /// Goes on after descriptor `tail - 1`, which an earlier life of the shard has written last and the unit has
+    /// fetched: numbers go on from its, so that no late status of it is taken for one of ours.
+    pub fn go_on<T: TableMemory>(&mut self, tables: &Tables<'_, T>, tail: u16) {
+        self.tail = tail % DESCRIPTORS;
+        let last = self.tail.wrapping_add(DESCRIPTORS - 1) % DESCRIPTORS;
+        let low = tables.get(self.page, last * 2);
+        self.sequence = if low & 0xf == TYPE_WAIT {
+            (low >> 32) as u32
+        } else {
+            tables.get(self.status.0, self.status.1) as u32
+        };
+    }
+
+    /// Waits until the unit has fetched every descriptor, a counted number of polls. Devices that do not answer are
+    /// passed over. `false`: it did not, or met an invalid one.
+    pub fn drain<M: Mmio>(registers: &mut Registers<M>) -> bool {
+        for _ in 0..POLL_LIMIT {
+            let head = registers.read64(Register::QueueHead);
+            if head == registers.read64(Register::QueueTail) {
+                return true;
+            }
+            if check(registers) == Err(QueueError::Rejected) {
+                return false;
+            }
+            core::hint::spin_loop();
+        }
+        false
     }
 
     /// Has the unit carry out the requests in order, and waits until it says that they are done.

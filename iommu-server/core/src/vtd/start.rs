@@ -9,9 +9,10 @@ use system::model::MAX_CLIENTS;
 use super::capability::{Capabilities, Geometry};
 use super::registers::Registers;
 use super::unit::{FaultMessage, Start, Unit, UnitError};
-use super::{Entry, MAX_DOMAINS, Slot, Storage, Vtd, format, interrupt};
+use super::{Domain, Entry, MAX_DOMAINS, Remapper, Slot, Storage, Vtd, format, interrupt};
 use crate::TableMemory;
-use crate::tables::{Page, Tables};
+use crate::place::Place;
+use crate::tables::{Life, Page, Tables};
 
 /// A client may have at least so many tables, however many share the pool.
 const MIN_TABLES_A_CLIENT: u32 = 8;
@@ -75,9 +76,55 @@ impl<'a, M: Mmio, T: TableMemory> Vtd<'a, M, T> {
     where
         M: 's,
     {
-        let mut tables = Tables::new(memory, tables_base, &mut storage.meta);
+        let Storage {
+            meta,
+            domains,
+            remappers,
+            scopes,
+        } = storage;
+        let tables = Tables::new(memory, tables_base, meta);
+        Self::begin(tables, domains, remappers, scopes, units, options)
+    }
+
+    /// Takes up every unit as an earlier life of the shard has left it; the same arguments as at the first start give the
+    /// same places of tables. See [`crate::Adopt`] for what is to follow.
+    pub fn adopt<'s>(
+        storage: &'a mut Storage,
+        memory: T,
+        tables_base: u64,
+        units: impl Iterator<Item = UnitSetup<'s, M>>,
+        options: &Options,
+    ) -> Self
+    where
+        M: 's,
+    {
+        let Storage {
+            meta,
+            domains,
+            remappers,
+            scopes,
+        } = storage;
+        let tables = Tables::again(memory, tables_base, meta);
+        let mut this = Self::begin(tables, domains, remappers, scopes, units, options);
+        this.tables.close();
+        this.claim_contexts();
+        this
+    }
+
+    /// Each step takes its tables in the same order at every start.
+    fn begin<'s>(
+        mut tables: Tables<'a, T>,
+        domains: &'a mut [Place<Domain>; MAX_DOMAINS],
+        remappers: &'a mut [Remapper; MAX_UNITS],
+        all_scopes: &'a mut [Vec<Scope, MAX_SCOPES>; MAX_UNITS],
+        units: impl Iterator<Item = UnitSetup<'s, M>>,
+        options: &Options,
+    ) -> Self
+    where
+        M: 's,
+    {
         let mut probed: Vec<_, MAX_UNITS> = Vec::new();
-        for (scopes, setup) in storage.scopes.iter_mut().zip(units) {
+        for (scopes, setup) in all_scopes.iter_mut().zip(units) {
             // A scope too many is a device that goes to the unit which takes the rest, if one does.
             scopes.clear();
             let known = setup.scopes.get(..MAX_SCOPES).unwrap_or(setup.scopes);
@@ -95,9 +142,9 @@ impl<'a, M: Mmio, T: TableMemory> Vtd<'a, M, T> {
         let mut this = Self {
             units: Vec::new(),
             tables,
-            domains: &mut storage.domains,
-            remappers: &mut storage.remappers,
-            scopes: &mut storage.scopes,
+            domains,
+            remappers,
+            scopes: all_scopes,
             geometry,
             shares: [0; MAX_CLIENTS],
             scratch: None,
@@ -164,7 +211,11 @@ impl<'a, M: Mmio, T: TableMemory> Vtd<'a, M, T> {
         start: &Start,
     ) -> Slot<M> {
         self.tells_on_map |= capabilities.caching_mode || capabilities.write_buffer;
-        match Unit::start(registers, capabilities, &mut self.tables, start) {
+        let started = match self.tables.life() {
+            Life::First => Unit::start(registers, capabilities, &mut self.tables, start),
+            Life::Again => Unit::adopt(registers, capabilities, &mut self.tables, start),
+        };
+        match started {
             Err(exhausted) => Slot::Dead(exhausted.into()),
             Ok(mut unit) => {
                 if self.geometry.is_none() {

@@ -19,6 +19,8 @@
 //! A unit that fails an answer once is not trusted again: [`State::Failed`]
 //! refuses everything at once, without polling.
 
+mod adopt;
+
 use hw::Mmio;
 use thiserror::Error;
 
@@ -55,6 +57,9 @@ pub enum UnitError {
     /// It did not carry out a command: the status bits that did not follow.
     #[error("it did not carry out a command (status bits {0:#x})")]
     Command(u32),
+    /// It does not translate through the tables that an earlier life of the shard has left.
+    #[error("it does not use our tables")]
+    NotOurs,
     /// Firmware's invalidation queue did not drain.
     #[error("the invalidation queue that firmware left does not drain")]
     OldQueue,
@@ -161,6 +166,20 @@ impl<M: Mmio> Unit<M> {
         tables: &mut Tables<'_, T>,
         start: &Start,
     ) -> Result<Self, Exhausted> {
+        let mut unit = Self::with_pages(registers, capabilities, tables, start)?;
+        if let Err(error) = unit.take_over(tables, start) {
+            unit.state = State::Failed(error);
+        }
+        Ok(unit)
+    }
+
+    /// A unit with its pages, before it is told anything.
+    fn with_pages<T: TableMemory>(
+        registers: Registers<M>,
+        capabilities: Capabilities,
+        tables: &mut Tables<'_, T>,
+        start: &Start,
+    ) -> Result<Self, Exhausted> {
         let root = tables.take()?;
         let queue_page = tables.take().inspect_err(|_| tables.give(root))?;
         let drain = Drain {
@@ -171,18 +190,14 @@ impl<M: Mmio> Unit<M> {
         if capabilities.throttles {
             queue.name_function();
         }
-        let mut unit = Self {
+        Ok(Self {
             registers,
             capabilities,
             root,
             queue,
             state: State::Running,
             remapping: Remapping::Off,
-        };
-        if let Err(error) = unit.take_over(tables, start) {
-            unit.state = State::Failed(error);
-        }
-        Ok(unit)
+        })
     }
 
     fn take_over<T: TableMemory>(
