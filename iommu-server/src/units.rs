@@ -92,7 +92,9 @@ pub fn start(
 ) -> Units {
     let info = pd.iommu_info();
     if life == Life::Again && info.io_space.is_some() {
-        log!("what the kernel has mapped for devices cannot be read back: devices go on, nothing more is served");
+        log!(
+            "what the kernel has mapped for devices cannot be read back: devices go on, nothing more is served"
+        );
         start::stop("no restart over the kernel's driver");
     }
     if let Some(kernel) = info.io_space {

@@ -71,7 +71,7 @@ impl Stage {
         Self { survivors }
     }
 
-    fn live<R>(&self, act: impl FnOnce(&mut MortalWorld<'_>) -> R) -> R {
+    pub fn live<R>(&self, act: impl FnOnce(&mut MortalWorld<'_>) -> R) -> R {
         self.survivors.live(None, act).expect("nobody kills it")
     }
 
@@ -148,6 +148,22 @@ impl Stage {
                 panic!("slot {slot} of client {client} is left");
             }
         }
+    }
+
+    /// Takes everything back as far as it goes: then nobody reaches anything, and no client has anything.
+    pub fn give_up(&self) {
+        self.live(|world| {
+            for bits in DEVICES {
+                let _ = world.detach(device(bits));
+            }
+            for client in 0..CLIENTS {
+                let _ = world.client_gone(client);
+            }
+            for client in 0..CLIENTS {
+                assert_eq!(world.hello(client, VERSION).unwrap().used, 0);
+            }
+        });
+        assert_eq!(self.reach(), BTreeMap::new());
     }
 
     /// Every figure, and every capability.
