@@ -28,6 +28,8 @@ pub(crate) const GONE_AT: usize = 1;
 pub(crate) const PLACING_AT: usize = 2;
 /// For which assignment slot, and how many frames of it were placed before. Says whether the former counts.
 const PLACING_FOR_AT: usize = 3;
+/// Says that there was a start.
+const BEGUN_AT: usize = 4;
 /// Words of each assignment slot.
 const SLOTS_AT: usize = 8;
 const SLOT_WORDS: usize = 64;
@@ -127,10 +129,17 @@ pub(crate) fn was_placing<W: Words>(ledger: &W) -> Option<(u16, u32)> {
     (word & PLACING != 0).then_some(((word >> 32 & 0xff) as u16, word as u32))
 }
 
-/// Nothing is noted any more.
+/// Says that there is a start; whether there was one before.
+pub fn begin<W: Words>(ledger: &mut W) -> bool {
+    let before = ledger.load(BEGUN_AT) != 0;
+    ledger.store(BEGUN_AT, 1);
+    before
+}
+
+/// Nothing is noted any more, but that there was a start.
 pub fn wipe<W: Words>(ledger: &mut W) {
     for at in 0..WORDS.min(ledger.count()) {
-        if ledger.load(at) != 0 {
+        if at != BEGUN_AT && ledger.load(at) != 0 {
             ledger.store(at, 0);
         }
     }

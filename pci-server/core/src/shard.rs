@@ -227,11 +227,15 @@ impl<'a, E: Env> Shard<'a, E> {
         let mut devices = Table::new(slots, buses);
         assignments.clear();
         while assignments.push(Assignment::new()).is_ok() {}
+        let is_again = notes::begin(&mut env);
         let is_restart = notes::is_complete(&env);
         if is_restart {
             recover::enter_held(&mut env, info, clients, &mut devices, assignments);
         } else {
             notes::wipe(&mut env);
+            if is_again {
+                recover::take_everything(&mut env);
+            }
         }
         let claims = boot::fill(&mut env, info, clients, &mut devices, order);
         ports.clear();

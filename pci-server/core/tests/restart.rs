@@ -405,3 +405,27 @@ fn narrowed_capabilities_stay_or_were_never_there() {
         |booted, badge| release(*badge, booted),
     );
 }
+
+#[test]
+fn a_first_start_that_is_killed_begins_again() {
+    let idle = seen(&booted());
+    for n in (0..).step_by(3) {
+        let mut world = World::new(machine());
+        world.kernel.killed_at = Some(n);
+        let any = system::model::DeviceMatch::Class { class: 0, mask: 0 };
+        let clients = vec![client("zero", &[any]), client("one", &[any])];
+        let booted = Booted::with(world, pci_info(), clients);
+        let over = !booted.is_dead();
+        let booted = booted.restarted();
+        check(&booted);
+        let now = seen(&booted);
+        assert!(
+            now == idle,
+            "killed after {n} effects:\n{}",
+            differences(&now, &idle, &idle)
+        );
+        if over {
+            return;
+        }
+    }
+}

@@ -67,6 +67,16 @@ pub(super) fn enter_held<E: Env>(
     }
 }
 
+/// An earlier life died at its first start, in which nobody holds anything: nothing that it has made stays.
+pub(super) fn take_everything<E: Env>(env: &mut E) {
+    let taken = env.keep_masters(0, 0).and(env.sweep_frames());
+    if let Err(refusal) = taken {
+        env.log(format_args!(
+            "something is left of an earlier start: {refusal}"
+        ));
+    }
+}
+
 /// Enters one device, if what is noted of it can be true.
 fn enter<E: Env>(
     env: &E,
@@ -82,7 +92,9 @@ fn enter<E: Env>(
         && state.attached == info.iommu_present
         && is_inside(info, device.at)
         && device.physical.is_none_or(|physical| {
-            is_inside(info, physical) && physical.segment() == device.at.segment()
+            is_inside(info, physical)
+                && physical.segment() == device.at.segment()
+                && is_physical(devices, &device, physical)
         })
         && devices.iter().all(|(_, other)| !meets(other, &device));
     if !plausible {
@@ -97,6 +109,16 @@ fn enter<E: Env>(
     device.assignment = Some(at);
     device.state = DeviceState::Assigned;
     Some(index)
+}
+
+/// Can `physical` be the physical function of this one, as far as others have been entered?
+fn is_physical(devices: &Table, device: &Device, physical: Sbdf) -> bool {
+    let own = devices.at(physical);
+    physical != device.at
+        && own.is_none_or(|own| own.physical.is_none())
+        && devices
+            .iter()
+            .all(|(_, other)| other.physical != Some(device.at))
 }
 
 /// Is it an address of the shard?
