@@ -19,6 +19,7 @@ use hw::capability::{CapabilityList, id};
 use hw::header::{Header, Layout};
 use hw::{BusRange, ClassCode, ConfigSpace};
 use ipc_proto::DeviceState;
+use ledger::Words;
 use system::info::{ClientEntry, PciInfo};
 use system::model::DeviceMatch;
 
@@ -35,7 +36,7 @@ use overlap::compare_bars;
 pub use overlap::{BarKey, BarOrder};
 
 /// Fills the device table; `order` is scratch space. Gives what bridges say about their buses.
-pub fn fill<E: ConfigSpace + Host>(
+pub fn fill<E: ConfigSpace + Host + Words>(
     env: &mut E,
     info: &PciInfo,
     clients: &[ClientEntry],
@@ -100,7 +101,7 @@ fn for_each<'m>(devices: &mut Table<'m>, mut work: impl FnMut(&mut Table<'m>, In
     }
 }
 
-fn examine_one<E: ConfigSpace + Host>(
+fn examine_one<E: ConfigSpace + Host + Words>(
     env: &mut E,
     info: &PciInfo,
     devices: &mut Table,
@@ -148,7 +149,7 @@ fn examine_one<E: ConfigSpace + Host>(
     }
 }
 
-fn place_one<E: ConfigSpace + Host>(
+fn place_one<E: ConfigSpace + Host + Words>(
     env: &mut E,
     info: &PciInfo,
     devices: &mut Table,

@@ -30,6 +30,8 @@ pub(crate) const PLACING_AT: usize = 2;
 const PLACING_FOR_AT: usize = 3;
 /// Says that there was a start.
 const BEGUN_AT: usize = 4;
+/// The function whose BARs are being sized.
+const SIZING_AT: usize = 5;
 /// Words of each assignment slot.
 const SLOTS_AT: usize = 8;
 const SLOT_WORDS: usize = 64;
@@ -45,8 +47,10 @@ pub(crate) const BUS_RESETS_AT: usize = BROKEN_AT + MAX_FUNCTIONS;
 pub(crate) const BUS_RESET_WORDS: usize = 512;
 /// Splits of device memory that were made for frames that are being placed, by the number of their word.
 pub(crate) const MADE_AT: usize = BUS_RESETS_AT + 4 * BUS_RESET_WORDS;
+/// BARs of the function that is being sized.
+const SIZED_AT: usize = MADE_AT + MAX_NODES;
 /// Words of a shard's ledger.
-pub const WORDS: usize = MADE_AT + MAX_NODES;
+pub const WORDS: usize = SIZED_AT + 4;
 
 /// A word of an assignment slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -139,8 +143,54 @@ pub fn begin<W: Words>(ledger: &mut W) -> bool {
 /// Nothing is noted any more, but that there was a start.
 pub fn wipe<W: Words>(ledger: &mut W) {
     for at in 0..WORDS.min(ledger.count()) {
-        if at != BEGUN_AT && ledger.load(at) != 0 {
+        let stays = at == BEGUN_AT || at == SIZING_AT || at >= SIZED_AT;
+        if !stays && ledger.load(at) != 0 {
             ledger.store(at, 0);
+        }
+    }
+}
+
+/// BARs that are being sized: while it lasts they do not say where they are.
+pub(crate) mod sizing {
+    use hw::header::register;
+    use hw::{ConfigSpace, Sbdf};
+    use ledger::Words;
+
+    use super::{SIZED_AT, SIZING_AT};
+
+    const VALID: u64 = 1 << 63;
+    /// The registers, two a word: BARs and the ROM.
+    const REGISTERS: [u16; 7] = [0x10, 0x14, 0x18, 0x1c, 0x20, 0x24, register::ROM_ENDPOINT];
+
+    /// Notes what the registers of an endpoint say.
+    pub fn begin<C: ConfigSpace + Words>(cfg: &mut C, at: Sbdf) {
+        for (place, pair) in (SIZED_AT..).zip(REGISTERS.chunks(2)) {
+            let word = pair.iter().rev().fold(0, |word, offset| {
+                word << 32 | u64::from(cfg.read32(at, *offset))
+            });
+            cfg.store(place, word);
+        }
+        cfg.store(SIZING_AT, VALID | u64::from(at.to_bits()));
+    }
+
+    /// They say it again.
+    pub fn end<C: Words>(ledger: &mut C) {
+        ledger.store(SIZING_AT, 0);
+    }
+
+    /// The function whose BARs were being sized when an earlier life ended.
+    pub fn whose<C: Words>(ledger: &C) -> Option<Sbdf> {
+        let word = ledger.load(SIZING_AT);
+        (word & VALID != 0).then(|| Sbdf::from_bits(word as u32))
+    }
+
+    /// Puts back what the registers said. It does not decode.
+    pub fn undo<C: ConfigSpace + Words>(cfg: &mut C, at: Sbdf) {
+        for (n, offset) in REGISTERS.into_iter().enumerate() {
+            let word = cfg.load(SIZED_AT + n / 2) >> (n % 2 * 32);
+            if cfg.read32(at, offset) != word as u32 {
+                cfg.write32(at, offset, word as u32);
+            }
         }
     }
 }

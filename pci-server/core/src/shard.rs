@@ -237,6 +237,7 @@ impl<'a, E: Env> Shard<'a, E> {
                 recover::take_everything(&mut env);
             }
         }
+        recover::end_sizing(&mut env, info, &devices);
         let claims = boot::fill(&mut env, info, clients, &mut devices, order);
         ports.clear();
         *later = Later::new();

@@ -185,3 +185,13 @@ pub fn disable<C: ConfigSpace>(cfg: &mut C, device: &Device) {
         cfg.write16(device.at, registers.count_register(), 0);
     }
 }
+
+/// How many virtual functions are switched on.
+pub fn enabled<C: ConfigSpace>(cfg: &C, device: &Device) -> u16 {
+    match decode(cfg, device) {
+        Ok(registers) if registers.control.contains(SrIovControl::VF_ENABLE) => {
+            registers.count.min(MAX_VIRTUAL)
+        }
+        _ => 0,
+    }
+}

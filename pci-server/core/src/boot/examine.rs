@@ -9,8 +9,10 @@ use hw::capability::{
 };
 use hw::header::{Command, Header, register};
 use ipc_proto::{BarKind, ResetKind};
+use ledger::Words;
 
 use crate::device::{Baseline, Presence, Region};
+use crate::notes::sizing;
 use crate::reset::{DEVICE_CONTROL2, LINK_CONTROL};
 use crate::{Device, MAX_BAR_BYTES, Malformed, interrupts, registers};
 
@@ -27,7 +29,7 @@ pub(super) fn glance<C: ConfigSpace>(cfg: &C, device: &mut Device, header: &Head
 }
 
 /// Brings a function to rest and decodes it.
-pub(crate) fn examine<C: ConfigSpace>(
+pub(crate) fn examine<C: ConfigSpace + Words>(
     cfg: &mut C,
     device: &mut Device,
     header: &Header,
@@ -189,13 +191,14 @@ pub(super) fn hidden<C: ConfigSpace>(cfg: &C, device: &Device, list: &Capability
 }
 
 /// Sizes the BARs and finds the MSI-X pages.
-fn examine_bars<C: ConfigSpace>(
+fn examine_bars<C: ConfigSpace + Words>(
     cfg: &mut C,
     device: &mut Device,
     header: &Header,
 ) -> Result<(), Malformed> {
     let (mut fault, mut too_large) = (None, None);
     let bars = &mut device.bars;
+    sizing::begin(cfg, device.at);
     let rom = hw::bar::probe_each(cfg, device.at, header, |index, slot| match slot {
         Slot::Bar(bar) if bar.size > MAX_BAR_BYTES => too_large = too_large.or(Some(index)),
         Slot::Bar(bar) => {
@@ -206,6 +209,7 @@ fn examine_bars<C: ConfigSpace>(
         Slot::Faulty(found) => fault = fault.or(Some(found)),
         Slot::Unused | Slot::UpperHalf => {}
     });
+    sizing::end(cfg);
     let broken = match rom {
         Err(ProbeError::Vanished) => Some(Malformed::Vanished),
         Ok(_) => fault

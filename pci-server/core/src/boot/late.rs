@@ -2,6 +2,7 @@
 //! bridge and was not known, [`settle`] brings one up and gives its BARs places.
 
 use hw::{BusRange, ConfigSpace, Sbdf};
+use ledger::Words;
 use system::info::{ClientEntry, PciInfo};
 
 use super::buses::{granted, scan};
@@ -13,7 +14,7 @@ use crate::{Device, Index, Table, placement};
 
 /// Enters the functions on these buses that are not in the table, as alleged by their headers; the first bus is
 /// behind `bridge`, or a root bus. Gives their number.
-pub(crate) fn take_in<E: ConfigSpace + Host>(
+pub(crate) fn take_in<E: ConfigSpace + Host + Words>(
     env: &mut E,
     info: &PciInfo,
     clients: &[ClientEntry],
@@ -41,7 +42,7 @@ pub(crate) fn enter(
 
 /// Brings a new function to rest, decodes it and gives its BARs places where nothing else is, whatever they
 /// held; what is wrong with it is noted.
-pub(crate) fn settle<E: ConfigSpace + Host>(
+pub(crate) fn settle<E: ConfigSpace + Host + Words>(
     env: &mut E,
     info: &PciInfo,
     devices: &mut Table,

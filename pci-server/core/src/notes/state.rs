@@ -198,6 +198,17 @@ impl State {
             | job
     }
 
+    /// A hold's word, as it is while its messages are being disabled, and when they are.
+    #[inline]
+    pub(crate) const fn disabling(word: u64) -> (u64, u64) {
+        let messages = 1 << VECTORS | 1 << REMAPPED | 1 << SETUP | 0xf << INTENT;
+        let other = word & !(0xf << INTENT);
+        (
+            other | (Intent::Disabling as u64) << INTENT,
+            word & !messages,
+        )
+    }
+
     /// What a word says; `None` for one that says nothing.
     #[must_use]
     pub fn from_word(word: u64) -> Option<Self> {

@@ -18,6 +18,7 @@ use super::waiting::{Waiting, at_most};
 use super::{Parts, Shard};
 use crate::device::Presence;
 use crate::env::Env;
+use crate::notes::setup;
 use crate::reset::{
     BUS_US, Failure, HOLD_US, Kept, RETURN_POLL_US, RETURN_POLLS, hold_bus, let_go_of_bus, restore,
     set_control,
@@ -153,7 +154,7 @@ impl<E: Env> Shard<'_, E> {
             waiting,
         };
         for member in members {
-            if self.freeze(member.device) {
+            if self.freeze(member.device, member.kept) {
                 // As many as there were.
                 let _ = reset.members.push(member);
             }
@@ -208,11 +209,21 @@ impl<E: Env> Shard<'_, E> {
     }
 
     /// Brings a function to rest before its reset.
-    fn freeze(&mut self, index: Index) -> bool {
+    fn freeze(&mut self, index: Index, kept: Kept) -> bool {
         let Some(device) = self.devices.get_mut(index) else {
             return false;
         };
         device.in_bus_reset = true;
+        if let Some(at) = device.assignment
+            && let Some(parts) = self.parts(at)
+        {
+            setup::note_kept(parts.env, at, kept);
+            parts.hold.in_bus_reset = true;
+            parts.hold.note(parts.env, at);
+        }
+        let Some(device) = self.devices.get_mut(index) else {
+            return false;
+        };
         if device.state != DeviceState::Withheld {
             device.state = DeviceState::Resetting;
             interrupts::silence(&mut self.env, device.at, device.msi, device.msix);
@@ -366,6 +377,7 @@ impl<E: Env> Shard<'_, E> {
             return Ok(());
         };
         hold.agreed = false;
+        hold.in_bus_reset = false;
         if hold.job.is_some() {
             // Its holder is gone meanwhile: the job goes on from here.
             device.state = DeviceState::Draining;
@@ -381,6 +393,7 @@ impl<E: Env> Shard<'_, E> {
         match back {
             Ok(()) => {
                 device.state = DeviceState::Assigned;
+                hold.note(env, at);
                 let client = hold.client;
                 if member.device != by {
                     self.tell(client, EventKind::Reset, address, 0);

@@ -13,7 +13,7 @@ use crate::Device;
 use crate::assignment::Hold;
 use crate::env::Env;
 use crate::interrupts::{self, Bits, Block, MAX_BLOCKS, Setup};
-use crate::notes::{Intent, setup};
+use crate::notes::{self, Intent, State, setup};
 
 impl<E: Env> Shard<'_, E> {
     /// Takes vectors, places their handlers and enables the messages; or nothing of it.
@@ -213,11 +213,16 @@ impl<E: Env> Shard<'_, E> {
         if hold.interrupts.is_none() && !hold.vectors {
             return Err(device.refusal(Rule::InterruptsDisabled));
         }
-        hold.intend(env, slot_of(badge), Intent::Disabling);
+        let place = notes::Word::State.of(slot_of(badge));
+        let (disabling, disabled) = State::disabling(State::of(hold));
+        env.store(place, disabling);
         interrupts::silence(env, device.at, device.msi, device.msix);
         hold.interrupts = None;
         let given = give_back(env, hold, device.at).map_err(from_below);
-        hold.intend(env, slot_of(badge), Intent::None);
+        match given {
+            Ok(()) => env.store(place, disabled),
+            Err(_) => hold.note(env, slot_of(badge)),
+        }
         given
     }
 }

@@ -12,6 +12,7 @@ use ipc_proto::{ClientId, DeviceState, EventKind, Refusal, Rule};
 use super::Shard;
 use super::removals::Removed;
 use super::revoke::Manner;
+use crate::device::Presence;
 use crate::env::{Env, VectorBlock};
 use crate::notes::broken;
 use crate::ports::errors::{self, ErrorSource};
@@ -74,10 +75,12 @@ impl<E: Env> Shard<'_, E> {
         };
         let mut port = Port::new(at, buses, slot, errors);
         let occupied = self.next_behind(&port, None).is_some();
+        // After a restart there may be a device that is held and was pulled out meanwhile.
+        let answers = occupied && self.answers_behind(&port);
         let tells = |slot: &Slot| {
             slot.present(&self.env, at) || slot.link_active(&self.env, at) == Some(true)
         };
-        if occupied && !port.slot.as_ref().is_none_or(tells) {
+        if answers && !port.slot.as_ref().is_none_or(tells) {
             // It would be believed to be pulled out: such a slot cannot be one for hot-plug.
             self.env.log(format_args!(
                 "{at} says that there is no card, but one answers: not a slot for hot-plug"
@@ -133,6 +136,19 @@ impl<E: Env> Shard<'_, E> {
         let segment = port.at.segment();
         let last = last.or_else(|| before(segment, port.buses));
         self.next_on(segment, port.buses, last)
+    }
+
+    /// Does a function answer behind a port?
+    fn answers_behind(&self, port: &Port) -> bool {
+        let mut last = None;
+        while let Some(device) = (self.next_behind(port, last)).and_then(|at| self.devices.get(at))
+        {
+            if device.presence(&self.env) != Presence::Gone {
+                return true;
+            }
+            last = Some(device.at);
+        }
+        false
     }
 
     /// The first function on these buses after `last`.

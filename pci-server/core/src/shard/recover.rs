@@ -19,11 +19,12 @@ use super::arrivals::Regroup;
 use super::{Assignments, Shard};
 use crate::assignment::Hold;
 use crate::boot::late;
+use crate::device::Recall;
 use crate::env::{Env, Parking};
-use crate::notes::{self, Phase, State, Work, broken, facts};
+use crate::notes::{self, Phase, State, Work, broken, facts, sizing};
 use crate::reset::Failure;
 use crate::space::Range;
-use crate::{Device, Index, MAX_ASSIGNMENTS, Table};
+use crate::{Device, Index, MAX_ASSIGNMENTS, Table, virtual_functions};
 use ipc_proto::DeviceState;
 
 /// Enters the devices that are noted as held, and takes their assignment slots up. What is noted and cannot be is
@@ -64,6 +65,17 @@ pub(super) fn enter_held<E: Env>(
     for (at, assignment) in (0u16..).zip(assignments.iter_mut()) {
         let state = State::from_word(env.load(notes::Word::State.of(at)));
         assignment.generation = state.map_or(0, |state| state.generation);
+    }
+}
+
+/// Of a function whose BARs were being sized when an earlier life ended nobody would know where they were.
+pub(super) fn end_sizing<E: Env>(env: &mut E, info: &PciInfo, devices: &Table) {
+    if let Some(at) = sizing::whose(env) {
+        // Nobody holds what is examined.
+        if is_inside(info, at) && devices.at(at).is_none() {
+            sizing::undo(env, at);
+        }
+        sizing::end(env);
     }
 }
 
@@ -212,6 +224,7 @@ impl<E: Env> Shard<'_, E> {
             self.undo_assignment(at);
         }
         self.recall_broken();
+        self.recall_virtual();
     }
 
     /// Takes a device back that was being assigned, or of which what is noted cannot be true. Its capability is gone,
@@ -256,6 +269,26 @@ impl<E: Env> Shard<'_, E> {
             }
         }
         self.env.store(place, State::free(state.generation));
+    }
+
+    /// Virtual functions of a physical one that is held, or of which some are, stay switched on; those of others are
+    /// switched off, so that all is as at the first start.
+    pub(super) fn recall_virtual(&mut self) {
+        let mut next = self.devices.after(None);
+        while let Some(index) = next {
+            next = self.devices.next(index);
+            let Some(device) = self.devices.get_mut(index) else {
+                return;
+            };
+            if device.virtualization == 0 || device.recall != Recall::Done {
+                continue;
+            }
+            if device.assignment.is_some() || device.virtual_held > 0 {
+                device.virtual_count = virtual_functions::enabled(&self.env, device);
+            } else if device.withheld.is_none() {
+                virtual_functions::disable(&mut self.env, device);
+            }
+        }
     }
 
     /// Functions that nobody got any more stay so.

@@ -13,7 +13,7 @@ use crate::device::Recall;
 use crate::env::Env;
 use crate::interrupts::{self, moving};
 use crate::notes::{self, Intent, State, Work, setup};
-use crate::reset::{RETURN_POLLS, Step};
+use crate::reset::{BUS_US, RETURN_POLLS, Step, let_go_of_bus};
 use crate::{Device, config};
 
 impl<E: Env> Shard<'_, E> {
@@ -81,7 +81,7 @@ impl<E: Env> Shard<'_, E> {
                 }
             }
             Work::Reset | Work::Wake | Work::Sleep => self.resume_reset(at, state.work, first),
-            Work::BusReset => {}
+            Work::BusReset => self.resume_bus_reset(at, &state),
         }
     }
 
@@ -121,6 +121,32 @@ impl<E: Env> Shard<'_, E> {
         self.jobs |= 1 << at;
         if let Some(bridge) = bridge {
             self.port_in_reset(bridge, true);
+        }
+    }
+}
+
+impl<E: Env> Shard<'_, E> {
+    /// The reset of its bus was under way: it is let go of, and the device brought back as after one of its own.
+    fn resume_bus_reset(&mut self, at: u16, state: &State) {
+        let bridge = self
+            .parts(at)
+            .map(|parts| parts.device.physical.unwrap_or(parts.device.at))
+            .and_then(|on| self.devices.bridge_to(on.segment(), on.bus()));
+        let Some(bridge) = bridge else {
+            return self.resume_revocation(at, state, Manner::Removed, None);
+        };
+        let_go_of_bus(&mut self.env, bridge);
+        let now = self.env.now_us();
+        if let Some(parts) = self.parts(at) {
+            parts.hold.in_bus_reset = false;
+            parts.hold.agreed = false;
+            // Whatever it says now is read again when it is back, and everything restored.
+            parts.device.recall = Recall::Unread;
+            parts.device.reset_bridge = Some(bridge);
+        }
+        self.resume_reset(at, Work::Reset, Some(Step::Return(RETURN_POLLS)));
+        if let Some(job) = self.parts(at).and_then(|parts| parts.hold.job.as_mut()) {
+            job.due = now.saturating_add(BUS_US);
         }
     }
 }
