@@ -7,15 +7,30 @@
 use ipc_proto::{Refusal, TRIES, retry};
 
 /// Asks for something. `undo` takes back, as far as it is there, what a request that was broken off may have given.
+#[inline(always)]
 pub(crate) fn give<T>(
+    undo: impl Fn(),
+    mut ask: impl FnMut() -> Result<T, Refusal>,
+) -> Result<T, Refusal> {
+    match ask() {
+        Err(refusal) if refusal.is_retryable() => give_again(undo, ask),
+        answer => answer,
+    }
+}
+
+/// The rest of [`give`], out of the way of who is answered at once.
+#[cold]
+#[inline(never)]
+fn give_again<T>(
     undo: impl Fn(),
     mut ask: impl FnMut() -> Result<T, Refusal>,
 ) -> Result<T, Refusal> {
     let mut left = TRIES;
     loop {
+        undo();
         left -= 1;
         match ask() {
-            Err(refusal) if refusal.is_retryable() && left > 0 => undo(),
+            Err(refusal) if refusal.is_retryable() && left > 0 => {}
             done => return done,
         }
     }

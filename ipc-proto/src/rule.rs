@@ -286,7 +286,17 @@ pub const TRIES: u32 = 32;
 /// The last refusal.
 #[inline(always)]
 pub fn retry<T>(mut ask: impl FnMut() -> Result<T, Refusal>) -> Result<T, Refusal> {
-    let mut left = TRIES;
+    match ask() {
+        Err(refusal) if refusal.is_retryable() => retry_again(ask),
+        answer => answer,
+    }
+}
+
+/// The rest of [`retry`], out of the way of who is answered at once.
+#[cold]
+#[inline(never)]
+fn retry_again<T>(mut ask: impl FnMut() -> Result<T, Refusal>) -> Result<T, Refusal> {
+    let mut left = TRIES - 1;
     loop {
         left -= 1;
         match ask() {

@@ -205,15 +205,16 @@ impl Env for Kernel {
     /// Goes to each of the cores. A core takes what it has been sent before it runs a thread, this one among them.
     fn quiesce(&mut self, cores: u16) {
         let home = u16::from(SERVER_CORE);
-        let others = (0..16).filter(|core| *core != home && cores >> core & 1 != 0);
-        let mut away = false;
-        for core in others {
-            away = true;
-            go_to(core);
+        let mut others = cores & !1u16.checked_shl(home.into()).unwrap_or(0);
+        if others == 0 {
+            return;
         }
-        if away {
-            go_to(home);
+        // One bit less each round.
+        while others != 0 {
+            go_to(others.trailing_zeros() as u16);
+            others &= others - 1;
         }
+        go_to(home);
     }
 
     fn meter(&mut self, vector: u16, meter: usize) -> Result<(), Refusal> {
