@@ -11,7 +11,7 @@ use system::layout::event;
 use crate::{OVER, Own, completed, interrupt, pattern};
 
 /// Every so many cycles bytes are moved: a transfer takes long.
-const TRANSFER_EVERY: u32 = 64;
+const TRANSFER_EVERY: u32 = 32;
 
 /// What came of the cycles.
 #[derive(Default)]
@@ -74,7 +74,7 @@ fn cycle(client: &Own<'_>, address: Sbdf, sum: &mut Sum, over: &mut bool) -> Res
         let same = ids == u32::from(DEVICE) << 16 | u32::from(VENDOR);
         sum.wrong += u64::from(!same || edu.identification() != IDENTIFICATION);
     }
-    if sum.cycles % TRANSFER_EVERY == 1 {
+    if sum.cycles % TRANSFER_EVERY == TRANSFER_EVERY / 4 {
         let out: [u8; MOST as usize] = core::array::from_fn(|at| pattern(sum.cycles, at));
         memory.write(0, &out);
         edu.fetch(iova, 0, MOST, Completion::Interrupt);

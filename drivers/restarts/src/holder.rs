@@ -8,7 +8,7 @@ use system::layout::event;
 use crate::{Own, completed, interrupt, pattern};
 
 /// Interrupts between one transfer and the next.
-const INTERRUPTS: u32 = 50;
+const INTERRUPTS: u32 = 500;
 
 pub fn run(client: &Own<'_>) -> Result<(), Error> {
     let platform = client.platform();

@@ -26,6 +26,16 @@ pub(super) struct Chaos {
     random: u64,
     /// Who is to die by the alarm that is set.
     armed: Option<u16>,
+    when: When,
+}
+
+/// From when on the time to the next death counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum When {
+    /// From the last death: it may hit the recovery.
+    AtOnce,
+    /// From when all are ready: it hits whatever they do then.
+    AllReady,
 }
 
 impl Chaos {
@@ -36,6 +46,7 @@ impl Chaos {
             span,
             random: seed,
             armed: None,
+            when: When::AllReady,
         }
     }
 
@@ -48,7 +59,7 @@ impl Chaos {
         mixed ^ (mixed >> 31)
     }
 
-    /// A time of 1 to `span` microseconds: as often short ones (it dies while it recovers) as long ones (under load).
+    /// A time of 1 to `span` microseconds, short ones as often as long ones.
     fn delay(&mut self) -> u64 {
         let span = u64::from(self.span.max(1));
         let bits = u64::from(span.ilog2()) + 1;
@@ -79,6 +90,11 @@ impl Supervisor {
                     && chaos.armed == Some(pd)
                 {
                     chaos.armed = None;
+                    chaos.when = if chaos.random() & 1 == 0 {
+                        When::AtOnce
+                    } else {
+                        When::AllReady
+                    };
                     chaos.left = chaos.left.saturating_sub(1);
                 }
                 match treatment {
@@ -157,6 +173,10 @@ impl Supervisor {
             return;
         };
         if chaos.left == 0 || chaos.armed.is_some() {
+            return;
+        }
+        let recovering = |record: &Record| record.restarts > 0 && record.ready == 0;
+        if chaos.when == When::AllReady && self.records.iter().any(recovering) {
             return;
         }
         let any = chaos.victim;
