@@ -435,9 +435,14 @@ impl<E: Env> Shard<E> {
     /// holder never sees it.
     fn release(&mut self, block: &Block) {
         let mut seen = 0;
+        let metered = self
+            .share(block.client)
+            .is_ok_and(|share| share.rate.is_some());
         for vector in block.vectors() {
             let number = self.kernel_vector(vector);
-            self.end_meter(vector);
+            if metered {
+                self.end_meter(vector);
+            }
             if self.is_lost(vector) || self.env.reclaim(number).is_err() {
                 self.lose(vector);
             }
