@@ -47,7 +47,7 @@ pub use interrupts::{Interrupts, Line};
 pub use ipc_proto::{
     ANY_IOVA, Access, BarKind, CapabilityListKind, ConfigRight, ContextChoice, DeviceError,
     DeviceState, EventKind, GroupTie, Mechanism, PagePreference, Properties, Refusal, ResetKind,
-    Rule, Switch, Width, WithheldCode, retry,
+    Rule, Switch, Turns, Width, WithheldCode, retry,
 };
 pub use platform::{KernelError, Memory, Platform};
 pub use query::{CapabilityEntry, Event, Member, Place, ReservedRegion};

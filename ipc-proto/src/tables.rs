@@ -119,8 +119,9 @@ interface! {
     /// Sizes of what the platform keeps are not asked for: 0.
     [Supervisor | Inspect] HolderBar = 52: holder_bar(index: u32, bar: u8) -> HolderBarReply { kind: BarKind, base: u64, bytes: u64 }
     /// How the shard has spent its time since the start: ticks of the time-stamp counter in all turns of its loop (a
-    /// request or an event, until it waits again), and in the longest.
-    [Supervisor | Inspect] Turns = 53: turns() -> TurnsReply { ticks: u64, longest: u64 }
+    /// request or an event, until it waits again), and in the longest; of all that, kernel calls with their ticks, and
+    /// requests to servers below.
+    [Supervisor | Inspect] Turns = 53: turns() -> TurnsReply { ticks: u64, longest: u64, kernel_calls: u64, kernel_ticks: u64, requests: u64 }
 
     /// Why nobody gets a device (0 where somebody may): for a dump. The text of each code is [`WithheldCode`]'s.
     [Inspect] Why = 64: why(device: Sbdf) -> WhyReply { code: WithheldCode, bar: u8 }
@@ -205,8 +206,9 @@ interface! {
     /// The `index`-th attached device. `EndOfList` past the last.
     [Supervisor | Inspect] AttachedAt = 51: attached_at(index: u16) -> AttachedAtReply { device: Sbdf, client: ClientId, domain: u16 }
     /// How the shard has spent its time since the start: ticks of the time-stamp counter in all turns of its loop (a
-    /// request or an event, until it waits again), and in the longest.
-    [Supervisor | Inspect] Turns = 53: turns() -> TurnsReply { ticks: u64, longest: u64 }
+    /// request or an event, until it waits again), and in the longest; of all that, kernel calls with their ticks, and
+    /// requests to servers below.
+    [Supervisor | Inspect] Turns = 53: turns() -> TurnsReply { ticks: u64, longest: u64, kernel_calls: u64, kernel_ticks: u64, requests: u64 }
 }
 
 interface! {
@@ -259,8 +261,9 @@ interface! {
     /// device is waited for. `EndOfList` past the last.
     [Supervisor | Inspect] LineAt = 52: line_at(index: u16) -> LineAtReply { line: u16, vector: u16, device: Sbdf, client: ClientId, raised: u64, waits: Switch }
     /// How the shard has spent its time since the start: ticks of the time-stamp counter in all turns of its loop (a
-    /// request or an event, until it waits again), and in the longest.
-    [Supervisor | Inspect] Turns = 53: turns() -> TurnsReply { ticks: u64, longest: u64 }
+    /// request or an event, until it waits again), and in the longest; of all that, kernel calls with their ticks, and
+    /// requests to servers below.
+    [Supervisor | Inspect] Turns = 53: turns() -> TurnsReply { ticks: u64, longest: u64, kernel_calls: u64, kernel_ticks: u64, requests: u64 }
     /// What a client may hold, what is kept free for it and what it holds. `EndOfList` past the last client.
     [Supervisor | Inspect] ShareAt = 54: share_at(client: ClientId) -> ShareAtReply { quota: u16, reserved: u16, used: u16 }
 }

@@ -333,6 +333,12 @@ pub struct Turns {
     pub ticks: u64,
     /// Ticks of the longest.
     pub longest: u64,
+    /// Kernel calls since the start, besides receiving, answering and requests to other servers.
+    pub kernel_calls: u64,
+    /// Ticks in them.
+    pub kernel_ticks: u64,
+    /// Requests to the servers below.
+    pub requests: u64,
 }
 
 impl Word for ClientId {

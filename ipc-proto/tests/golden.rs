@@ -87,7 +87,7 @@ fn lines() -> Vec<String> {
         Figures {} => FiguresReply { devices: 1, assigned: 2, slots_used: 3, untyped_used: 4, operations: 5, refused: 6, parked: 7 };
         Holder { index: 3 } => HolderReply { device, ids, class, state: DeviceState::Broken, holder: 6, frames: 2, messages: 1 };
         HolderBar { index: 3, bar: 1 } => HolderBarReply { kind: BarKind::Io, base: 0xc000, bytes: 0x20 };
-        Turns {} => TurnsReply { ticks: 2, longest: 1 };
+        Turns {} => TurnsReply { ticks: 2, longest: 1, kernel_calls: 5, kernel_ticks: 3, requests: 4 };
         Why { device } => WhyReply { code: WithheldCode::Malformed, bar: 2 };
         RawConfig { device, offset: 0x40 } => RawConfigReply { w0: 1, w1: 2, w2: 3, w3: 4, w4: 5, w5: 6, w6: 7, w7: 8 };
         MessageAt { device, message: 2 } => MessageAtReply { mechanism: Mechanism::MsiX, address: 0xfee0_1000, data: 0x44, masked: Switch::On, pending: Switch::Off };
@@ -118,7 +118,7 @@ fn lines() -> Vec<String> {
         ClientGone { client } => ClientGoneReply { bytes: 0x4000 };
         Figures {} => FiguresReply { pool_bytes: 1, pool_free: 2, tables_used: 3, domains_used: 4, slots_used: 5, buffers: 6, attached: 7, faults: 8, operations: 9, refused: 10 };
         AttachedAt { index: 1 } => AttachedAtReply { device, client, domain: 2 };
-        Turns {} => TurnsReply { ticks: 2, longest: 1 };
+        Turns {} => TurnsReply { ticks: 2, longest: 1, kernel_calls: 5, kernel_ticks: 3, requests: 4 };
     }
     golden! { msi:
         Hello { version: 1 } => HelloReply { version: 1, quota: 4, used: 1 };
@@ -137,7 +137,7 @@ fn lines() -> Vec<String> {
         Figures {} => FiguresReply { vectors: 100, free: 99, slots_used: 1, operations: 2, refused: 3, absorbed: 4 };
         VectorAt { index: 0 } => VectorAtReply { vector: 20, purpose: VectorUse::Message, device, client, message: 2, core: 3, data: 0x44, delivery: Delivery::Metered, raised: 9, passed: Switch::On };
         LineAt { index: 0 } => LineAtReply { line: 21, vector: 90, device, client, raised: 7, waits: Switch::On };
-        Turns {} => TurnsReply { ticks: 2, longest: 1 };
+        Turns {} => TurnsReply { ticks: 2, longest: 1, kernel_calls: 5, kernel_ticks: 3, requests: 4 };
         ShareAt { client } => ShareAtReply { quota: 8, reserved: 4, used: 2 };
     }
     golden! { supervisor:

@@ -18,7 +18,7 @@ use pci_core::env::{
 use pci_core::shard::MAX_PARKED;
 use sel4::Notification;
 use sel4_glue::cspace::signal_client;
-use sel4_glue::{CSpace, Configuration, Pd, Port, Ticket, TscClock, log};
+use sel4_glue::{Below, CSpace, Configuration, Pd, Port, Ticket, TscClock, log};
 use system::info::ClientEntry;
 use system::layout::slot;
 
@@ -29,10 +29,10 @@ use crate::memory::Memory;
 pub struct Surroundings {
     configuration: Configuration,
     clock: TscClock,
-    iommu: iommu::Stub<Port>,
-    msi: msi::Stub<Port>,
+    iommu: iommu::Stub<Below>,
+    msi: msi::Stub<Below>,
     /// The msi-server shard that has the interrupt lines.
-    lines: msi::Stub<Port>,
+    lines: msi::Stub<Below>,
     timer: timer::Stub<Port>,
     clients: &'static [ClientEntry],
     cspace: &'static mut CSpace,

@@ -7,7 +7,7 @@ use ipc_proto::msi::{
     PromiseReply, ResumeReply, RetargetReply, Service, ShareAtReply, TurnsReply, VectorAtReply,
 };
 use ipc_proto::{
-    Call, ClientId, Delivery, Messages, Refusal, Reply, Rule, Switch, Turns, VERSION, VectorUse,
+    Call, ClientId, Delivery, Messages, Refusal, Reply, Rule, Switch, VERSION, VectorUse,
 };
 
 use crate::shard::Holder;
@@ -251,8 +251,15 @@ impl<E: Env> Service for Shard<E> {
     }
 
     fn turns(&mut self, _call: Call) -> Result<Reply<TurnsReply>, Refusal> {
-        let Turns { ticks, longest } = self.env().turns();
-        self.counted(Ok(TurnsReply { ticks, longest }))
+        let turns = self.env().turns();
+        let reply = TurnsReply {
+            ticks: turns.ticks,
+            longest: turns.longest,
+            kernel_calls: turns.kernel_calls,
+            kernel_ticks: turns.kernel_ticks,
+            requests: turns.requests,
+        };
+        self.counted(Ok(reply))
     }
 
     fn vector_at(&mut self, _call: Call, index: u16) -> Result<Reply<VectorAtReply>, Refusal> {

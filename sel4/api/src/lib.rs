@@ -45,6 +45,7 @@ pub use tcb::{TcbConfiguration, UserContext};
 pub use vspace::Caching;
 
 pub use sel4_sys::Word;
+pub use sel4_sys::account::kernel_calls;
 pub use sel4_sys::bootinfo::{self, BootInfo, BootInfoError, MemoryKind, UntypedDescriptor};
 pub use sel4_sys::constants::{ABI, ABI_FINGERPRINT, KERNEL_VERSION, config};
 pub use sel4_sys::ipc_buffer::{IpcBuffer, init as init_ipc_buffer};

@@ -49,7 +49,7 @@ pub use mapping::AddressSpace;
 pub use memory::{SharedMemory, TablePages};
 pub use mmio::{EcamSpace, MmioRegion};
 pub use parking::{Parking, Ticket};
-pub use port::Port;
+pub use port::{Below, Port};
 pub use ports::{Configuration, PortSpace};
 pub use server::{Answer, Incoming, Server};
 pub use start::Pd;

@@ -1,4 +1,4 @@
-//! [`Port`]: the transport of a stub over an endpoint capability.
+//! [`Port`]: the transport of a stub over an endpoint capability; [`Below`]: the same, counted.
 //!
 //! A message of at most four words without a capability touches no memory that the kernel would have to
 //! read: it goes through registers, on the kernel's fast path. Everything is inlined into the stub, so
@@ -7,6 +7,8 @@
 use ipc_proto::{MAX_WORDS, Message, Rule, Transport};
 use sel4::ipc::{self, MessageInfo, REGISTER_WORDS};
 use sel4::{CPtr, Endpoint};
+
+use crate::turns;
 
 /// An endpoint capability that can be called.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,6 +46,18 @@ impl Transport for Port {
             // No server of this contract answers at such length.
             Message::new(Rule::BadReply as u64)
         })
+    }
+}
+
+/// [`Port`] to a server below this one: requests are counted ([`crate::turns`]).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Below(pub Port);
+
+impl Transport for Below {
+    #[inline(always)]
+    fn call(&self, request: &Message) -> Message {
+        turns::ask();
+        self.0.call(request)
     }
 }
 

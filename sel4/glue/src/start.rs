@@ -20,7 +20,7 @@ use system::layout::{ledger_pages, slot, va};
 use system::model::FORMAT;
 
 use crate::port::outgoing;
-use crate::{AddressSpace, CSpace, EcamSpace, MmioRegion, Port, TablePages, TscClock, log};
+use crate::{AddressSpace, Below, CSpace, EcamSpace, MmioRegion, Port, TablePages, TscClock, log};
 
 /// Bytes of HPET registers (IA-PC HPET 1.0a, 2.3.1).
 const HPET_BYTES: usize = 1024;
@@ -281,16 +281,16 @@ impl Pd {
         console::Stub(Port::at(slot::CONSOLE))
     }
 
-    /// pci-server and clients: iommu-server shard `shard`.
+    /// pci-server: iommu-server shard `shard`.
     #[must_use]
-    pub const fn iommu(&self, shard: u8) -> iommu::Stub<Port> {
-        iommu::Stub(Port::at(slot::IOMMU + shard as u64))
+    pub const fn iommu(&self, shard: u8) -> iommu::Stub<Below> {
+        iommu::Stub(Below(Port::at(slot::IOMMU + shard as u64)))
     }
 
-    /// pci-server and clients: msi-server shard `shard`.
+    /// pci-server: msi-server shard `shard`.
     #[must_use]
-    pub const fn msi(&self, shard: u8) -> msi::Stub<Port> {
-        msi::Stub(Port::at(slot::MSI + shard as u64))
+    pub const fn msi(&self, shard: u8) -> msi::Stub<Below> {
+        msi::Stub(Below(Port::at(slot::MSI + shard as u64)))
     }
 
     /// Tells the supervisor that the PD has done its start-up. Stops when the supervisor refuses.

@@ -12,14 +12,25 @@ use crate::clock::tsc;
 static BEGAN: AtomicU32 = AtomicU32::new(0);
 static TICKS: AtomicU64 = AtomicU64::new(0);
 static LONGEST: AtomicU64 = AtomicU64::new(0);
+static REQUESTS: AtomicU64 = AtomicU64::new(0);
 
 /// Turns of this PD's loop since its start; the one that asks is not among them.
 #[must_use]
 pub fn turns() -> Turns {
+    let (kernel_calls, kernel_ticks) = sel4::kernel_calls();
     Turns {
         ticks: TICKS.load(Relaxed),
         longest: LONGEST.load(Relaxed),
+        kernel_calls,
+        kernel_ticks,
+        requests: REQUESTS.load(Relaxed),
     }
+}
+
+/// A request to a server below.
+#[inline(always)]
+pub(crate) fn ask() {
+    REQUESTS.store(REQUESTS.load(Relaxed).wrapping_add(1), Relaxed);
 }
 
 /// A request or an event is there.

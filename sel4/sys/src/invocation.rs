@@ -2,7 +2,7 @@
 
 use crate::message::{MAX_CAPS, MAX_WORDS, MessageInfo, REGISTER_WORDS};
 use crate::syscall::{self, Registers};
-use crate::{CPtr, Word, ipc_buffer};
+use crate::{CPtr, Word, account, ipc_buffer};
 
 /// The kernel's answer: the words it returned, or its error number (`seL4_Error`, never 0).
 pub type Outcome = Result<Registers, Word>;
@@ -31,7 +31,7 @@ pub fn invoke<const ARGS: usize, const CAPS: usize>(
     for (index, argument) in caps.into_iter().enumerate() {
         ipc_buffer::set_cap(index, argument);
     }
-    let reply = syscall::call(cap, MessageInfo::new(label, CAPS, ARGS), words);
+    let reply = account::counted(|| syscall::call(cap, MessageInfo::new(label, CAPS, ARGS), words));
     match reply.info.label() {
         0 => Ok(reply.words),
         error => Err(error),

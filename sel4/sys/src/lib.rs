@@ -2,7 +2,7 @@
 //!
 //! - [`constants`]: numbers generated from the kernel that is built with (labels, system calls,
 //!   object types, configuration);
-//! - [`syscall`]: the system calls; [`invocation`]: the call of a kernel object's method;
+//! - [`syscall`]: the system calls; [`invocation`]: the call of a kernel object's method; [`account`]: what such calls cost;
 //! - [`message`], [`ipc_buffer`]: what a message looks like;
 //! - [`bootinfo`]: what the kernel tells the root task, parsed and checked;
 //! - [`abi`]: everything that differs between seL4 5.0.0 and a current kernel, and nothing else
@@ -20,6 +20,7 @@
 #![no_std]
 
 pub mod abi;
+pub mod account;
 pub mod bootinfo;
 pub mod constants;
 pub mod invocation;

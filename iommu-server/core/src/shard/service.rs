@@ -9,7 +9,7 @@ use ipc_proto::iommu::{
 };
 use ipc_proto::{
     ANY_IOVA, Access, BadgeKind, Call, ClientId, ContextChoice, Messages, PagePreference, Refusal,
-    Reply, Rule, Switch, Turns, VERSION,
+    Reply, Rule, Switch, VERSION,
 };
 
 use super::Shard;
@@ -327,8 +327,15 @@ impl<E: Env, B: Backend> Service for Shard<'_, E, B> {
     }
 
     fn turns(&mut self, _call: Call) -> Answer<TurnsReply> {
-        let Turns { ticks, longest } = self.env.turns();
-        Ok(Reply::Now(TurnsReply { ticks, longest }))
+        let turns = self.env.turns();
+        let reply = TurnsReply {
+            ticks: turns.ticks,
+            longest: turns.longest,
+            kernel_calls: turns.kernel_calls,
+            kernel_ticks: turns.kernel_ticks,
+            requests: turns.requests,
+        };
+        Ok(Reply::Now(reply))
     }
 
     fn attached_at(&mut self, _call: Call, index: u16) -> Answer<AttachedAtReply> {

@@ -4,7 +4,7 @@ use hw::Sbdf;
 use ipc_proto::pci::{self, *};
 use ipc_proto::{
     Call, ClientId, ConfigRight, ContextChoice, Mechanism, Messages, Refusal, Reply, Rule, Switch,
-    Turns, Width,
+    Width,
 };
 
 use super::Shard;
@@ -179,8 +179,15 @@ impl<E: Env> pci::Service for Shard<'_, E> {
     }
 
     fn turns(&mut self, _: Call) -> Result<Reply<TurnsReply>, Refusal> {
-        let Turns { ticks, longest } = self.env.turns();
-        now(Ok(TurnsReply { ticks, longest }))
+        let turns = self.env.turns();
+        let reply = TurnsReply {
+            ticks: turns.ticks,
+            longest: turns.longest,
+            kernel_calls: turns.kernel_calls,
+            kernel_ticks: turns.kernel_ticks,
+            requests: turns.requests,
+        };
+        now(Ok(reply))
     }
 
     fn holder(&mut self, _: Call, index: u32) -> Result<Reply<HolderReply>, Refusal> {
