@@ -3,8 +3,7 @@
 //! without it the figures mean nothing and are marked so by the run's report.
 //!
 //! Needs an edu device with large frames, the right to look, and nothing else
-//! to do meanwhile. With the arguments `measured`, `neighbour` and `victim`: see [`isolation`]; with `scale`
-//! the rows of one device alone, to be set beside the same among many others.
+//! to do meanwhile. With the arguments `measured`, `neighbour` and `victim`: see [`isolation`]; with `scale`: see [`scale`].
 //!
 //! Each row tells the median of [`row::ROUNDS`] rounds
 //! (`<row>`), the least (`<row>.min`) and their number (`<row>.n`). The names
@@ -19,6 +18,7 @@ mod footprint;
 mod isolation;
 mod memory;
 mod row;
+mod scale;
 
 use client::report::{check, metric};
 use client::{Client, Error, Inspector, Turns};
@@ -34,7 +34,7 @@ fn main(platform: &'static SeL4Platform, info: &'static ClientInfo) -> u32 {
     let outcome = match arguments.split_once(' ').unwrap_or((arguments, "")) {
         ("measured", _) => isolation::measured(platform, info),
         ("neighbour", _) => isolation::neighbour::run(platform, info),
-        ("scale", _) => scale(platform, info),
+        ("scale", _) => scale::run(platform, info),
         ("victim", number) => isolation::victim::run(platform, info, number),
         _ => run(platform, info),
     };
@@ -46,19 +46,6 @@ fn main(platform: &'static SeL4Platform, info: &'static ClientInfo) -> u32 {
         format_args!("{} rounds a row, {detail:?}", row::ROUNDS),
     );
     u32::from(outcome.is_err())
-}
-
-/// The rows of one device, beside however many others.
-fn scale(platform: &'static SeL4Platform, info: &'static ClientInfo) -> Result<(), Error> {
-    let client = Client::connect(platform, info)?;
-    let found = client.devices().next().ok_or(Error::NotFound)??;
-    let overhead = row::overhead();
-    device::assignment(&client, found.device, overhead)?;
-    let held = client.assign(found.device)?;
-    device::configuration(platform, &held, overhead)?;
-    device::bar(platform, &held, overhead)?;
-    memory::mapping(&client, overhead)?;
-    device::interrupts(&client, &held, overhead)
 }
 
 fn run(platform: &'static SeL4Platform, info: &'static ClientInfo) -> Result<(), Error> {

@@ -50,18 +50,27 @@ impl Row {
         self.round += 1;
     }
 
+    /// The rounds that counted, in order.
+    fn sorted(&mut self) -> &[u64] {
+        let count = self.round.saturating_sub(WARM_UP).min(ROUNDS);
+        let taken = self.ticks.get_mut(..count).unwrap_or_default();
+        taken.sort_unstable();
+        taken
+    }
+
+    /// The median; 0 without rounds.
+    pub fn median(&mut self) -> u64 {
+        let taken = self.sorted();
+        taken.get(taken.len() / 2).copied().unwrap_or(0)
+    }
+
     /// Tells median, least and number of rounds.
     pub fn report(mut self, platform: &SeL4Platform, key: &str) {
-        let count = self.round.saturating_sub(WARM_UP).min(ROUNDS);
-        let Some(taken) = self
-            .ticks
-            .get_mut(..count)
-            .filter(|taken| !taken.is_empty())
-        else {
+        let taken = self.sorted();
+        let (count, Some(least)) = (taken.len(), taken.first()) else {
             return;
         };
-        taken.sort_unstable();
-        let (median, least) = (taken[count / 2], taken[0]);
+        let median = taken[count / 2];
         platform.log(format_args!("@metric {key} {median}"));
         platform.log(format_args!("@metric {key}.min {least}"));
         platform.log(format_args!("@metric {key}.n {count}"));
