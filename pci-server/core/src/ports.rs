@@ -8,24 +8,22 @@
 //!
 //! Sequences: PCIe 5.0, 6.7 (hot-plug), 6.6.1 (first access after a reset).
 
+pub mod all;
 pub mod errors;
 pub mod message;
-
 pub mod slot;
 
-use heapless::Vec;
 use hw::capability::{Express, SlotStatus};
 use hw::header::{HeaderError, register};
 use hw::{BusRange, ConfigSpace, Sbdf};
 use thiserror::Error;
 
+pub use all::Ports;
 use errors::ErrorSource;
 use slot::{Indicator, Slot};
 
 /// Most ports of a shard that are looked after; the cards of further ones are what they were at boot.
 pub const MAX_PORTS: usize = 64;
-/// The ports of a shard.
-pub type Ports = Vec<Port, MAX_PORTS>;
 
 /// Between two looks at a link or a function that comes up.
 const LOOK_US: u64 = 20_000;

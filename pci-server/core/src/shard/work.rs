@@ -52,8 +52,9 @@ impl<E: Env> Shard<'_, E> {
         self.armed = None;
         let now = self.env.now_us();
         let turn = self.turn;
-        let due = self
-            .work()
+        let ports = (0..).zip(self.ports.iter());
+        let ports = ports.map(|(number, port)| (Work::Port(number), port.next_due()));
+        let due = (self.others().chain(ports))
             .filter(|(_, due)| *due <= now)
             .map(|(work, _)| work)
             .min_by_key(|work| (work.number() <= turn, work.number()));
@@ -72,8 +73,8 @@ impl<E: Env> Shard<'_, E> {
         self.arm();
     }
 
-    /// All that goes on, and when the next step of each is due (`u64::MAX`: not by itself).
-    fn work(&self) -> impl Iterator<Item = (Work, u64)> {
+    /// All that goes on besides ports, and when the next step of each is due (`u64::MAX`: not by itself).
+    fn others(&self) -> impl Iterator<Item = (Work, u64)> {
         let mut jobs = self.jobs;
         let jobs = core::iter::from_fn(move || {
             let at = (jobs != 0).then_some(jobs.trailing_zeros() as u16)?;
@@ -81,10 +82,6 @@ impl<E: Env> Shard<'_, E> {
             Some(at)
         });
         let jobs = jobs.map(|at| (Work::Job(at), self.job_due(at)));
-        let ports = (0..).zip(self.ports.iter()).map(|(number, port)| {
-            let errors = port.errors.as_ref().map_or(u64::MAX, |errors| errors.due());
-            (Work::Port(number), port.due().min(errors))
-        });
         let resets = (0..)
             .zip(&self.later.bus_resets)
             .map(|(place, reset)| (Work::BusReset(place), reset.due));
@@ -94,8 +91,7 @@ impl<E: Env> Shard<'_, E> {
         let scan = self.later.scan.iter().map(|scan| (Work::Scan, scan.due));
         let trouble = self.trouble.then_some((Work::Trouble, 0));
         let lines = self.line_trouble.then_some((Work::LineTrouble, 0));
-        jobs.chain(ports)
-            .chain(resets)
+        jobs.chain(resets)
             .chain(enabling)
             .chain(scan)
             .chain(trouble)
@@ -117,7 +113,8 @@ impl<E: Env> Shard<'_, E> {
 
     /// Arms the timer for what is due first, unless it runs out by then.
     pub(super) fn arm(&mut self) {
-        let first = self.work().map(|(_, due)| due).min().unwrap_or(u64::MAX);
+        let others = self.others().map(|(_, due)| due).min().unwrap_or(u64::MAX);
+        let first = others.min(self.ports.first_due());
         if first < u64::MAX && self.armed.is_none_or(|armed| armed > first) {
             self.armed = Some(first);
             let now = self.env.now_us();
