@@ -10,6 +10,7 @@
 
 use hw::Sbdf;
 use ipc_proto::{ClientId, MAX_GENERATION};
+use ledger::Words;
 use system::model::MAX_CLIENTS;
 
 use crate::backend::InterruptMessage;
@@ -22,6 +23,8 @@ use crate::shard::{MAX_ATTACHED, MAX_MESSAGE_BLOCKS, MAX_PRIVATE, MAX_REQUESTERS
 pub const HEADER: usize = 0;
 /// [`Placing`].
 pub const PLACING: usize = 1;
+/// One past the highest slot that was ever taken: above, there is nothing to be swept.
+pub const SLOTS_END: usize = 2;
 /// [`Node`] of each block of the pool.
 pub const NODES: usize = 8;
 /// [`BufferNote`] of each place for a buffer.
@@ -41,6 +44,14 @@ pub const WORDS: usize = MESSAGES + MAX_MESSAGE_BLOCKS;
 
 /// Says that the ledger is of this form, and that the shard has started.
 pub const STARTED: u64 = 0x696f_6d6d_7500_0001;
+
+/// Notes that slots up to `end` may be filled from now on.
+#[inline]
+pub fn note_slots<W: Words>(words: &mut W, end: Slot) {
+    if words.load(SLOTS_END) < u64::from(end) {
+        words.store(SLOTS_END, end.into());
+    }
+}
 
 const fn field(word: u64, low: u32, bits: u32) -> u64 {
     word >> low & ((1 << bits) - 1)

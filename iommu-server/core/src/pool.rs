@@ -287,6 +287,7 @@ impl Pool {
         };
         let whole = self.node(block);
         let half_bits = whole.bits - 1;
+        notes::note_slots(env, slot.saturating_add(2));
         env.store(self.word(block), notes::Node::Unsure.word());
         if let Err(error) = env.split(whole.slot, half_bits, slot) {
             env.store(self.word(block), notes::Node::Free.word());

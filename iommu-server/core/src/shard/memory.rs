@@ -133,6 +133,7 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
         {
             extent.frames = frames;
         }
+        notes::note_slots(&mut self.env, frames.saturating_add(pages));
         let used = Node::Used {
             buffer: index,
             number: number as u8,
@@ -156,6 +157,7 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
     pub(super) fn hand_out(&mut self, index: u16, window_slot: u16) -> Result<(), Refusal> {
         let badge = self.buffers.badge(index);
         let master = self.slots.take().ok_or(Rule::SlotsExhausted)?;
+        notes::note_slots(&mut self.env, master.saturating_add(1));
         let minted = self.env.mint(badge, master);
         if let Err(error) = minted {
             let _ = self.slots.give(master);

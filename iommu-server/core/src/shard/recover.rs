@@ -22,7 +22,7 @@ use super::ledger::buffer_word;
 use super::{Setup, SetupError, Shard, Standing, Storage};
 use crate::adopt::Adopt;
 use crate::buffers::{Content, Fate, MAX_BUFFERS};
-use crate::env::Env;
+use crate::env::{Env, Slot};
 use crate::notes::{self, BufferNote, DeviceNote, Placing, Stage};
 
 /// Whether a shard with this ledger has started before: then it is to be recovered.
@@ -157,13 +157,15 @@ impl<'a, E: Env, B: Adopt> Shard<'a, E, B> {
         note.map(|note| note.stage)
     }
 
-    /// The slots that are in use stay.
+    /// The slots that are in use stay, and those that never were need no sweeping.
     fn keep_slots(&mut self) {
+        let used = Slot::try_from(self.env.load(notes::SLOTS_END)).unwrap_or(Slot::MAX);
         let end = self.slots.first().saturating_add(self.slots.count());
         let mut first = self.slots.first();
         while first < end {
             let mut count = 0;
-            while first + count < end && self.slots.is_taken(first + count) {
+            let stays = |slot: Slot| slot >= used || self.slots.is_taken(slot);
+            while first + count < end && stays(first + count) {
                 count += 1;
             }
             if count > 0 {
