@@ -1,7 +1,7 @@
 //! Shows on a booted image that interrupts come as they should: each message of a device that raises them by order is
 //! counted where it is raised and where it arrives.
 //!
-//! Arguments, one of: `edu`, `network`, `usb msi`, `usb msix`: the device ([`sources`]) whose messages go through
+//! Arguments, one of: `edu`, `network`, `drive`, `usb msi`, `usb msix`: the device ([`sources`]) whose messages go through
 //! [`suite`], with `cores <n>` behind it from core to core; `line` and what [`lines`] has; `scarce` ([`scarce`]); `cycles <n>`
 //! ([`cycles`]); `victim <n> <step> <way>` ([`deaths`]); `heir <victims>` ([`heir`]); `flight`
 //! ([`flight`]); `faults <n>` and `ports <n>` ([`own`]);
@@ -12,6 +12,7 @@
 
 mod cycles;
 mod deaths;
+mod drive;
 mod flight;
 mod heir;
 mod lines;
@@ -79,6 +80,7 @@ fn main(platform: &'static SeL4Platform, info: &'static ClientInfo) -> u32 {
                 cycles::run(&probe, times.parse().map_err(|_| Error::NotFound)?)
             }
             (Some("edu"), None) => sources::edu(&probe),
+            (Some("drive"), None) => drive::run(&probe),
             (Some("network"), None) => network::run(&probe),
             (Some("usb"), Some("msi")) => usb::run(&probe, Mechanism::Msi),
             (Some("usb"), Some("msix")) => usb::run(&probe, Mechanism::MsiX),

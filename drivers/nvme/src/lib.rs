@@ -1,6 +1,6 @@
 //! [`Controller`]: an NVMe controller's registers and its admin queue, generic
 //! over how registers and memory are reached; commands of the two that the
-//! tests need, Identify and Virtualization Management. No I/O queues.
+//! tests need: Identify, Virtualization Management, and those that make I/O queues, whose memory and use are the caller's.
 //!
 //! Sections are those of the NVM Express Base Specification 1.4. Nothing that
 //! the controller says is trusted: a completion for another command than the
@@ -75,6 +75,15 @@ pub enum Action {
     Online,
 }
 
+/// Which end of a pair of queues has moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doorbell {
+    /// The tail of the submission queue.
+    Submissions = 0,
+    /// The head of the completion queue.
+    Completions = 1,
+}
+
 /// A command (4.2): opcode, data address, dwords 10 and 11.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Command {
@@ -101,6 +110,35 @@ impl Command {
             opcode: 0x06,
             data,
             dwords: [0x15, 0],
+        }
+    }
+
+    /// Makes I/O completion queue `queue` (5.3) of `entries` entries at I/O virtual address `at`, with interrupt `vector`.
+    #[must_use]
+    pub const fn create_completions(queue: u16, entries: u16, at: u64, vector: u16) -> Self {
+        Self {
+            opcode: 0x05,
+            data: at,
+            dwords: [
+                (entries.saturating_sub(1) as u32) << 16 | queue as u32,
+                // Interrupts enabled, contiguous memory.
+                (vector as u32) << 16 | 3,
+            ],
+        }
+    }
+
+    /// Makes I/O submission queue `queue` (5.4) of `entries` entries at I/O virtual address `at`; completions go to the
+    /// completion queue of the same number.
+    #[must_use]
+    pub const fn create_submissions(queue: u16, entries: u16, at: u64) -> Self {
+        Self {
+            opcode: 0x01,
+            data: at,
+            dwords: [
+                (entries.saturating_sub(1) as u32) << 16 | queue as u32,
+                // Contiguous memory.
+                (queue as u32) << 16 | 1,
+            ],
         }
     }
 
@@ -213,6 +251,13 @@ impl<R: Mmio, M: Memory> Controller<R, M> {
         })
     }
 
+    /// Writes the doorbell (3.1.24, 3.1.25) of an I/O queue.
+    pub fn ring(&mut self, queue: u16, doorbell: Doorbell, value: u16) {
+        let pair = 2 * usize::from(queue) + doorbell as usize;
+        self.registers
+            .write32(register::DOORBELLS + pair * self.stride, value.into());
+    }
+
     /// Has the controller begin with a command.
     pub fn begin(&mut self, command: Command) {
         self.id = self.id.wrapping_add(1);
@@ -258,7 +303,7 @@ impl<R: Mmio, M: Memory> Controller<R, M> {
     }
 
     /// The outcome of the command under way, once there is one (4.6).
-    fn completion(&mut self) -> Option<Result<(), Error>> {
+    pub fn completion(&mut self) -> Option<Result<(), Error>> {
         let mut entry = [0u8; COMPLETION_BYTES];
         let at = COMPLETIONS_AT + usize::from(self.head) * COMPLETION_BYTES;
         self.queues.read(at, &mut entry);
