@@ -2,7 +2,7 @@
 //! goes on with its work and counts what it gets done. First the messages are for a signal that the flooder does not wait for;
 //! then for nobody, so that the msi-server has to absorb each of them.
 
-use client::{Error, Inspector, Mechanism, Switch, Width, report};
+use client::{Error, EventKind, Inspector, Mechanism, Switch, Width, report};
 use edu_driver::Edu;
 use heapless::Vec;
 use system::layout::event;
@@ -100,6 +100,37 @@ fn until_told(scene: &Scene, beat: &OurChannel<'_>, mut burst: impl FnMut()) -> 
         bursts += 1;
     }
     bursts * u64::from(BURST)
+}
+
+/// Floods while the msi-server counts its messages (`interrupt_rate`): each flood is switched off and told, and begins
+/// anew when it is let come again.
+pub fn metered(scene: &Scene) -> Result<(), Error> {
+    let beat = scene.channel("beat")?;
+    let device = scene.edu()?;
+    let mut edu = Edu(device.map_bar_pages(0, 0, 1)?);
+    device.bus_master(Switch::On)?;
+    until_told(scene, &beat, || {
+        (0..BURST).for_each(|n| {
+            core::hint::black_box(n);
+        });
+    });
+    let interrupts = device.enable_interrupts(Mechanism::Msi, 0, 1, event::OWN)?;
+    let (mut floods, mut told) = ([0; 2], [0; 2]);
+    for (raised, off) in floods.iter_mut().zip(&mut told) {
+        *raised = until_told(scene, &beat, || (0..BURST).for_each(|_| edu.raise(1)));
+        while let Some(event) = scene.client.next_event()? {
+            let ours = event.device == device.address();
+            *off += u32::from(ours && event.kind == EventKind::MessageOff);
+        }
+        interrupts.mask(0, 1, Switch::Off)?;
+    }
+    scene.holds(
+        "each_flood_is_switched_off",
+        told == [1; 2],
+        format_args!("{floods:?} raised, switched off and told {told:?} times"),
+    );
+    edu.acknowledge(1);
+    interrupts.disable()
 }
 
 /// Floods.

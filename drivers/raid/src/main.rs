@@ -58,6 +58,7 @@ fn play(scene: &Scene, role: &str, rest: &str) -> Result<(), Error> {
         "target" => forge::target(scene),
         "exception" => forge::exception(scene),
         "gauge" => flood::gauge(scene, rest),
+        "metered" => flood::metered(scene),
         "flood" => flood::flood(scene),
         "storm" => storm::storm(scene),
         "meter" => storm::meter(scene),
