@@ -3,7 +3,7 @@
 
 use core::fmt::Write;
 
-use ipc_proto::{ClientId, Refusal, Rule, Switch, VectorUse, msi};
+use ipc_proto::{ClientId, Delivery, Refusal, Rule, Switch, VectorUse, msi};
 
 use crate::{Error, Inspector, Platform};
 
@@ -95,13 +95,28 @@ impl<P: Platform> Inspector<'_, P> {
     fn say_vector(&self, row: &msi::VectorAtReply, say: &mut impl FnMut(core::fmt::Arguments<'_>)) {
         let (number, data) = (row.vector, row.data);
         match row.purpose {
-            VectorUse::Message => say(format_args!(
-                "vector {number} data {data:#04x} core {}: message {} of {} for {}",
-                row.core,
-                row.message,
-                row.device,
-                self.client_name(row.client)
-            )),
+            VectorUse::Message => {
+                say(format_args!(
+                    "vector {number} data {data:#04x} core {}: message {} of {} for {}",
+                    row.core,
+                    row.message,
+                    row.device,
+                    self.client_name(row.client)
+                ));
+                self.say_message(row, say);
+                match (row.delivery, row.passed) {
+                    (Delivery::Direct, _) => {
+                        say(format_args!("  delivered by the kernel: nobody counts"))
+                    }
+                    (Delivery::Metered, Switch::On) => {
+                        say(format_args!("  metered: raised {} times", row.raised));
+                    }
+                    (Delivery::Metered, Switch::Off) => say(format_args!(
+                        "  metered: raised {} times, and switched off since: too often",
+                        row.raised
+                    )),
+                }
+            }
             VectorUse::Kept => say(format_args!(
                 "vector {number} data {data:#04x}: message {} of {}, which does not obey",
                 row.message, row.device
@@ -109,6 +124,31 @@ impl<P: Platform> Inspector<'_, P> {
             VectorUse::Line => say(format_args!("vector {number}: an interrupt line")),
             VectorUse::Server => say(format_args!("vector {number}: a server's own")),
             VectorUse::Lost => say(format_args!("vector {number}: lost")),
+        }
+    }
+
+    /// The message as the device has it. One that is in a reset, or gives its messages back just now, is passed over.
+    fn say_message(
+        &self,
+        row: &msi::VectorAtReply,
+        say: &mut impl FnMut(core::fmt::Arguments<'_>),
+    ) {
+        let at = row.device;
+        let owner = |&&(_, segment, first, last): &&(u8, u16, u8, u8)| {
+            segment == at.segment() && (first..=last).contains(&at.bus())
+        };
+        let Some((shard, ..)) = self.info().pci.iter().find(owner) else {
+            return;
+        };
+        if let Ok(now) = self.pci(*shard).message_at(at, row.message) {
+            let state = |switch, word| if switch == Switch::On { word } else { "" };
+            say(format_args!(
+                "  programmed: {:#x} to {:#x}{}{}",
+                now.data,
+                now.address,
+                state(now.masked, ", masked"),
+                state(now.pending, ", pending")
+            ));
         }
     }
 

@@ -45,9 +45,9 @@ pub use hw::{Mmio, Sbdf};
 pub use inspect::{Administrator, Held, Inspector};
 pub use interrupts::{Interrupts, Line};
 pub use ipc_proto::{
-    ANY_IOVA, Access, BarKind, CapabilityListKind, ConfigRight, ContextChoice, DeviceError,
-    DeviceState, EventKind, GroupTie, Mechanism, PagePreference, Properties, Refusal, ResetKind,
-    Rule, Switch, Turns, Width, WithheldCode, retry,
+    ANY_IOVA, Access, BarKind, CapabilityListKind, ConfigRight, ContextChoice, Delivery,
+    DeviceError, DeviceState, EventKind, GroupTie, Mechanism, PagePreference, Properties, Refusal,
+    ResetKind, Rule, Switch, Turns, Width, WithheldCode, retry,
 };
 pub use platform::{KernelError, Memory, Platform};
 pub use query::{CapabilityEntry, Event, Member, Place, ReservedRegion};

@@ -225,8 +225,11 @@ impl Env for Kernel {
 
     fn hush(&mut self, vector: u16) {
         let handler = self.handler(vector);
-        let cleared = handler
-            .and_then(|handler| IrqHandler::at(handler.into()).clear().map_err(sel4_glue::refused));
+        let cleared = handler.and_then(|handler| {
+            IrqHandler::at(handler.into())
+                .clear()
+                .map_err(sel4_glue::refused)
+        });
         if let Err(refusal) = cleared {
             log!("vector {vector} comes on: {refusal}");
         }

@@ -13,7 +13,8 @@ use ledger::Words;
 use pci_core::MAX_ASSIGNMENTS;
 use pci_core::bank::{Bank, PageSize};
 use pci_core::env::{
-    Alarm, BarMemory, Grants, Host, Iommu, Parking, Prospect, RegionId, Signals, Usage, VectorBlock, Vectors,
+    Alarm, BarMemory, Grants, Host, Iommu, Parking, Prospect, RegionId, Signals, Usage,
+    VectorBlock, Vectors,
 };
 use pci_core::shard::MAX_PARKED;
 use sel4::Notification;

@@ -2,7 +2,8 @@
 //! counted where it is raised and where it arrives.
 //!
 //! Arguments, one of: `edu`, `network`, `drive`, `usb msi`, `usb msix`: the device ([`sources`]) whose messages go through
-//! [`suite`], with `cores <n>` behind it from core to core; `line` and what [`lines`] has; `scarce` ([`scarce`]); `cycles <n>`
+//! [`suite`], with `cores <n>` behind it from core to core; `line` and what [`lines`] has; `scarce` ([`scarce`]); `metered` ([`metered`]);
+//! `cycles <n>`
 //! ([`cycles`]); `victim <n> <step> <way>` ([`deaths`]); `heir <victims>` ([`heir`]); `flight`
 //! ([`flight`]); `faults <n>` and `ports <n>` ([`own`]);
 //! `contender` and `reaper <contenders>` ([`reaper`]).
@@ -16,6 +17,7 @@ mod drive;
 mod flight;
 mod heir;
 mod lines;
+mod metered;
 mod network;
 mod own;
 mod reaper;
@@ -57,6 +59,7 @@ fn main(platform: &'static SeL4Platform, info: &'static ClientInfo) -> u32 {
         let mut words = what.split_whitespace();
         match (words.next(), words.next()) {
             (Some("line"), Some(what)) => lines::run(&probe, what),
+            (Some("metered"), None) => metered::run(&probe),
             (Some("scarce"), None) => scarce::run(&probe),
             (Some("contender"), None) => reaper::victim(&probe),
             (Some("reaper"), Some(victims)) => {

@@ -127,6 +127,10 @@ impl Second {
 }
 
 /// Where the thread begins.
+#[expect(
+    improper_ctypes_definitions,
+    reason = "this program is on both sides: a function is a pointer in a register"
+)]
 extern "C" fn begin<T>(state: *mut T, main: fn(&'static mut T) -> !) -> ! {
     // SAFETY: `start` was given the only reference to it, for ever, and has let go of it.
     main(unsafe { &mut *state })
