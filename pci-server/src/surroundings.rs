@@ -11,6 +11,7 @@ use ipc_proto::{
 };
 use ledger::Words;
 use pci_core::MAX_ASSIGNMENTS;
+use pci_core::again::{again, until_gone};
 use pci_core::bank::{Bank, PageSize};
 use pci_core::env::{
     Alarm, BarMemory, Grants, Host, Iommu, Parking, Prospect, RegionId, Signals, Usage,
@@ -92,20 +93,6 @@ impl Surroundings {
     }
 }
 
-/// Asks a server below again that was restarted while it was asked: what may be said twice. What may not is undone by who
-/// has asked, like any failure.
-#[inline]
-fn again<T>(mut ask: impl FnMut() -> Result<T, Refusal>) -> Result<T, Refusal> {
-    const TRIES: u8 = 8;
-    for _ in 1..TRIES {
-        match ask() {
-            Err(refusal) if refusal.rule == Rule::Restarted => {}
-            answer => return answer,
-        }
-    }
-    ask()
-}
-
 impl ConfigSpace for Surroundings {
     #[inline(always)]
     fn read8(&self, at: Sbdf, offset: u16) -> u8 {
@@ -160,7 +147,7 @@ impl Iommu for Surroundings {
     }
 
     fn detach(&mut self, device: Sbdf) -> Result<(), Refusal> {
-        again(|| self.iommu.detach(device))?;
+        until_gone(Rule::NotAttached, || self.iommu.detach(device))?;
         Ok(())
     }
 
@@ -265,7 +252,7 @@ impl Vectors for Surroundings {
     }
 
     fn leave_line(&mut self, device: Sbdf) -> Result<(), Refusal> {
-        again(|| self.lines.line_leave(device))?;
+        until_gone(Rule::NotOnLine, || self.lines.line_leave(device))?;
         Ok(())
     }
 

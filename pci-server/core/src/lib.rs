@@ -10,6 +10,7 @@
 //! | [`groups`] | which functions can reach each other, and go to one client together |
 //! | [`registers`] | which register of which capability may be written |
 //! | [`config`] | a mediated access: checks, policy, access of the register's own width |
+//! | [`again`] | what is asked for again when a server below was restarted |
 //! | [`assignment`] | [`Assignment`]: a slot for a held device, and its generations |
 //! | [`interrupts`] | MSI and MSI-X: program, restore, silence |
 //! | [`notes`] | what is noted for the next start, should the shard be restarted |
@@ -36,6 +37,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod again;
 pub mod assignment;
 pub mod bank;
 pub mod boot;

@@ -1,7 +1,6 @@
 //! [`Surroundings`]: what the pci-server's shard has around it. Its calls to the
 //! servers below are encoded messages.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::rc::Rc;
@@ -9,87 +8,37 @@ use std::rc::Rc;
 use hw::{Clock, ConfigSpace, Sbdf};
 use ipc_proto::iommu::{ReservedAtReply, TroubleNextReply};
 use ipc_proto::{
-    Badge, BadgeKind, ClientId, ContextChoice, Message, Messages, Properties, Refusal, Switch,
-    Transport, Turns, Width, iommu, msi,
+    Badge, BadgeKind, ClientId, ContextChoice, Message, Messages, Properties, Refusal, Rule,
+    Switch, Turns, Width, iommu, msi,
 };
 use ledger::Words;
+use pci_core::again::{again, until_gone};
 use pci_core::bank::{Bank, PageSize};
 use pci_core::env::*;
 
 mod vectors;
 
-use crate::below::{Handlers, Issued, Memory, TableWindow};
-use crate::caps::Caps;
+use crate::below::{Handlers, Issued, Memory, Registers, TableWindow};
+use crate::calls::{Below, To};
+use crate::caps::{self, Caps};
 use crate::hardware::Hardware;
 use crate::kernel::Kernel;
+use crate::mortal::restarted;
 
 /// The iommu-server's core over its driver.
 pub type IommuShard<'s> =
-    iommu_core::Shard<'s, Memory, iommu_core::vtd::Vtd<'s, sim::vtd::Vtd, TableWindow>>;
+    iommu_core::Shard<'s, Memory, iommu_core::vtd::Vtd<'s, Registers, TableWindow>>;
 /// The msi-server's core.
 pub type MsiShard = msi_core::Shard<Handlers>;
-
-/// A way to a server below.
-pub struct Below<S>(pub Rc<RefCell<S>>);
-
-impl<S> Clone for Below<S> {
-    fn clone(&self) -> Self {
-        Self(Rc::clone(&self.0))
-    }
-}
-
-/// A server below, as a request sees it.
-pub trait Answers {
-    /// Serves a request of a capability with this badge.
-    fn answer(&mut self, badge: Badge, request: &Message) -> Message;
-}
-
-impl Answers for IommuShard<'_> {
-    fn answer(&mut self, badge: Badge, request: &Message) -> Message {
-        self.serve(badge.to_word(), request, |reply| *reply)
-            .expect("the iommu-server parks nothing")
-    }
-}
-
-impl Answers for MsiShard {
-    fn answer(&mut self, badge: Badge, request: &Message) -> Message {
-        msi::dispatch(self, badge.to_word(), request).expect("the msi-server parks nothing")
-    }
-}
-
-/// A capability of a server below.
-pub struct To<S> {
-    server: Below<S>,
-    badge: Badge,
-}
-
-impl<S: Answers> Transport for To<S> {
-    fn call(&self, request: &Message) -> Message {
-        self.server.0.borrow_mut().answer(self.badge, request)
-    }
-}
-
-impl<S> Below<S> {
-    /// A capability with a badge.
-    #[must_use]
-    pub fn with(&self, badge: Badge) -> To<S> {
-        To {
-            server: self.clone(),
-            badge,
-        }
-    }
-}
 
 /// The environment of the pci-server's shard.
 pub struct Surroundings<'s> {
     hardware: Rc<Hardware>,
     caps: Caps,
     bank: Bank,
-    iommu: iommu::Stub<To<IommuShard<'s>>>,
-    msi: msi::Stub<To<MsiShard>>,
+    iommu: iommu::Stub<To<'s, IommuShard<'s>>>,
+    msi: msi::Stub<To<'s, MsiShard>>,
     issued: Issued,
-    masters: BTreeMap<u16, u32>,
-    views: BTreeMap<u16, u32>,
     tables: BTreeMap<u16, u64>,
     pages: BTreeMap<u16, u64>,
     parked: BTreeSet<u32>,
@@ -113,19 +62,17 @@ impl<'s> Surroundings<'s> {
         hardware: Rc<Hardware>,
         kernel: Kernel,
         bank: Bank,
-        iommu: &Below<IommuShard<'s>>,
-        msi: &Below<MsiShard>,
+        iommu: &Below<'s, IommuShard<'s>>,
+        msi: &Below<'s, MsiShard>,
     ) -> Self {
         let badge = Badge::plain(BadgeKind::Shard, 0);
         Self {
+            caps: Caps::new(kernel, &hardware.lives),
             hardware,
-            caps: Caps::new(kernel),
             bank,
             iommu: iommu::Stub(iommu.with(badge)),
             msi: msi::Stub(msi.with(badge)),
-            issued: Rc::clone(&msi.0.borrow().env().issued),
-            masters: BTreeMap::new(),
-            views: BTreeMap::new(),
+            issued: Rc::clone(&msi.shard.borrow().env().issued),
             tables: BTreeMap::new(),
             pages: BTreeMap::new(),
             parked: BTreeSet::new(),
@@ -136,6 +83,29 @@ impl<'s> Surroundings<'s> {
             done: false,
             log: Vec::new(),
         }
+    }
+}
+
+impl Surroundings<'_> {
+    /// Around the shard's next life, with `fresh` around the one that has ended: what the kernel and hardware keep is as
+    /// it was. Whoever waited for an answer is told.
+    pub fn after_death(&mut self, fresh: Self) -> Self {
+        let mut old = std::mem::replace(self, fresh);
+        std::mem::swap(&mut old.bank, &mut self.bank);
+        old.caps.after_death();
+        old.tables.clear();
+        old.pages.clear();
+        let waited = std::mem::take(&mut old.parked);
+        old.answers
+            .extend(waited.into_iter().map(|ticket| (ticket, restarted())));
+        old.just_parked = None;
+        old.alarm = None;
+        old
+    }
+
+    /// The shard has taken up what its last life has left: whatever else lies in its slots goes.
+    pub fn sweep(&mut self) {
+        self.caps.sweep();
     }
 }
 
@@ -150,15 +120,18 @@ impl ConfigSpace for Surroundings<'_> {
         self.hardware.machine.borrow().read32(at, offset)
     }
     fn write8(&mut self, at: Sbdf, offset: u16, value: u8) {
+        self.hardware.lives.effect();
         self.hardware.machine.borrow_mut().write8(at, offset, value);
     }
     fn write16(&mut self, at: Sbdf, offset: u16, value: u16) {
+        self.hardware.lives.effect();
         self.hardware
             .machine
             .borrow_mut()
             .write16(at, offset, value);
     }
     fn write32(&mut self, at: Sbdf, offset: u16, value: u32) {
+        self.hardware.lives.effect();
         self.hardware
             .machine
             .borrow_mut()
@@ -184,16 +157,16 @@ impl Iommu for Surroundings<'_> {
         Ok((reply.properties, reply.context))
     }
     fn keep(&mut self, device: Sbdf, ats_queue: u8) -> Result<Switch, Refusal> {
-        Ok(self.iommu.cache(device, ats_queue)?.allowed)
+        Ok(again(|| self.iommu.cache(device, ats_queue))?.allowed)
     }
     fn detach(&mut self, device: Sbdf) -> Result<(), Refusal> {
-        self.iommu.detach(device).map(drop)
+        until_gone(Rule::NotAttached, || self.iommu.detach(device))
     }
     fn promise(&mut self, device: Sbdf) -> Result<Properties, Refusal> {
-        Ok(self.iommu.promise(device)?.properties)
+        Ok(again(|| self.iommu.promise(device))?.properties)
     }
     fn alias(&mut self, device: Sbdf, alias: Sbdf) -> Result<(), Refusal> {
-        self.iommu.alias(device, alias).map(drop)
+        again(|| self.iommu.alias(device, alias)).map(drop)
     }
     fn remap(
         &mut self,
@@ -217,18 +190,16 @@ impl Iommu for Surroundings<'_> {
         address: u64,
     ) -> Result<(), Refusal> {
         let remapped = remapped.address | u64::from(remapped.data) << 32;
-        self.iommu
-            .reroute(device, remapped, messages, address)
-            .map(drop)
+        again(|| self.iommu.reroute(device, remapped, messages, address)).map(drop)
     }
     fn unremap(&mut self, device: Sbdf) -> Result<(), Refusal> {
-        self.iommu.unremap(device).map(drop)
+        again(|| self.iommu.unremap(device)).map(drop)
     }
     fn reserved_at(&mut self, device: Sbdf, index: u16) -> Result<ReservedAtReply, Refusal> {
-        self.iommu.reserved_at(device, index)
+        again(|| self.iommu.reserved_at(device, index))
     }
     fn trouble_next(&mut self) -> Result<TroubleNextReply, Refusal> {
-        self.iommu.trouble_next()
+        again(|| self.iommu.trouble_next())
     }
 }
 
@@ -240,13 +211,11 @@ impl Grants for Surroundings<'_> {
         client: ClientId,
         slot: u16,
     ) -> Result<(), Refusal> {
-        let master = self.caps.mint(badge, client, slot)?;
-        assert_eq!(self.masters.insert(assignment, master), None);
-        Ok(())
+        let master = caps::DEVICES + u32::from(assignment);
+        self.caps.mint(master, badge, client, slot)
     }
     fn revoke_device(&mut self, assignment: u16) -> Result<(), Refusal> {
-        let master = self.masters.remove(&assignment);
-        self.caps.retire(master.expect("no device capability"));
+        self.caps.retire(caps::DEVICES + u32::from(assignment));
         Ok(())
     }
     fn place_view(
@@ -256,30 +225,18 @@ impl Grants for Surroundings<'_> {
         client: ClientId,
         slot: u16,
     ) -> Result<(), Refusal> {
-        let master = self.caps.mint(badge, client, slot)?;
-        assert_eq!(self.views.insert(view, master), None);
-        Ok(())
+        let master = caps::VIEWS + u32::from(view);
+        self.caps.mint(master, badge, client, slot)
     }
     fn revoke_view(&mut self, view: u16) -> Result<(), Refusal> {
-        let master = self.views.remove(&view);
-        self.caps.retire(master.expect("no narrowed capability"));
+        self.caps.retire(caps::VIEWS + u32::from(view));
         Ok(())
     }
     fn keep_masters(&mut self, assignments: u64, views: u64) -> Result<(), Refusal> {
-        let Self {
-            caps,
-            masters,
-            views: narrowed,
-            ..
-        } = self;
-        for (known, stay) in [(masters, assignments), (narrowed, views)] {
-            known.retain(|number, master| {
-                let stays = stay >> *number & 1 != 0;
-                if !stays {
-                    caps.retire(*master);
-                }
-                stays
-            });
+        for (first, stay) in [(caps::DEVICES, assignments), (caps::VIEWS, views)] {
+            for number in (0..64).filter(|number| stay >> number & 1 == 0) {
+                self.caps.retire(first + number);
+            }
         }
         Ok(())
     }
@@ -324,6 +281,7 @@ impl BarMemory for Surroundings<'_> {
         value.copied().unwrap_or(0)
     }
     fn write_table(&mut self, table: u16, offset: u32, value: u32) {
+        self.hardware.lives.effect();
         let base = self.tables.get(&table).expect("a table that is mapped");
         let place = base + u64::from(offset);
         self.hardware.registers.borrow_mut().insert(place, value);

@@ -10,6 +10,7 @@ use ipc_proto::{
 
 use crate::hardware::device;
 use crate::kernel::{Object, Place, Server};
+use crate::mortal::Mortal;
 use crate::told::{self, Life, Mapping, Tense, Wait};
 use crate::world::{Outcome, World};
 
@@ -69,6 +70,10 @@ pub enum Action {
     Remove(Device),
     /// A device stops to answer.
     Vanish(Device),
+    /// A server is killed, and started again.
+    Restart(Mortal),
+    /// A server is killed before its effect of this number of something else, if there are so many.
+    During(Mortal, u32, Box<Action>),
     /// Time passes until the next timer.
     Tick,
 }
@@ -79,12 +84,12 @@ const UNMAP: u64 = 0x212;
 const FREE: u64 = 0x213;
 
 /// The window slot of a device's capability; its frame and messages follow.
-fn device_slot(device: Device) -> u16 {
+pub(crate) fn device_slot(device: Device) -> u16 {
     device as u16 * 8
 }
 
 /// The window slot of a buffer's capability; its frames follow.
-fn buffer_slot(buffer: Buffer) -> u16 {
+pub(crate) fn buffer_slot(buffer: Buffer) -> u16 {
     64 + buffer * 8
 }
 
@@ -92,6 +97,7 @@ impl World<'_> {
     /// Does one thing. What it is told by replies goes into [`World::told`].
     pub fn act(&mut self, action: &Action) {
         use Action as A;
+        let deaths = self.hardware.lives.deaths();
         match *action {
             A::Pull(device) => self.hardware.pull(device),
             A::Plug(number) if !self.hardware.present(device(number)) => {
@@ -106,12 +112,23 @@ impl World<'_> {
                 self.oversee(BadgeKind::Admin, pci::Request::Remove { device });
             }
             A::Vanish(number) => self.hardware.silence(number),
+            A::Restart(server) => self.restart(server),
+            A::During(server, effect, ref action) => {
+                let lives = self.hardware.lives.clone();
+                lives.doom([(server, effect)]);
+                self.act(action);
+                lives.doom([]);
+                return;
+            }
             A::Tick => {
                 self.tick();
             }
             ref other => self.client_acts(other),
         }
         self.deliver();
+        if self.hardware.lives.deaths() != deaths {
+            self.look_at_vectors();
+        }
         self.reconcile();
         self.note_messages();
     }
@@ -200,16 +217,27 @@ impl World<'_> {
             A::Alloc(_, buffer, pages) => self.alloc(client, buffer, pages),
             A::Map(_, buffer, access, device) => self.map(client, buffer, access, device),
             A::Unmap(_, buffer) => {
+                let deaths = self.deaths();
                 let done = self.succeeds(client, buffer, iommu::Request::Unmap {});
-                if done {
-                    let buffer = self.told.of(client).buffers.get_mut(&buffer);
-                    buffer.expect("it was unmapped").mapping = None;
+                if done || (deaths != self.deaths() && self.mapped_at(client, buffer) == Some(None))
+                {
+                    if let Some(buffer) = self.told.of(client).buffers.get_mut(&buffer) {
+                        buffer.mapping = None;
+                    }
                 }
             }
             A::Free(_, buffer) => {
+                let deaths = self.deaths();
                 let done = self.succeeds(client, buffer, iommu::Request::Free {});
-                if done {
-                    let badge = self.told.of(client).buffers[&buffer].badge;
+                let gone = || {
+                    self.kernel
+                        .object(Place::Window(client, buffer_slot(buffer)))
+                        .is_none()
+                };
+                if (done || (deaths != self.deaths() && gone()))
+                    && let Some(buffer) = self.told.of(client).buffers.get(&buffer)
+                {
+                    let badge = buffer.badge;
                     self.told.forget_buffer(badge);
                 }
             }
@@ -238,7 +266,12 @@ impl World<'_> {
         }
     }
 
-    fn device_call(&mut self, client: Client, device: Device, request: pci::Request) -> Outcome {
+    pub(crate) fn device_call(
+        &mut self,
+        client: Client,
+        device: Device,
+        request: pci::Request,
+    ) -> Outcome {
         let place = Place::Window(client, device_slot(device));
         self.call(place, &request.encode())
     }
@@ -249,7 +282,7 @@ impl World<'_> {
         }
     }
 
-    fn release_answered(&mut self, client: Client, device: Device, outcome: &Outcome) {
+    pub(crate) fn release_answered(&mut self, client: Client, device: Device, outcome: &Outcome) {
         self.parked(client, outcome, Wait::Release(device));
         match outcome {
             Outcome::Reply(reply) if reply.label == 0 => self.told.forget_device(device),
@@ -269,9 +302,14 @@ impl World<'_> {
             slot,
             context,
         };
+        let deaths = self.deaths();
         let Outcome::Reply(reply) = self.ask(client, Server::Pci, &request.encode()) else {
             panic!("an assignment was parked");
         };
+        if reply.label != 0 && self.deaths() != deaths {
+            // What was asked for first may have been done, and the answer have died with the server.
+            self.release_unasked(client, number);
+        }
         if let Ok(reply) = pci::AssignReply::decode(&reply) {
             let badge = self.badge(Place::Window(client, slot));
             let registers = self.hardware.registers_of(number);
@@ -292,7 +330,12 @@ impl World<'_> {
     }
 
     /// A request about a buffer: did it succeed?
-    fn succeeds(&mut self, client: Client, buffer: Buffer, request: iommu::Request) -> bool {
+    pub(crate) fn succeeds(
+        &mut self,
+        client: Client,
+        buffer: Buffer,
+        request: iommu::Request,
+    ) -> bool {
         let place = Place::Window(client, buffer_slot(buffer));
         matches!(self.call(place, &request.encode()), Outcome::Reply(reply) if reply.label == 0)
     }
@@ -304,8 +347,12 @@ impl World<'_> {
             pages: PagePreference::Small,
             slot,
         };
+        let deaths = self.deaths();
         let outcome = self.ask(client, Server::Iommu, &request.encode());
         if !matches!(outcome, Outcome::Reply(reply) if reply.label == 0) {
+            if self.deaths() != deaths {
+                self.free_unasked(client, buffer);
+            }
             return;
         }
         let frames = iommu::Request::Frames {
@@ -314,7 +361,7 @@ impl World<'_> {
             slot: slot + 1,
         };
         if !self.succeeds(client, buffer, frames) {
-            assert!(self.succeeds(client, buffer, iommu::Request::Free {}));
+            self.free_unasked(client, buffer);
             return;
         }
         let page = |number: u16| match self.kernel.object(Place::Window(client, slot + 1 + number))
@@ -340,12 +387,20 @@ impl World<'_> {
             context,
         };
         let place = Place::Window(client, buffer_slot(buffer));
+        let deaths = self.deaths();
         let Outcome::Reply(reply) = self.call(place, &request.encode()) else {
             return;
         };
-        if let Ok(reply) = iommu::MapReply::decode(&reply) {
+        let mut iova = iommu::MapReply::decode(&reply).ok().map(|reply| reply.iova);
+        if self.deaths() != deaths
+            && let Some(told) = self.told.of(client).buffers.get(&buffer)
+            && told.mapping.is_none()
+        {
+            iova = self.mapped_at(client, buffer).flatten();
+        }
+        if let Some(iova) = iova {
             let mapping = Mapping {
-                iova: reply.iova,
+                iova,
                 access,
                 context,
             };
@@ -364,9 +419,13 @@ impl World<'_> {
         let slot = buffer_slot(as_buffer);
         let mut message = iommu::Request::Import { slot }.encode();
         message.cap = Some(badge);
+        let deaths = self.deaths();
         let Outcome::Reply(reply) = self.ask(to, Server::Iommu, &message) else {
             return;
         };
+        if reply.label != 0 && self.deaths() != deaths {
+            self.free_unasked(to, as_buffer);
+        }
         if reply.label == 0 {
             let badge = self.badge(Place::Window(to, slot));
             let owned = &self.told.of(client).buffers[&buffer];
@@ -402,60 +461,6 @@ impl World<'_> {
                 !live || info.is_ok(),
                 "a capability of a held device was refused"
             );
-        }
-    }
-
-    /// The pci-server may take a device from its holder by itself: when it is pulled out, removed, or broken. Then
-    /// nothing of it may be left, so its own word is taken for that, and for nothing else.
-    fn reconcile(&mut self) {
-        let holders = self.holders();
-        for number in 0..self.setting.devices {
-            let Some((client, held)) = self.told.holder(number) else {
-                continue;
-            };
-            let at = device(number);
-            let now = holders.iter().find(|holder| holder.device == at);
-            match now {
-                Some(holder) if holder.holder == client + 1 => {
-                    let state = holder.state;
-                    if state != ipc_proto::DeviceState::Assigned && held.tense == Tense::Given {
-                        let held = self.told.of(client).devices.get_mut(&number);
-                        held.expect("it was just found").tense = Tense::Leaving;
-                    } else if state == ipc_proto::DeviceState::Assigned
-                        && self.told.of(client).life == Life::Alive
-                        && self
-                            .told
-                            .of(client)
-                            .waits
-                            .is_none_or(|(_, wait)| wait != Wait::Release(number))
-                    {
-                        let held = self.told.of(client).devices.get_mut(&number);
-                        held.expect("it was just found").tense = Tense::Given;
-                    }
-                }
-                Some(holder) if holder.holder != 0 => panic!(
-                    "{at} is said to be client {}'s and is client {client}'s",
-                    holder.holder - 1
-                ),
-                // Nobody's, or not there any more.
-                _ => self.told.forget_device(number),
-            }
-        }
-        for holder in holders.iter().filter(|holder| holder.holder != 0) {
-            let client = holder.holder - 1;
-            let mut devices = self.told.of(client).devices.keys();
-            let known = devices.any(|number| device(*number) == holder.device);
-            assert!(known, "client {client} is said to hold {}", holder.device);
-        }
-    }
-
-    fn note_messages(&mut self) {
-        for number in 0..self.setting.devices {
-            if self.told.holder(number).is_some() {
-                for (address, data) in self.hardware.messages(device(number)) {
-                    self.told.messages.insert((number, address, data));
-                }
-            }
         }
     }
 }

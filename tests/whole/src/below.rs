@@ -5,17 +5,23 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use hw::{Clock, Sbdf};
+use hw::{Clock, Mmio, Sbdf};
 use iommu_core::{EffectError, Env, Note, Placed, Slot, TableMemory};
 use ipc_proto::{Badge, ClientId, Refusal, Rule, Turns};
 use ledger::Words;
 
 use crate::hardware::{Hardware, TABLE_PAGES, TABLES};
 use crate::kernel::{Kernel, Object, Place, Refused, Server};
-use crate::mortal::Ledger;
+use crate::mortal::{Ledger, Lives};
 
 /// The refusal of an effect.
 pub const REFUSED: Refusal = Refusal::new(Rule::KernelRefused, 77);
+
+/// The iommu-server's free slots.
+pub const IOMMU_SLOTS: system::info::Slots = system::info::Slots {
+    first: 1000,
+    count: 4096,
+};
 
 /// Effects of the iommu-server.
 #[derive(Clone)]
@@ -31,7 +37,9 @@ pub struct Memory {
     /// Bytes that it gave up.
     pub lost: Rc<Cell<u64>>,
     /// What it notes.
-    pub ledger: Rc<RefCell<Vec<u64>>>,
+    pub ledger: Ledger,
+    /// After a restart: slots that stay.
+    pub adopted: Rc<RefCell<BTreeSet<Slot>>>,
 }
 
 fn refused(_: Refused) -> EffectError {
@@ -40,26 +48,35 @@ fn refused(_: Refused) -> EffectError {
 
 impl Words for Memory {
     fn count(&self) -> usize {
-        self.ledger.borrow().len()
+        self.ledger.count()
     }
     fn load(&self, at: usize) -> u64 {
-        self.ledger.borrow().get(at).copied().unwrap_or(0)
+        self.ledger.load(at)
     }
     fn store(&mut self, at: usize, value: u64) {
-        let words = &mut *self.ledger.borrow_mut();
-        if at >= words.len() {
-            words.resize(at + 1, 0);
-        }
-        words[at] = value;
+        self.ledger.store(at, value);
     }
 }
 
 impl Env for Memory {
-    // It is not restarted here.
-    fn adopt(&mut self, _: Slot, _: u32) -> Result<(), EffectError> {
+    fn adopt(&mut self, first: Slot, count: u32) -> Result<(), EffectError> {
+        let own = |slot| (IOMMU_SLOTS.first..IOMMU_SLOTS.first + IOMMU_SLOTS.count).contains(&slot);
+        if !(first..first.saturating_add(count)).all(own) {
+            return Err(EffectError::Kernel(77));
+        }
+        self.adopted.borrow_mut().extend(first..first + count);
         Ok(())
     }
-    fn sweep(&mut self) {}
+    fn sweep(&mut self) {
+        let adopted = std::mem::take(&mut *self.adopted.borrow_mut());
+        for slot in IOMMU_SLOTS.first..IOMMU_SLOTS.first + IOMMU_SLOTS.count {
+            let place = Place::Iommu(slot);
+            if !adopted.contains(&slot) && self.kernel.object(place).is_some() {
+                self.kernel.revoke(place);
+                self.kernel.delete(place);
+            }
+        }
+    }
     fn turns(&self) -> Turns {
         Turns::default()
     }
@@ -156,11 +173,35 @@ impl TableMemory for TableWindow {
     }
     fn write64(&mut self, page: u32, index: u16, value: u64) {
         assert!(page < TABLE_PAGES && index < 512);
+        self.0.lives.effect();
         self.0.memory.write(Self::address(page, index), value);
     }
     fn write_back(&mut self, page: u32, index: u16, count: u16) {
         let bytes = u64::from(count) * 8;
         self.0.memory.write_back(Self::address(page, index), bytes);
+    }
+}
+
+/// The unit's registers.
+pub struct Registers(pub Rc<Hardware>);
+
+impl Mmio for Registers {
+    fn len(&self) -> usize {
+        self.0.unit.len()
+    }
+    fn read32(&self, offset: usize) -> u32 {
+        self.0.unit.read32(offset)
+    }
+    fn read64(&self, offset: usize) -> u64 {
+        self.0.unit.read64(offset)
+    }
+    fn write32(&mut self, offset: usize, value: u32) {
+        self.0.lives.effect();
+        self.0.unit.clone().write32(offset, value);
+    }
+    fn write64(&mut self, offset: usize, value: u64) {
+        self.0.lives.effect();
+        self.0.unit.clone().write64(offset, value);
     }
 }
 
@@ -181,14 +222,14 @@ pub struct Handlers {
 impl Handlers {
     /// With the handlers of these vectors, as the root task has made them.
     #[must_use]
-    pub fn new(kernel: Kernel, vectors: std::ops::Range<u16>) -> Self {
+    pub fn new(kernel: Kernel, lives: &Lives, vectors: std::ops::Range<u16>) -> Self {
         for vector in vectors {
             kernel.give(Place::Msi(vector), Object::Handler { vector });
         }
         Self {
             kernel,
             issued: Issued::default(),
-            ledger: Ledger::default(),
+            ledger: Ledger::new(lives),
         }
     }
 }
@@ -267,6 +308,28 @@ impl Slots {
         }
         self.used.extend(first..first + count);
         Ok(first)
+    }
+
+    /// Is it one of them?
+    #[must_use]
+    pub fn has(slot: u32) -> bool {
+        (Self::FIRST..Self::FIRST + Self::COUNT).contains(&slot)
+    }
+
+    /// Is it taken?
+    #[must_use]
+    pub fn is_used(&self, slot: u32) -> bool {
+        self.used.contains(&slot)
+    }
+
+    /// Takes these; `false`, and nothing happens, unless all are there and free.
+    pub fn claim(&mut self, first: u32, count: u32) -> bool {
+        let mut run = first..first.saturating_add(count);
+        let free = run.all(|slot| Self::has(slot) && !self.is_used(slot));
+        if free {
+            self.used.extend(first..first + count);
+        }
+        free
     }
 
     /// Gives slots back.

@@ -6,24 +6,51 @@ use pci_core::bank::Objects;
 
 use crate::below::{REFUSED, Slots};
 use crate::kernel::{Kernel, Object, Place, Server};
+use crate::mortal::{Ledger, Lives};
 use crate::setting::WINDOW_BITS;
+
+/// Slots of the masters of device capabilities, by assignment slot.
+pub const DEVICES: u32 = 500;
+/// Slots of the masters of narrowed ones.
+pub const VIEWS: u32 = 600;
 
 /// Slots of the pci-server and the kernel.
 pub struct Caps {
     kernel: Kernel,
     slots: Slots,
     /// What the pci-server notes.
-    ledger: Vec<u64>,
+    ledger: Ledger,
 }
 
 impl Caps {
     /// Nothing is taken, nothing noted.
     #[must_use]
-    pub fn new(kernel: Kernel) -> Self {
+    pub fn new(kernel: Kernel, lives: &Lives) -> Self {
         Self {
             kernel,
             slots: Slots::default(),
-            ledger: vec![0; pci_core::notes::WORDS],
+            ledger: Ledger::new(lives),
+        }
+    }
+
+    /// The server has died: which of its slots are used is to be found out.
+    pub fn after_death(&mut self) {
+        self.slots = Slots::default();
+    }
+
+    /// Empties all slots that are not used, with all that was derived from what lies there.
+    pub fn sweep(&mut self) {
+        let places = self.kernel.shape().into_keys();
+        let own = places.filter_map(|place| match place {
+            Place::Pci(slot) if Slots::has(slot) => Some(slot),
+            _ => None,
+        });
+        for slot in own.filter(|slot| !self.slots.is_used(*slot)) {
+            // What is made of memory goes with it.
+            if self.kernel.object(Place::Pci(slot)).is_some() {
+                self.kernel.revoke(Place::Pci(slot));
+                self.kernel.delete(Place::Pci(slot));
+            }
         }
     }
 
@@ -59,12 +86,17 @@ impl Caps {
             .map_err(|_| REFUSED)
     }
 
-    /// Mints a device capability and places a copy; gives the slot of its master.
+    /// Mints a device capability into the slot `master` and places a copy.
     ///
     /// # Errors
     /// As the window refuses it.
-    pub fn mint(&mut self, badge: Badge, client: ClientId, slot: u16) -> Result<u32, Refusal> {
-        let master = self.slots.take(1)?;
+    pub fn mint(
+        &mut self,
+        master: u32,
+        badge: Badge,
+        client: ClientId,
+        slot: u16,
+    ) -> Result<(), Refusal> {
         let object = Object::Endpoint {
             server: Server::Pci,
             badge: badge.to_word(),
@@ -74,19 +106,18 @@ impl Caps {
             .make(Place::Pci(master), object)
             .map_err(|_| REFUSED)
             .and_then(|()| self.place(master, client, slot));
-        if let Err(refusal) = made {
+        if made.is_err() {
             self.kernel.delete(Place::Pci(master));
-            self.slots.give_back(master, 1);
-            return Err(refusal);
         }
-        Ok(master)
+        made
     }
 
-    /// Takes a master and every copy of it away.
+    /// Takes a master and every copy of it away, if there is one.
     pub fn retire(&mut self, master: u32) {
-        self.kernel.revoke(Place::Pci(master));
-        self.kernel.delete(Place::Pci(master));
-        self.slots.give_back(master, 1);
+        if self.kernel.object(Place::Pci(master)).is_some() {
+            self.kernel.revoke(Place::Pci(master));
+            self.kernel.delete(Place::Pci(master));
+        }
     }
 }
 
@@ -118,23 +149,19 @@ impl Objects for Caps {
         self.kernel.delete(Place::Window(client.0, slot));
     }
     fn adopt(&mut self, first: u32, count: u32) -> bool {
-        // They are counted as taken as long as nobody gives them back, whoever has begun anew.
-        (first..first.saturating_add(count))
-            .all(|slot| self.kernel.object(Place::Pci(slot)).is_some())
+        self.slots.claim(first, count)
     }
     fn unmap(&mut self, _: u32, _: u8) {}
 }
 
 impl Words for Caps {
     fn count(&self) -> usize {
-        self.ledger.len()
+        pci_core::notes::WORDS
     }
     fn load(&self, at: usize) -> u64 {
-        self.ledger.get(at).copied().unwrap_or(0)
+        self.ledger.load(at)
     }
     fn store(&mut self, at: usize, value: u64) {
-        if let Some(word) = self.ledger.get_mut(at) {
-            *word = value;
-        }
+        self.ledger.store(at, value);
     }
 }

@@ -13,6 +13,8 @@ use sim::config::{
 };
 use sim::vtd::{Dma, Memory, Model, Reason, Vtd};
 
+use crate::mortal::Lives;
+
 /// Physical address of the unit's tables.
 pub const TABLES: u64 = 0x7000_0000;
 /// Pages of them.
@@ -112,6 +114,8 @@ pub struct Hardware {
     pub unit: Vtd,
     /// Main memory, as far as units read it.
     pub memory: Memory,
+    /// Who runs, and for how long.
+    pub lives: Lives,
     /// Time.
     pub clock: ManualClock,
     /// Device memory that was written: by physical address of 32 bits.
@@ -143,6 +147,7 @@ impl Hardware {
             machine: RefCell::new(machine),
             unit: Vtd::new(model, memory.clone()),
             memory,
+            lives: Lives::default(),
             clock: ManualClock::new(),
             registers: RefCell::default(),
             mute: RefCell::default(),

@@ -9,6 +9,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use crate::mortal::Lives;
+
 /// Whose endpoint.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Server {
@@ -89,10 +91,16 @@ struct State {
 pub struct Refused;
 
 /// A handle; clones share the state.
-#[derive(Clone, Default)]
-pub struct Kernel(Rc<RefCell<State>>);
+#[derive(Clone)]
+pub struct Kernel(Rc<RefCell<State>>, Lives);
 
 impl Kernel {
+    /// No capabilities yet; what servers do to them is an effect of theirs.
+    #[must_use]
+    pub fn new(lives: &Lives) -> Self {
+        Self(Rc::default(), lives.clone())
+    }
+
     /// A capability that the root task gave. Fresh untypeds begin as wholly used.
     pub fn give(&self, place: Place, object: Object) {
         let state = &mut *self.0.borrow_mut();
@@ -140,6 +148,7 @@ impl Kernel {
         into: impl Fn(u32) -> Place,
     ) -> Result<(), Refused> {
         assert!((1..=256).contains(&count), "fan-out {count}");
+        self.1.effect();
         let state = &mut *self.0.borrow_mut();
         state.step()?;
         let cap = state.cap(untyped);
@@ -172,6 +181,7 @@ impl Kernel {
     /// # Errors
     /// As asked for.
     pub fn make(&self, place: Place, object: Object) -> Result<(), Refused> {
+        self.1.effect();
         let state = &mut *self.0.borrow_mut();
         state.step()?;
         state.insert(place, 0, object);
@@ -183,6 +193,7 @@ impl Kernel {
     /// # Errors
     /// As asked for.
     pub fn copy(&self, from: Place, to: Place) -> Result<(), Refused> {
+        self.1.effect();
         let state = &mut *self.0.borrow_mut();
         state.step()?;
         let cap = state.cap(from);
@@ -199,6 +210,7 @@ impl Kernel {
 
     /// Everything derived from what lies there is gone.
     pub fn revoke(&self, place: Place) {
+        self.1.effect();
         let state = &mut *self.0.borrow_mut();
         let mut gone = vec![state.cap(place).id];
         while let Some(id) = gone.pop() {
@@ -218,6 +230,7 @@ impl Kernel {
 
     /// Empties a slot; what was derived from it stays, as its parent's.
     pub fn delete(&self, place: Place) {
+        self.1.effect();
         let state = &mut *self.0.borrow_mut();
         if let Some(cap) = state.caps.remove(&place) {
             for other in state.caps.values_mut() {

@@ -20,17 +20,22 @@
 pub mod above;
 pub mod action;
 pub mod below;
+mod boot;
+pub mod calls;
 pub mod caps;
 pub mod digest;
 pub mod hardware;
 pub mod kernel;
 pub mod mortal;
+mod reconcile;
 pub mod rules;
 pub mod setting;
 pub mod shape;
 pub mod told;
+mod unsure;
 pub mod world;
 
 pub use action::Action;
+pub use mortal::Mortal;
 pub use setting::{Flaw, Setting, Store};
 pub use world::World;

@@ -3,6 +3,9 @@
 use iommu_core::vtd;
 use pci_core::Tables;
 use sim::vtd::Model;
+
+use crate::mortal::Mortal;
+
 use system::info::{ClientEntry, EcamWindow, PciInfo, UntypedPiece};
 use system::model::DeviceMatch;
 
@@ -40,6 +43,8 @@ pub enum Flaw {
     KeepsCopies,
     /// The same, of device capabilities alone.
     KeepsDeviceCapabilities,
+    /// Some of what a server notes for its next life is lost.
+    LosesNotes(Mortal),
 }
 
 /// The size and kind of a world.
@@ -55,11 +60,20 @@ pub struct Setting {
     pub flaw: Flaw,
 }
 
+/// Most lives of a server.
+const MAX_LIVES: usize = 400;
+
+/// Memory for each life of a server, made when it begins.
+pub(crate) type Spare<T> = Vec<Option<Box<T>>>;
+
+fn spare<T>() -> Spare<T> {
+    (0..MAX_LIVES).map(|_| None).collect()
+}
+
 /// The servers' memory.
 pub struct Store {
-    pub(crate) tables: Tables<u32, 32, 8, 64>,
-    pub(crate) iommu: iommu_core::Storage,
-    pub(crate) units: vtd::Storage,
+    pub(crate) tables: Spare<Tables<u32, 32, 8, 64>>,
+    pub(crate) iommu: Spare<(iommu_core::Storage, vtd::Storage)>,
     pub(crate) info: PciInfo,
     pub(crate) clients: Vec<ClientEntry>,
 }
@@ -118,9 +132,8 @@ impl Store {
             info.mmio.push(piece).expect("room for a piece");
         }
         Self {
-            tables: Tables::new(),
-            iommu: iommu_core::Storage::new(),
-            units: vtd::Storage::new(),
+            tables: spare(),
+            iommu: spare(),
             info,
             clients: (0..setting.clients).map(client).collect(),
         }

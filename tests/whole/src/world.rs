@@ -1,26 +1,26 @@
 //! [`World`]: everything together; requests of clients, signals, time, and the
 //! supervisor's part when a client dies.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::rc::Rc;
+use std::slice::IterMut;
 
 use hw::{Clock, Sbdf};
-use iommu_core::vtd::unit::FaultMessage;
-use iommu_core::vtd::{self, Options, Quarantine, Remap, UnitSetup};
-use iommu_core::{ClientLimits, Setup};
+use iommu_core::vtd;
 use ipc_proto::{Badge, BadgeKind, ClientId, Message, iommu, msi, pci};
-use pci_core::Shard;
-use pci_core::bank::Bank;
+use pci_core::{Shard, Tables};
 use sim::vtd::Ailment;
-use system::info::{MsiInfo, Slots};
+use system::info::{ClientEntry, MsiInfo, PciInfo};
 
-use crate::above::{Answers, Below, IommuShard, MsiShard, Surroundings};
-use crate::below::{Handlers, Issued, Memory, TableWindow};
-use crate::hardware::{Hardware, TABLES};
+use crate::above::{IommuShard, MsiShard, Surroundings};
+use crate::below::{Handlers, Issued, Memory};
+use crate::boot::{bank, boot_iommu, life};
+use crate::calls::Below;
+use crate::hardware::Hardware;
 use crate::kernel::{Kernel, Object, Place, Server};
+use crate::mortal::{Ledger, Mortal, PATIENCE, is_restarted, restarted, until_it_lives};
 use crate::setting::{
-    DEVICE_MEMORY, FIRST_VECTOR, Flaw, POOL, QUOTA, Setting, Store, VECTOR_BASE, VECTOR_COUNT,
-    WINDOW_BITS,
+    DEVICE_MEMORY, FIRST_VECTOR, Flaw, POOL, Setting, Store, VECTOR_BASE, VECTOR_COUNT,
 };
 use crate::shape::Shape;
 use crate::told::{Life, Told, Wait};
@@ -45,9 +45,9 @@ pub struct World<'s> {
     /// The pci-server.
     pub pci: Shard<'s, Surroundings<'s>>,
     /// The iommu-server.
-    pub iommu: Below<IommuShard<'s>>,
+    pub iommu: Below<'s, IommuShard<'s>>,
     /// The msi-server.
-    pub msi: Below<MsiShard>,
+    pub msi: Below<'s, MsiShard>,
     /// Handlers that exist.
     pub issued: Issued,
     /// What clients have been told.
@@ -55,6 +55,9 @@ pub struct World<'s> {
     /// How it was made.
     pub setting: Setting,
     memory: Memory,
+    info: &'s PciInfo,
+    clients: &'s [ClientEntry],
+    tables: IterMut<'s, Option<Box<Tables<u32, 32, 8, 64>>>>,
     /// Clients that the supervisor takes down, in the order of their deaths.
     pub dying: Vec<u16>,
     /// Copies that clients have made.
@@ -65,7 +68,15 @@ impl<'s> World<'s> {
     /// Boots.
     pub fn boot(store: &'s mut Store, setting: Setting) -> Self {
         let hardware = Hardware::new(setting.model, setting.devices);
-        let kernel = Kernel::default();
+        let lives = hardware.lives.clone();
+        let kernel = Kernel::new(&lives);
+        let Store {
+            tables,
+            iommu,
+            info,
+            clients,
+        } = store;
+        let (info, clients): (&PciInfo, &[ClientEntry]) = (info, clients);
         for piece in POOL {
             let object = Object::Untyped {
                 base: piece.base,
@@ -73,10 +84,8 @@ impl<'s> World<'s> {
             };
             kernel.give(Place::Iommu(piece.slot), object);
         }
-        let mut bank = Bank::new();
         for (slot, base, bits) in DEVICE_MEMORY {
             kernel.give(Place::Pci(slot), Object::Untyped { base, bits });
-            bank.add(slot, base, bits).expect("room in the bank");
         }
         let memory = Memory {
             kernel: kernel.clone(),
@@ -84,11 +93,19 @@ impl<'s> World<'s> {
             wake: Rc::new(Cell::new(None)),
             trouble: Rc::new(Cell::new(false)),
             lost: Rc::new(Cell::new(0)),
-            ledger: Rc::default(),
+            ledger: Ledger::new(&lives),
+            adopted: Rc::default(),
         };
-        let iommu = boot_iommu(&mut store.iommu, &mut store.units, &memory, &setting);
+        let mut spare = iommu.iter_mut();
+        let effects = memory.clone();
+        let iommu = Below::new(&lives, move || {
+            let (storage, units) = life(&mut spare, || {
+                (iommu_core::Storage::new(), vtd::Storage::new())
+            });
+            boot_iommu(storage, units, &effects, &setting)
+        });
         let vectors = FIRST_VECTOR..FIRST_VECTOR + VECTOR_COUNT;
-        let handlers = Handlers::new(kernel.clone(), vectors);
+        let handlers = Handlers::new(kernel.clone(), &lives, vectors);
         let issued = Rc::clone(&handlers.issued);
         let msi_info = MsiInfo {
             shard: 0,
@@ -102,23 +119,19 @@ impl<'s> World<'s> {
             lines: Default::default(),
             server_vectors: Default::default(),
         };
-        let msi = msi_core::Shard::new(&msi_info, &store.clients, handlers).expect("vectors");
-        let (iommu, msi) = (
-            Below(Rc::new(RefCell::new(iommu))),
-            Below(Rc::new(RefCell::new(msi))),
-        );
+        let msi = Below::new(&lives, move || {
+            msi_core::Shard::new(&msi_info, clients, handlers.clone()).expect("vectors")
+        });
         let surroundings =
-            Surroundings::new(Rc::clone(&hardware), kernel.clone(), bank, &iommu, &msi);
-        let pci = Shard::boot(
-            surroundings,
-            &store.info,
-            &store.clients,
-            store.tables.lend(),
-        );
+            Surroundings::new(Rc::clone(&hardware), kernel.clone(), bank(), &iommu, &msi);
+        let mut tables = tables.iter_mut();
+        let memory_of_pci = life(&mut tables, Tables::new).lend();
+        let pci = Shard::boot(surroundings, info, clients, memory_of_pci);
         match setting.flaw {
             Flaw::None => {}
             Flaw::KeepsContexts => hardware.unit.set_ailment(Ailment::DeafToContexts),
             Flaw::KeepsTranslations => hardware.unit.set_ailment(Ailment::DeafToTranslations),
+            Flaw::LosesNotes(server) => lives.lose_notes(server),
             Flaw::KeepsCopies => kernel.keep_copies(|_| true),
             Flaw::KeepsDeviceCapabilities => kernel.keep_copies(|object| {
                 matches!(
@@ -140,6 +153,9 @@ impl<'s> World<'s> {
             told: Told::new(setting.clients),
             setting,
             memory,
+            info,
+            clients,
+            tables,
             dying: Vec::new(),
             copies: 0,
         }
@@ -154,33 +170,79 @@ impl<'s> World<'s> {
     /// A request over the capability of a server's endpoint with a badge.
     fn serve(&mut self, server: Server, badge: Badge, request: &Message) -> Outcome {
         match server {
-            Server::Iommu => Outcome::Reply(self.iommu.0.borrow_mut().answer(badge, request)),
+            Server::Iommu => Outcome::Reply(self.iommu.serve(badge, request)),
             Server::Pci => {
                 self.pci.env_mut().just_parked = None;
-                let reply = self.pci.serve(badge.to_word(), request, |reply| *reply);
-                match (reply, self.pci.env_mut().just_parked) {
-                    (Some(reply), None) => Outcome::Reply(reply),
-                    (None, Some(ticket)) => Outcome::Later(ticket),
+                let served =
+                    self.work_pci(|pci| pci.serve(badge.to_word(), request, |reply| *reply));
+                match (served, self.pci.env_mut().just_parked) {
+                    (None, _) => Outcome::Reply(restarted()),
+                    (Some(Some(reply)), None) => Outcome::Reply(reply),
+                    (Some(None), Some(ticket)) => Outcome::Later(ticket),
                     other => panic!("neither answered nor parked: {other:?}"),
                 }
             }
         }
     }
 
+    /// Lets the pci-server work on something. `None`: it has died in it, and was started again.
+    fn work_pci<T>(
+        &mut self,
+        work: impl FnOnce(&mut Shard<'s, Surroundings<'s>>) -> T,
+    ) -> Option<T> {
+        let lives = self.hardware.lives.clone();
+        let done = lives.run(Mortal::Pci, || work(&mut self.pci));
+        if done.is_none() {
+            self.restart_pci();
+        }
+        done
+    }
+
+    /// Kills a server, between what it does, and starts it again.
+    pub fn restart(&mut self, server: Mortal) {
+        match server {
+            Mortal::Pci => self.restart_pci(),
+            Mortal::Iommu => self.iommu.restart(),
+            Mortal::Msi => self.msi.restart(),
+        }
+    }
+
+    /// Which vectors are given out, by the msi-server's own word: after a death the last answer may have been lost.
+    pub(crate) fn look_at_vectors(&mut self) {
+        let lives = self.hardware.lives.clone();
+        lives.calmly(|| {
+            let msi = msi::Stub(self.msi.with(Badge::plain(BadgeKind::Supervisor, 0)));
+            let rows = (0..).map_while(|index| until_it_lives(|| msi.vector_at(index)).ok());
+            let issued = rows.map(|row| (row.vector, row.device)).collect();
+            *self.issued.borrow_mut() = issued;
+        })
+    }
+
+    fn restart_pci(&mut self) {
+        let (hardware, kernel) = (Rc::clone(&self.hardware), self.kernel.clone());
+        let fresh = Surroundings::new(hardware, kernel, bank(), &self.iommu, &self.msi);
+        self.look_at_vectors();
+        let surroundings = self.pci.env_mut().after_death(fresh);
+        let memory = life(&mut self.tables, Tables::new).lend();
+        self.pci = Shard::boot(surroundings, self.info, self.clients, memory);
+        self.pci.env_mut().sweep();
+    }
+
     /// A request of a client over what lies in a slot of its own. One that is refused must change nothing.
     pub fn call(&mut self, place: Place, request: &Message) -> Outcome {
-        match self.kernel.object(place) {
+        again(|| match self.kernel.object(place) {
             Some(Object::Endpoint { server, badge }) => {
                 let badge = Badge::from_word(badge).expect("a badge of ours");
                 self.checked(server, badge, request)
             }
             _ => Outcome::NoCapability,
-        }
+        })
     }
 
     /// A request of a client over its way to a server.
     pub fn ask(&mut self, client: u16, server: Server, request: &Message) -> Outcome {
-        self.checked(server, Badge::plain(BadgeKind::Client, client), request)
+        let badge = Badge::plain(BadgeKind::Client, client);
+        again(|| self.checked(server, badge, request))
     }
 
     fn checked(&mut self, server: Server, badge: Badge, request: &Message) -> Outcome {
@@ -188,6 +250,7 @@ impl<'s> World<'s> {
         let outcome = self.serve(server, badge, request);
         if let Outcome::Reply(reply) = &outcome
             && reply.label != 0
+            && !is_restarted(reply)
         {
             let after = self.shape().without_cuts();
             assert!(
@@ -202,7 +265,8 @@ impl<'s> World<'s> {
 
     /// A request of the supervisor or the administrator to the pci-server.
     pub fn oversee(&mut self, kind: BadgeKind, request: pci::Request) -> Outcome {
-        self.serve(Server::Pci, Badge::plain(kind, 0), &request.encode())
+        let badge = Badge::plain(kind, 0);
+        again(|| self.serve(Server::Pci, badge, &request.encode()))
     }
 
     fn figures(&mut self) -> pci::FiguresReply {
@@ -214,37 +278,43 @@ impl<'s> World<'s> {
 
     /// Devices with their holders, as the pci-server tells.
     pub fn holders(&mut self) -> Vec<pci::HolderReply> {
-        let mut all = Vec::new();
-        loop {
-            let index = all.len() as u32;
-            match self.oversee(BadgeKind::Supervisor, pci::Request::Holder { index }) {
-                Outcome::Reply(reply) => match pci::HolderReply::decode(&reply) {
-                    Ok(holder) => all.push(holder),
-                    Err(_) => return all,
-                },
-                other => panic!("{other:?} is no reply with a holder"),
+        let lives = self.hardware.lives.clone();
+        lives.calmly(|| {
+            let mut all = Vec::new();
+            loop {
+                let index = all.len() as u32;
+                match self.oversee(BadgeKind::Supervisor, pci::Request::Holder { index }) {
+                    Outcome::Reply(reply) => match pci::HolderReply::decode(&reply) {
+                        Ok(holder) => all.push(holder),
+                        Err(_) => return all,
+                    },
+                    other => panic!("{other:?} is no reply with a holder"),
+                }
             }
-        }
+        })
     }
 
     /// What a refused request must not change.
     pub fn shape(&mut self) -> Shape {
-        let pci = self.figures();
-        let supervisor = Badge::plain(BadgeKind::Supervisor, 0);
-        let iommu = iommu::Stub(self.iommu.with(supervisor)).figures();
-        let msi = msi::Stub(self.msi.with(supervisor)).figures();
-        let (iommu, msi) = (iommu.expect("figures"), msi.expect("figures"));
-        Shape {
-            caps: self.kernel.shape(),
-            pci: (pci.devices, pci.assigned, pci.slots_used, pci.untyped_used),
-            iommu: iommu::FiguresReply {
-                operations: 0,
-                refused: 0,
-                faults: 0,
-                ..iommu
-            },
-            msi: (msi.vectors, msi.free),
-        }
+        let lives = self.hardware.lives.clone();
+        lives.calmly(|| {
+            let pci = self.figures();
+            let supervisor = Badge::plain(BadgeKind::Supervisor, 0);
+            let iommu = iommu::Stub(self.iommu.with(supervisor)).figures();
+            let msi = msi::Stub(self.msi.with(supervisor)).figures();
+            let (iommu, msi) = (iommu.expect("figures"), msi.expect("figures"));
+            Shape {
+                caps: self.kernel.shape(),
+                pci: (pci.devices, pci.assigned, pci.slots_used, pci.untyped_used),
+                iommu: iommu::FiguresReply {
+                    operations: 0,
+                    refused: 0,
+                    faults: 0,
+                    ..iommu
+                },
+                msi: (msi.vectors, msi.free),
+            }
+        })
     }
 
     /// Lets time pass until the next timer, if one is armed, and lets that run out.
@@ -257,10 +327,10 @@ impl<'s> World<'s> {
         self.hardware.clock.advance_us(next.saturating_sub(now));
         if alarm == Some(next) {
             self.pci.env_mut().alarm = None;
-            self.pci.on_timer();
+            self.work_pci(Shard::on_timer);
         } else {
             self.memory.wake.set(None);
-            self.iommu.0.borrow_mut().on_timer();
+            self.iommu.work(|shard| shard.on_timer());
         }
         true
     }
@@ -268,10 +338,10 @@ impl<'s> World<'s> {
     /// Signals reach their servers, answers their clients; the supervisor goes on.
     pub fn deliver(&mut self) {
         for _ in self.hardware.unit.take_interrupts() {
-            self.iommu.0.borrow_mut().on_interrupt(0);
+            self.iommu.work(|shard| shard.on_interrupt(0));
         }
         if self.memory.trouble.take() {
-            self.pci.on_trouble();
+            self.work_pci(Shard::on_trouble);
         }
         let answers = std::mem::take(&mut self.pci.env_mut().answers);
         for (ticket, reply) in answers {
@@ -335,12 +405,10 @@ impl<'s> World<'s> {
         let supervisor = Badge::plain(BadgeKind::Supervisor, 0);
         for client in std::mem::take(&mut self.dying) {
             let id = ClientId(client);
-            iommu::Stub(self.iommu.with(supervisor))
-                .client_gone(id)
-                .expect("the client's memory");
-            let left = msi::Stub(self.msi.with(supervisor))
-                .client_gone(id)
-                .expect("the client's vectors");
+            let iommu = iommu::Stub(self.iommu.with(supervisor));
+            until_it_lives(|| iommu.client_gone(id)).expect("the client's memory");
+            let msi = msi::Stub(self.msi.with(supervisor));
+            let left = until_it_lives(|| msi.client_gone(id)).expect("the client's vectors");
             assert_eq!(left.vectors, 0, "client {client} had vectors left");
             self.kernel.bury(client);
             self.told.bury(client);
@@ -363,53 +431,13 @@ impl<'s> World<'s> {
     }
 }
 
-fn boot_iommu<'s>(
-    storage: &'s mut iommu_core::Storage,
-    units: &'s mut vtd::Storage,
-    memory: &Memory,
-    setting: &Setting,
-) -> IommuShard<'s> {
-    let hardware = &memory.hardware;
-    let unit = UnitSetup {
-        window: hardware.unit.clone(),
-        segment: 0,
-        include_all: true,
-        scopes: &[],
-        message: FaultMessage {
-            address: 0xfee0_1000,
-            data: 0x4e,
-        },
-    };
-    let options = Options {
-        remap: Remap::WherePossible,
-        quarantine: Quarantine::Blocking,
-        clients: usize::from(setting.clients),
-    };
-    let vtd = vtd::Vtd::start(
-        units,
-        TableWindow(Rc::clone(hardware)),
-        TABLES,
-        std::iter::once(unit),
-        &options,
-    );
-    let limits = ClientLimits {
-        quota: QUOTA,
-        window_bits: WINDOW_BITS,
-    };
-    let limits = vec![limits; usize::from(setting.clients)];
-    let setup = Setup {
-        clients: &limits,
-        buses: &[(0, 0, 0x3f)],
-        slots: Slots {
-            first: 1000,
-            count: 4096,
-        },
-        pool: &POOL,
-        reserved: &[],
-        aliases: &[],
-        reserved_allowed: &[],
-        // The rules try everything at every step: no device is silenced for it.
-        fault_bound: u32::MAX,
-    };
-    iommu_core::Shard::new(storage, memory.clone(), vtd, &setup).expect("a shard")
+/// Asks again as long as the server was restarted instead of an answer.
+fn again(mut ask: impl FnMut() -> Outcome) -> Outcome {
+    for _ in 0..PATIENCE {
+        match ask() {
+            Outcome::Reply(reply) if is_restarted(&reply) => {}
+            outcome => return outcome,
+        }
+    }
+    panic!("the server never lives to answer");
 }

@@ -16,7 +16,7 @@ use ipc_proto::{Access, ContextChoice, Switch};
 use sim::vtd::Model as Unit;
 use stateright::{Checker, Model, Property};
 use whole::told::{Life, Wait};
-use whole::{Action, Flaw, Setting, Store, World};
+use whole::{Action, Flaw, Mortal, Setting, Store, World};
 
 /// A small world: which devices, what can happen, how often.
 #[derive(Clone)]
@@ -166,6 +166,9 @@ fn contended(flaw: Flaw, depth: usize) -> Every {
         Action::Plug(device),
         Action::Scan,
         Action::Tick,
+        Action::Restart(Mortal::Pci),
+        Action::Restart(Mortal::Iommu),
+        Action::Restart(Mortal::Msi),
     ];
     for client in 0..2 {
         actions.extend([
@@ -192,6 +195,41 @@ fn contended(flaw: Flaw, depth: usize) -> Every {
         },
         actions,
         depth,
+    }
+}
+
+/// The same, in which a server is killed before one of the first effects of what the first client does.
+fn mortal(depth: usize) -> Every {
+    let mut every = contended(Flaw::None, depth);
+    let device = 1;
+    let fatal = [
+        Action::Assign(0, device, ContextChoice::Shared),
+        Action::Release(0, device),
+        Action::Messages(0, device, 1),
+        Action::Map(0, 0, Access::ReadWrite, None),
+        Action::Free(0, 0),
+    ];
+    for action in fatal {
+        for server in [Mortal::Pci, Mortal::Iommu, Mortal::Msi] {
+            for effect in [0, 2, 5, 11] {
+                let action = Box::new(action.clone());
+                every.actions.push(Action::During(server, effect, action));
+            }
+        }
+    }
+    every
+}
+
+#[test]
+fn every_short_schedule_with_a_death_at_work_keeps_what_was_promised() {
+    let checker = mortal(3).checker().threads(2).spawn_bfs().join();
+    println!(
+        "{} steps lead to {} states",
+        checker.state_count(),
+        checker.unique_state_count()
+    );
+    if let Some(path) = checker.discovery("what was promised holds") {
+        panic!("broken: {:#?}", path.last_state());
     }
 }
 

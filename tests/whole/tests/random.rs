@@ -1,5 +1,6 @@
 //! Random schedules: every seed is one run of the whole system, with effects
-//! that the kernel refuses and devices that come, go and stop to answer. A seed that
+//! that the kernel refuses, devices that come, go and stop to answer, and servers that
+//! are killed, between operations and before any effect of one. A seed that
 //! fails is printed, and fails again: `PORTCULLIS_SEED=<seed> cargo test -p whole --test random`.
 #![allow(
     clippy::unwrap_used,
@@ -13,8 +14,9 @@ use std::panic::AssertUnwindSafe;
 use fastrand::Rng;
 use ipc_proto::{Access, BadgeKind, ContextChoice, Switch, pci};
 use sim::vtd::Model;
+use whole::mortal::Doom;
 use whole::told::Life;
-use whole::{Action, Flaw, Setting, Store, World};
+use whole::{Action, Flaw, Mortal, Setting, Store, World};
 
 const STEPS: usize = 120;
 const SEEDS: u64 = 150;
@@ -37,6 +39,29 @@ fn model(rng: &mut Rng) -> Model {
         model = model.write_buffer();
     }
     model
+}
+
+/// Who may die; one alone with `PORTCULLIS_DEATHS=pci`, `iommu` or `msi`.
+fn mortal(rng: &mut Rng) -> Mortal {
+    match std::env::var("PORTCULLIS_DEATHS").as_deref() {
+        Ok("pci") => Mortal::Pci,
+        Ok("iommu") => Mortal::Iommu,
+        Ok("msi") => Mortal::Msi,
+        _ => [Mortal::Pci, Mortal::Iommu, Mortal::Msi][rng.usize(..3)],
+    }
+}
+
+/// Who dies in the middle of what happens next, and before which effect; in most steps nobody.
+fn dooms(rng: &mut Rng) -> Vec<Doom> {
+    let doom = |rng: &mut Rng| {
+        let most = 1 << rng.u32(1..7);
+        (mortal(rng), rng.u32(..most))
+    };
+    match rng.u8(..8) {
+        0 => vec![doom(rng)],
+        1 => vec![doom(rng), doom(rng)],
+        _ => Vec::new(),
+    }
 }
 
 fn action(rng: &mut Rng, setting: &Setting) -> Action {
@@ -92,7 +117,8 @@ fn action(rng: &mut Rng, setting: &Setting) -> Action {
             Action::Babble(client, slot, label, words)
         }
         83 => Action::Kill(client),
-        84..=85 => Action::Pull(device),
+        84 => Action::Restart(mortal(rng)),
+        85 => Action::Pull(device),
         86..=88 => Action::Plug(device),
         89..=91 => Action::Scan,
         92 => Action::Vanish(device),
@@ -100,7 +126,7 @@ fn action(rng: &mut Rng, setting: &Setting) -> Action {
     }
 }
 
-fn run(seed: u64, flaw: Flaw, trace: &mut Vec<String>) {
+fn run(seed: u64, flaw: Flaw, trace: &mut Vec<String>) -> u64 {
     let mut rng = Rng::with_seed(seed);
     let setting = Setting {
         model: model(&mut rng),
@@ -116,9 +142,12 @@ fn run(seed: u64, flaw: Flaw, trace: &mut Vec<String>) {
     for _ in 0..STEPS {
         let action = action(&mut rng, &setting);
         let refuse = (rng.u8(..3) == 0).then(|| rng.u64(..6));
-        trace.push(format!("{action:?}, refusing {refuse:?}"));
+        let dooms = dooms(&mut rng);
+        trace.push(format!("{action:?}, refusing {refuse:?}, {dooms:?}"));
         world.kernel.refuse(refuse);
+        world.hardware.lives.doom(dooms);
         world.act(&action);
+        world.hardware.lives.doom([]);
         world.kernel.refuse(None);
         world.check(&mut tried);
     }
@@ -148,6 +177,7 @@ fn run(seed: u64, flaw: Flaw, trace: &mut Vec<String>) {
         "not all is back: {}",
         at_boot.difference(&now)
     );
+    world.hardware.lives.deaths()
 }
 
 fn settle(world: &mut World<'_>, tried: &mut BTreeSet<u64>) {
@@ -174,10 +204,15 @@ fn whatever_happens_what_was_promised_holds() {
             Ok(seed) => seed.parse().map(|seed| seed..seed + 1).unwrap(),
             Err(_) => 0..SEEDS,
         };
+        let (mut runs, mut deaths) = (0, 0);
         for seed in seeds {
             let mut trace = Vec::new();
             let outcome =
                 std::panic::catch_unwind(AssertUnwindSafe(|| run(seed, Flaw::None, &mut trace)));
+            runs += 1;
+            if let Ok(died) = &outcome {
+                deaths += died;
+            }
             if outcome.is_err() {
                 println!("seed {seed}, after {} steps:", trace.len());
                 for line in &trace {
@@ -186,6 +221,7 @@ fn whatever_happens_what_was_promised_holds() {
                 panic!("seed {seed} fails");
             }
         }
+        println!("{runs} runs of {STEPS} steps, in which {deaths} servers died at work");
     });
 }
 
@@ -198,6 +234,9 @@ fn what_is_broken_on_purpose_is_noticed() {
             Flaw::KeepsTranslations,
             Flaw::KeepsCopies,
             Flaw::KeepsDeviceCapabilities,
+            Flaw::LosesNotes(Mortal::Pci),
+            Flaw::LosesNotes(Mortal::Iommu),
+            Flaw::LosesNotes(Mortal::Msi),
         ];
         for flaw in flaws {
             let noticed = (0..SEEDS).position(|seed| {
@@ -210,4 +249,86 @@ fn what_is_broken_on_purpose_is_noticed() {
             println!("{flaw:?} is noticed with seed {seed}");
         }
     });
+}
+
+/// Killed one after the other, in any order, the servers know everything again: who holds what, every capability, what
+/// devices are set to, and how much is in use.
+#[test]
+fn restarting_all_servers_in_any_order_leaves_every_assignment_as_it_was() {
+    const ORDERS: [[Mortal; 3]; 6] = [
+        [Mortal::Pci, Mortal::Iommu, Mortal::Msi],
+        [Mortal::Pci, Mortal::Msi, Mortal::Iommu],
+        [Mortal::Iommu, Mortal::Pci, Mortal::Msi],
+        [Mortal::Iommu, Mortal::Msi, Mortal::Pci],
+        [Mortal::Msi, Mortal::Pci, Mortal::Iommu],
+        [Mortal::Msi, Mortal::Iommu, Mortal::Pci],
+    ];
+    with_a_large_stack(|| {
+        let (mut held, mut messages) = (0, 0);
+        for seed in 0..60 {
+            let mut rng = Rng::with_seed(seed);
+            let setting = Setting {
+                model: model(&mut rng),
+                clients: 2 + rng.u16(..3),
+                devices: 1 + rng.usize(..6),
+                flaw: Flaw::None,
+            };
+            let mut store = Store::new(&setting);
+            let mut world = World::boot(&mut store, setting);
+            let mut tried = BTreeSet::new();
+            for _ in 0..60 {
+                let action = action(&mut rng, &setting);
+                // What is pulled out without a word a start would notice, and a scan.
+                let other = matches!(
+                    action,
+                    Action::Kill(_) | Action::Restart(_) | Action::Pull(_) | Action::Vanish(_)
+                );
+                if !other {
+                    world.act(&action);
+                }
+            }
+            settle(&mut world, &mut tried);
+            for order in ORDERS {
+                for server in order {
+                    let before = everything(&mut world);
+                    let shape = world.shape().without_cuts();
+                    world.act(&Action::Restart(server));
+                    world.check(&mut tried);
+                    let now = everything(&mut world);
+                    let shape_now = world.shape().without_cuts();
+                    assert!(
+                        shape == shape_now,
+                        "seed {seed}, {server:?} of {order:?}: {}",
+                        shape.difference(&shape_now)
+                    );
+                    for (now, before) in now.iter().zip(&before) {
+                        assert_eq!(now, before, "seed {seed}, {server:?} of {order:?}");
+                    }
+                }
+            }
+            let holders = world.holders();
+            held += holders.iter().filter(|holder| holder.holder != 0).count();
+            messages += holders.iter().filter(|holder| holder.messages != 0).count();
+        }
+        println!("{held} devices were held, {messages} with messages");
+        assert!(held > 60 && messages > 10, "too little to lose");
+    });
+}
+
+/// Who holds what, every capability, what devices are set to, how much is in use, and what clients have been told: in lines.
+fn everything(world: &mut World<'_>) -> Vec<String> {
+    let mut lines = vec![
+        format!("{:?}", world.shape().without_cuts()),
+        format!("{:?}", world.told),
+    ];
+    for holder in world.holders() {
+        lines.push(format!("{holder:?}"));
+    }
+    for number in 0..world.setting.devices {
+        let at = whole::hardware::device(number);
+        let machine = world.hardware.machine.borrow();
+        lines.push(format!("{at} {:x?}", machine.snapshot(at)));
+    }
+    lines.push(format!("{:x?}", world.hardware.registers.borrow()));
+    lines
 }
