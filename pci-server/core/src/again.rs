@@ -46,20 +46,20 @@ mod tests {
     use super::*;
 
     /// Answers in turn.
-    fn script(rules: &'static [Option<Rule>]) -> impl FnMut() -> Result<(), Refusal> {
-        let mut left = rules.iter();
+    fn script<const N: usize>(rules: [Option<Rule>; N]) -> impl FnMut() -> Result<(), Refusal> {
+        let mut left = rules.into_iter();
         move || match left.next() {
-            Some(Some(rule)) => Err((*rule).into()),
+            Some(Some(rule)) => Err(rule.into()),
             _ => Ok(()),
         }
     }
 
     #[test]
     fn only_a_restart_is_a_reason_to_ask_again() {
-        assert_eq!(again(script(&[Some(Rule::Restarted); 7])), Ok(()));
-        let refused = again(script(&[Some(Rule::Restarted); 8]));
+        assert_eq!(again(script([Some(Rule::Restarted); 7])), Ok(()));
+        let refused = again(script([Some(Rule::Restarted); 8]));
         assert_eq!(refused, Err(Rule::Restarted.into()));
-        let refused = again(script(&[Some(Rule::NotAttached), None]));
+        let refused = again(script([Some(Rule::NotAttached), None]));
         assert_eq!(refused, Err(Rule::NotAttached.into()));
     }
 
@@ -67,15 +67,12 @@ mod tests {
     fn what_is_gone_when_asked_again_is_done() {
         let gone = Rule::NotAttached;
         assert_eq!(
-            until_gone(gone, script(&[Some(Rule::Restarted), Some(gone)])),
+            until_gone(gone, script([Some(Rule::Restarted), Some(gone)])),
             Ok(())
         );
-        assert_eq!(until_gone(gone, script(&[Some(gone)])), Err(gone.into()));
-        let other = until_gone(
-            gone,
-            script(&[Some(Rule::Restarted), Some(Rule::NotOnLine)]),
-        );
+        assert_eq!(until_gone(gone, script([Some(gone)])), Err(gone.into()));
+        let other = until_gone(gone, script([Some(Rule::Restarted), Some(Rule::NotOnLine)]));
         assert_eq!(other, Err(Rule::NotOnLine.into()));
-        assert_eq!(until_gone(gone, script(&[None])), Ok(()));
+        assert_eq!(until_gone(gone, script([None])), Ok(()));
     }
 }
