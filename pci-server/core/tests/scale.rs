@@ -272,7 +272,7 @@ const REGROUPED: &str = "TestAssign, regrouped";
 const MOST_REGROUPING: u64 = 2_000;
 
 /// Operations that are not counted here, and why.
-const NOT_COUNTED: [(&str, &str); 13] = [
+const NOT_COUNTED: [(&str, &str); 15] = [
     ("Rescan", "goes over all functions, as it should"),
     ("VirtualFunctions", "enters so many functions"),
     ("AgreeBusReset", "is about what is behind one bridge"),
@@ -284,6 +284,8 @@ const NOT_COUNTED: [(&str, &str); 13] = [
     ("MsiMask", "is about messages of a held device"),
     ("MsiPending", "is about messages of a held device"),
     ("MsiAffinity", "is about messages of a held device"),
+    ("MsiBind", "is about messages of a held device"),
+    ("MessageAt", "is about messages of a held device"),
     ("IntxEnable", "looks at the bridges above a held device"),
     ("IntxDisable", "is about the pin of a held device"),
 ];
