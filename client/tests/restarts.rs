@@ -1,5 +1,9 @@
 //! A server that is restarted in the middle of a request: the driver hears nothing of it, and nothing is left behind.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod fake;
 

@@ -10,7 +10,6 @@ use ipc_proto::{
     Width, iommu, msi, timer,
 };
 use ledger::Words;
-use pci_core::MAX_ASSIGNMENTS;
 use pci_core::again::{again, until_gone};
 use pci_core::bank::{Bank, PageSize};
 use pci_core::env::{
@@ -22,7 +21,6 @@ use sel4::Notification;
 use sel4_glue::cspace::signal_client;
 use sel4_glue::{Below, CSpace, Configuration, Pd, Port, Ticket, TscClock, log};
 use system::info::ClientEntry;
-use system::layout::slot;
 
 use crate::masters::{Master, Masters};
 use crate::memory::Memory;

@@ -269,7 +269,7 @@ impl<'c, 'p> Killer<'c, 'p> {
                 server.seen >= kills,
                 format_args!("{} deaths, each followed by answers", server.seen),
             );
-            let mut key = |what: &str, value: u64| {
+            let key = |what: &str, value: u64| {
                 let mut text = String::<64>::new();
                 let _ = write!(text, "{name}_{shard}_{what}");
                 metric(platform, &text, value);

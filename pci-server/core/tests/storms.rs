@@ -201,7 +201,7 @@ fn a_pin_in_trouble_is_switched_off_and_its_holder_told() {
     };
     let mut info = pci_info();
     info.intx.push(route).unwrap();
-    let mut machine = machine();
+    let machine = machine();
     machine.poke(at(EDU), 0x3d, &[1]);
     let clients = vec![client("zero", &[any]), client("one", &[any])];
     let booted = Booted::with(World::new(machine), info, clients);

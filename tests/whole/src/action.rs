@@ -219,11 +219,10 @@ impl World<'_> {
             A::Unmap(_, buffer) => {
                 let deaths = self.deaths();
                 let done = self.succeeds(client, buffer, iommu::Request::Unmap {});
-                if done || (deaths != self.deaths() && self.mapped_at(client, buffer) == Some(None))
-                {
-                    if let Some(buffer) = self.told.of(client).buffers.get_mut(&buffer) {
-                        buffer.mapping = None;
-                    }
+                let gone = done
+                    || (deaths != self.deaths() && self.mapped_at(client, buffer) == Some(None));
+                if gone && let Some(buffer) = self.told.of(client).buffers.get_mut(&buffer) {
+                    buffer.mapping = None;
                 }
             }
             A::Free(_, buffer) => {

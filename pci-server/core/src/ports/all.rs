@@ -33,13 +33,11 @@ impl Ports {
         self.all.clear();
     }
 
-    /// One more.
-    ///
-    /// # Errors
-    /// There is no room for it.
-    pub fn push(&mut self, port: Port) -> Result<(), Port> {
+    /// One more; `false` when there is no room for it.
+    #[must_use]
+    pub fn push(&mut self, port: Port) -> bool {
         self.first.set(None);
-        self.all.push(port)
+        self.all.push(port).is_ok()
     }
 
     /// Forgets those that `stays` does not say.

@@ -106,7 +106,7 @@ impl<E: Env> Shard<'_, E> {
             ));
         }
         let reports = port.errors.is_some() && interrupts;
-        if self.ports.push(port).is_err() {
+        if !self.ports.push(port) {
             self.env
                 .log(format_args!("{at} is beyond the bound of ports"));
             return;
