@@ -257,6 +257,41 @@ fn an_alias_loses_its_messages_with_its_device() {
 }
 
 #[test]
+fn messages_go_to_another_core_one_by_one() {
+    let (unit, mut tested) = machine();
+    let owner = device(0x208);
+    let sent = tested.remap(owner, &[device(0x200)], KERNELS, 4).unwrap();
+    let other = tested.remap(device(0x18), &[], KERNELS, 1).unwrap();
+    let destinations = |unit: &Model, sender: u16| {
+        [0, 1, 2, 3].map(|number| {
+            let interrupt = unit.message(sender, sent.address, sent.data + number);
+            interrupt.map(|interrupt| (interrupt.destination, interrupt.vector))
+        })
+    };
+    let at = |cores: [u32; 4]| [0, 1, 2, 3].map(|n: u8| Ok((cores[usize::from(n)], 0x41 + n)));
+    // The unit caches all entries now.
+    assert_eq!(destinations(&unit, 0x208), at([3, 3, 3, 3]));
+    tested.reroute(owner, sent, (1, 2), 0xfee0_5000).unwrap();
+    for sender in [0x208, 0x200] {
+        assert_eq!(destinations(&unit, sender), at([3, 5, 5, 3]));
+    }
+    let untouched = unit.message(0x18, other.address, other.data).unwrap();
+    assert_eq!(untouched.destination, 3);
+    let bad = |part| Err(BackendError::BadMessage(part));
+    let mut reroute = |owner, messages, address| tested.reroute(owner, sent, messages, address);
+    assert_eq!(reroute(owner, (0, 5), 0xfee0_5000), bad(MessagePart::Count));
+    assert_eq!(reroute(owner, (0, 0), 0xfee0_5000), bad(MessagePart::Count));
+    assert_eq!(
+        reroute(owner, (0, 1), 0xfed0_0000),
+        bad(MessagePart::Address)
+    );
+    // Nobody's, and one that has fewer.
+    assert!(reroute(device(0x28), (0, 1), 0xfee0_5000).is_err());
+    assert!(reroute(device(0x18), (1, 1), 0xfee0_5000).is_err());
+    assert_eq!(destinations(&unit, 0x208), at([3, 5, 5, 3]));
+}
+
+#[test]
 fn messages_are_checked_and_tables_bounded() {
     let (_, mut tested) = machine();
     let mut remap = |address, data, count| {
