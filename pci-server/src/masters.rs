@@ -96,9 +96,7 @@ impl Masters {
         if self.held >> number & 1 == 0 {
             return Ok(());
         }
-        cspace.revoke(at)?;
-        cspace.cancel_badged_sends(at)?;
-        cspace.clear(at)?;
+        empty(cspace, at)?;
         self.held &= !(1 << number);
         Ok(())
     }
@@ -115,13 +113,16 @@ impl Masters {
                 continue;
             }
             let at = self.first + number;
-            let emptied = cspace.revoke(at).and_then(|()| {
-                // Of an empty slot the kernel says that it is none.
-                let _ = cspace.cancel_badged_sends(at);
-                cspace.clear(at)
-            });
-            result = result.and(emptied);
+            result = result.and(empty(cspace, at));
         }
         result
     }
+}
+
+/// Takes a master away with every copy of it and every request that waits by it. A slot that is empty stays so: a server may
+/// be killed after it has emptied one and before it has noted that.
+fn empty(cspace: &CSpace, at: u32) -> Result<(), Refusal> {
+    cspace.revoke(at)?;
+    cspace.cancel_badged_sends(at)?;
+    cspace.clear(at)
 }
