@@ -46,7 +46,7 @@ fn find(bytes: &[u8], id: u8) -> Option<usize> {
     let mut at = usize::from(bytes[0x34] & 0xfc);
     // A list has at most as many entries as there is room for.
     for _ in 0..48 {
-        if at < 0x40 || at > 0xfc {
+        if !(0x40..=0xfc).contains(&at) {
             return None;
         }
         if bytes[at] == id {
