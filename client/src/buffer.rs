@@ -2,7 +2,7 @@
 
 use hw::Sbdf;
 use ipc_proto::iommu::{FreeReply, UnmapReply};
-use ipc_proto::{Access, PagePreference, iommu, retry};
+use ipc_proto::{Access, PagePreference, Refusal, iommu, retry};
 
 use crate::device::empty;
 use crate::{Client, Error, Platform, Run, again};
@@ -29,7 +29,17 @@ pub struct Buffer<'c, 'p, P: Platform> {
     capability: Run,
     frames: Run,
     page_bits: u8,
+    origin: Origin,
     held: bool,
+}
+
+/// Whose memory it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// This PD's: freeing it takes every capability of it, and every mapping, everywhere.
+    Own,
+    /// Another's, who keeps it: the frames that lie here stay when the share is given back.
+    Imported,
 }
 
 impl<'c, 'p, P: Platform> Buffer<'c, 'p, P> {
@@ -42,7 +52,10 @@ impl<'c, 'p, P: Platform> Buffer<'c, 'p, P> {
         let capability = client.window().take(1).ok_or(Error::WindowFull(1))?;
         let undo = || give_up(client, capability);
         match again::give(undo, || server.alloc(bytes, pages, capability.first)) {
-            Ok(reply) => Self::from_capability(client, capability, reply.page_bits, reply.pages),
+            Ok(reply) => {
+                let shape = (reply.page_bits, reply.pages);
+                Self::from_capability(client, capability, Origin::Own, shape)
+            }
             Err(refusal) => {
                 client.window().give_back(capability);
                 Err(refusal.into())
@@ -59,7 +72,10 @@ impl<'c, 'p, P: Platform> Buffer<'c, 'p, P> {
         let own = client.window().take(1).ok_or(Error::WindowFull(1))?;
         let undo = || give_up(client, own);
         match again::give(undo, || server.import(own.first, capability)) {
-            Ok(reply) => Self::from_capability(client, own, reply.page_bits, reply.pages),
+            Ok(reply) => {
+                let shape = (reply.page_bits, reply.pages);
+                Self::from_capability(client, own, Origin::Imported, shape)
+            }
             Err(refusal) => {
                 client.window().give_back(own);
                 Err(refusal.into())
@@ -70,8 +86,8 @@ impl<'c, 'p, P: Platform> Buffer<'c, 'p, P> {
     fn from_capability(
         client: &'c Client<'p, P>,
         capability: Run,
-        page_bits: u8,
-        pages: u32,
+        origin: Origin,
+        (page_bits, pages): (u8, u32),
     ) -> Result<Self, Error> {
         // From here on dropping `buffer` undoes what was done.
         let mut buffer = Self {
@@ -80,6 +96,7 @@ impl<'c, 'p, P: Platform> Buffer<'c, 'p, P> {
             capability,
             frames: Run { first: 0, count: 0 },
             page_bits,
+            origin,
             held: true,
         };
         let count = u16::try_from(pages).map_err(|_| Error::WindowFull(pages))?;
@@ -176,6 +193,22 @@ impl<'c, 'p, P: Platform> Buffer<'c, 'p, P> {
 
     fn release(&mut self) -> Result<(), Error> {
         self.held = false;
+        let freed = self.port().free();
+        if self.origin == Origin::Imported || freed.is_err() {
+            return self.release_piecemeal(freed);
+        }
+        // The revocation has unmapped every frame and emptied every slot.
+        if let Some(mut memory) = self.memory.take() {
+            let platform = self.client.platform();
+            platform.forget_memory(&mut memory, self.frames.count, self.page_bits);
+        }
+        self.give_slots_back();
+        Ok(())
+    }
+
+    /// The rest of [`Self::release`], after the server's answer: of a share, and where freeing was refused or broken off.
+    #[cold]
+    fn release_piecemeal(&mut self, freed: Result<FreeReply, Refusal>) -> Result<(), Error> {
         let platform = self.client.platform();
         if let Some(mut memory) = self.memory.take() {
             platform.unmap_memory(
@@ -185,13 +218,20 @@ impl<'c, 'p, P: Platform> Buffer<'c, 'p, P> {
                 self.page_bits,
             );
         }
-        let freed = again::take(FreeReply {}, || self.port().free());
-        for run in [self.frames, self.capability] {
-            (run.first..run.first.saturating_add(run.count)).for_each(|slot| platform.clear(slot));
-            self.client.window().give_back(run);
-        }
+        let mut answered = Some(freed);
+        let freed = again::take(FreeReply {}, || {
+            answered.take().unwrap_or_else(|| self.port().free())
+        });
+        empty(self.client, self.frames);
+        empty(self.client, self.capability);
+        self.give_slots_back();
         freed?;
         Ok(())
+    }
+
+    fn give_slots_back(&self) {
+        self.client.window().give_back(self.frames);
+        self.client.window().give_back(self.capability);
     }
 }
 

@@ -84,6 +84,8 @@ pub trait Platform {
     ) -> Result<Self::Memory, KernelError>;
     /// Takes such a mapping away.
     fn unmap_memory(&self, memory: &mut Self::Memory, first: u16, pages: u16, page_bits: u8);
+    /// Takes the addresses of such a mapping back, of which every frame was revoked: the kernel has unmapped them.
+    fn forget_memory(&self, memory: &mut Self::Memory, pages: u16, page_bits: u8);
     /// Empties a window slot (one that a server emptied already is fine).
     fn clear(&self, slot: u16);
     /// Copies the capability in window slot `from` to slot `place` of a channel's mailbox, at private slot `mailbox`.

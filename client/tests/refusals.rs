@@ -85,6 +85,7 @@ impl Platform for Refusing {
         Ok(Nothing)
     }
     fn unmap_memory(&self, _: &mut Nothing, _: u16, _: u16, _: u8) {}
+    fn forget_memory(&self, _: &mut Nothing, _: u16, _: u8) {}
     fn clear(&self, _: u16) {}
     fn post(&self, _: u64, _: u16, _: u16) -> Result<(), KernelError> {
         // The place is taken, as far as it is asked.

@@ -34,6 +34,8 @@ struct State {
     device: Option<u16>,
     /// Slot of the buffer's.
     buffer: Option<u16>,
+    /// Slots of its frames.
+    frames: BTreeSet<u16>,
     mapped: bool,
     messages: bool,
 }
@@ -184,6 +186,7 @@ impl State {
             }
             R::Frames { slot, .. } => {
                 self.place(slot)?;
+                self.frames.insert(slot);
                 iommu::FramesReply { placed: 1 }.encode()
             }
             R::Map { iova, .. } => {
@@ -202,6 +205,9 @@ impl State {
             R::Free {} => {
                 self.mapped = false;
                 self.window.remove(&self.buffer.take().unwrap());
+                for frame in std::mem::take(&mut self.frames) {
+                    self.window.remove(&frame);
+                }
                 iommu::FreeReply {}.encode()
             }
             _ => return Err(Rule::UnknownOperation.into()),
@@ -309,6 +315,7 @@ impl Platform for Kernel {
         Ok(Nothing)
     }
     fn unmap_memory(&self, _: &mut Nothing, _: u16, _: u16, _: u8) {}
+    fn forget_memory(&self, _: &mut Nothing, _: u16, _: u8) {}
     fn clear(&self, slot: u16) {
         self.0.borrow_mut().window.remove(&slot);
     }

@@ -102,6 +102,9 @@ impl Platform for Counted {
     fn unmap_memory(&self, memory: &mut Self::Memory, first: u16, pages: u16, page_bits: u8) {
         self.0.unmap_memory(memory, first, pages, page_bits);
     }
+    fn forget_memory(&self, memory: &mut Self::Memory, pages: u16, page_bits: u8) {
+        self.0.forget_memory(memory, pages, page_bits);
+    }
     fn clear(&self, slot: u16) {
         self.0.clear(slot);
     }

@@ -59,7 +59,11 @@ const NUMBERS: &[(&str, u64)] = &[
     ("TIMER_TICK_MS", 2),
     ("TIME_SLICE", 5),
     ("RETYPE_FAN_OUT_LIMIT", 256),
-    ("MAX_NUM_WORK_UNITS_PER_PREEMPTION", 100),
+    // Memory is cleared a page at a time: between two pages the kernel counts a unit of work, which with the default
+    // of 256 bytes costs more than clearing them. It looks for interrupts after 25 units, not 100, so that they wait for
+    // 100 KiB at most (docs/adr/0007-clearing-memory.md).
+    ("RESET_CHUNK_BITS", 12),
+    ("MAX_NUM_WORK_UNITS_PER_PREEMPTION", 25),
     ("MAX_NUM_IOAPIC", 1),
     ("MAX_RMRR_ENTRIES", 32),
     ("XSAVE_SIZE", 512),

@@ -169,7 +169,7 @@ mod tests {
         let source = source::find().unwrap();
         let patches = load(&folder(), &[]).unwrap();
         let names: Vec<_> = patches.iter().map(|patch| &patch.name[..3]).collect();
-        assert_eq!(names, ["B0-", "B1-", "B2-", "B3-", "P1-"]);
+        assert_eq!(names, ["B0-", "B1-", "B2-", "B3-", "P1-", "P2-"]);
         let tree = tempfile::tempdir().unwrap();
         source::copy(&source, tree.path()).unwrap();
         for patch in &patches {

@@ -255,6 +255,12 @@ impl Platform for SeL4Platform {
         }
     }
 
+    fn forget_memory(&self, memory: &mut DmaMemory, pages: u16, page_bits: u8) {
+        if let Some(size) = frame_size(page_bits) {
+            self.driver.forget(&memory.0.words(), pages, size);
+        }
+    }
+
     fn clear(&self, slot: u16) {
         self.driver.clear(slot);
     }

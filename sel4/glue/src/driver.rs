@@ -79,6 +79,11 @@ impl Driver {
             .unmap(region, layout::window(first), pages, size);
     }
 
+    /// Takes the addresses of such a mapping back, of which every frame was revoked: [`AddressSpace::forget`].
+    pub fn forget(&self, region: &MmioRegion, pages: u16, size: FrameSize) {
+        self.addresses.borrow_mut().forget(region, pages, size);
+    }
+
     /// Empties a window slot. One that a server emptied already is fine.
     pub fn clear(&self, slot: u16) {
         // A slot outside the window is no slot: then there is nothing to empty.

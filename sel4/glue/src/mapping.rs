@@ -76,6 +76,13 @@ impl AddressSpace {
     /// its copies must not be used after that: an access is a page fault, or reaches what is mapped there next.
     pub fn unmap(&mut self, region: &MmioRegion, first: CPtr, pages: u16, size: FrameSize) {
         unmap_frames(first, pages.into());
+        self.forget(region, pages, size);
+    }
+
+    /// Takes the addresses of such a mapping back, of which every frame was revoked, or [unmapped](Self::unmap): the
+    /// kernel unmaps a frame with its capability. Where one is there still, mapping anything else at its address is
+    /// refused.
+    pub fn forget(&mut self, region: &MmioRegion, pages: u16, size: FrameSize) {
         self.give(size, region.address() as u64, pages);
     }
 
