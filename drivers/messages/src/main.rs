@@ -1,7 +1,7 @@
 //! Shows on a booted image that interrupts come as they should: each message of a device that raises them by order is
 //! counted where it is raised and where it arrives.
 //!
-//! Arguments, one of: `edu`, `network`, `drive`, `usb msi`, `usb msix`: the device ([`sources`]) whose messages go through
+//! Arguments, one of: `edu`, `network`, `drive`, `virtio`, `usb msi`, `usb msix`: the device ([`sources`]) whose messages go through
 //! [`suite`], with `cores <n>` behind it from core to core; `line` and what [`lines`] has; `scarce` ([`scarce`]); `metered` ([`metered`]);
 //! `cycles <n>`
 //! ([`cycles`]); `victim <n> <step> <way>` ([`deaths`]); `heir <victims>` ([`heir`]); `flight`
@@ -26,6 +26,7 @@ mod sources;
 mod standing;
 mod suite;
 mod usb;
+mod virtio;
 
 use client::report::check;
 use client::{Client, Error, Mechanism};
@@ -84,6 +85,7 @@ fn main(platform: &'static SeL4Platform, info: &'static ClientInfo) -> u32 {
             }
             (Some("edu"), None) => sources::edu(&probe),
             (Some("drive"), None) => drive::run(&probe),
+            (Some("virtio"), None) => virtio::run(&probe),
             (Some("network"), None) => network::run(&probe),
             (Some("usb"), Some("msi")) => usb::run(&probe, Mechanism::Msi),
             (Some("usb"), Some("msix")) => usb::run(&probe, Mechanism::MsiX),

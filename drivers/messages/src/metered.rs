@@ -23,6 +23,8 @@ const QUIET_MICROS: u64 = 200_000;
 pub fn run(probe: &Probe) -> Result<(), Error> {
     let device = probe.client.assign_ids(VENDOR, DEVICE)?;
     let mut edu = Edu(device.map_bar(0)?);
+    // A message is a memory write of the device.
+    device.bus_master(Switch::On)?;
     let interrupts = device.enable_interrupts(Mechanism::Msi, 0, 1, event::OWN)?;
     let mut times = [0; TIMED];
     for time in &mut times {
