@@ -8,6 +8,7 @@ use ipc_proto::{Badge, EventKind, Refusal, Rule};
 use super::views::{Need, slot_of};
 use super::{Parts, Shard, from_below};
 use crate::env::{Env, Vectors};
+use crate::groups::Kind;
 use crate::notes::{Intent, setup};
 use crate::{Device, Index};
 
@@ -69,7 +70,7 @@ impl<E: Env> Shard<'_, E> {
     }
 
     /// The line that a device's pin is wired to. Each bridge on the way to the root bus turns the pins by the number of
-    /// the device behind it (PCI-to-PCI Bridge 1.2, 9.1).
+    /// the device behind it (PCI-to-PCI Bridge 1.2, 9.1; PCIe 5.0, 2.2.8.1).
     fn line_of(&self, device: &Device) -> Result<u16, Refusal> {
         // Pins of a virtual function read as zero (SR-IOV 1.1, 3.4.1.18).
         let mut pin = match self.env.read8(device.at, PIN) {
@@ -85,7 +86,7 @@ impl<E: Env> Shard<'_, E> {
                 let line = routes.find_map(|route| route.line(at.at, pin));
                 return line.map(u16::from).ok_or(none);
             };
-            pin = (pin + at.at.device()) % 4;
+            pin = (pin + number_behind(bridge, at)) % 4;
             at = bridge;
         }
         Err(none)
@@ -152,6 +153,15 @@ impl<E: Env> Shard<'_, E> {
                 .log(format_args!("{address} interrupt pin off: {count} times"));
             self.tell(client, EventKind::LineOff, address, count.into());
         }
+    }
+}
+
+/// The number of a device on the bus behind a bridge. A link has one device, of number 0; with ARI what else is in its address
+/// is its function's (PCIe 5.0, 6.13).
+fn number_behind(bridge: &Device, device: &Device) -> u8 {
+    match bridge.node.kind {
+        Kind::DownstreamPort => 0,
+        _ => device.at.device(),
     }
 }
 

@@ -56,7 +56,11 @@ pub(super) fn enter_held<E: Env>(
         match held {
             Some((state, device)) => {
                 assignment.generation = generation;
-                assignment.hold = Some(hold(&state, device));
+                let mut hold = hold(&state, device);
+                let client = clients.get(usize::from(hold.client.0));
+                // Asking the msi-server once too often does no harm.
+                hold.silenced = client.is_some_and(|client| client.interrupt_rate != 0);
+                assignment.hold = Some(hold);
             }
             None => env.store(notes::Word::State.of(at), State::doubtful(generation)),
         }
@@ -171,8 +175,7 @@ fn hold<T>(state: &State, device: Index) -> Hold<T> {
         attached: state.attached,
         interrupts: None,
         vectors: state.vectors,
-        // Asking the msi-server once too often does no harm.
-        silenced: true,
+        silenced: false,
         line: state.line,
         remapped: state.remapped,
         frames: 0,

@@ -105,7 +105,8 @@ pub(super) fn resume_all<E: Env>(parts: &mut Parts<'_, E>) -> Result<(), Refusal
     resume(parts, all)
 }
 
-/// Lets the messages of a device without masks be sent again; false where there are masks, and those are to be used.
+/// Lets the messages of a device without masks be sent again, which a storm has switched off; false where there are masks, and
+/// those are to be used, or nothing was switched off.
 pub(super) fn switch_on<E: Env>(parts: &mut Parts<'_, E>, at: u16) -> Result<bool, Refusal> {
     let Parts {
         env, hold, device, ..
@@ -113,7 +114,8 @@ pub(super) fn switch_on<E: Env>(parts: &mut Parts<'_, E>, at: u16) -> Result<boo
     let Some(setup) = hold.interrupts.as_mut() else {
         return Ok(false);
     };
-    if silencing::has_masks(device, setup.mechanism) {
+    let is_on = setup.bits.enable == Switch::On;
+    if is_on || silencing::has_masks(device, setup.mechanism) {
         return Ok(false);
     }
     let bits = interrupts::Bits {
