@@ -105,15 +105,16 @@ impl<P: Platform> Inspector<'_, P> {
                 ));
                 self.say_message(row, say);
                 match (row.delivery, row.passed) {
-                    (Delivery::Direct, _) => {
-                        say(format_args!("  delivered by the kernel: nobody counts"))
-                    }
-                    (Delivery::Metered, Switch::On) => {
-                        say(format_args!("  metered: raised {} times", row.raised));
-                    }
+                    (Delivery::Direct, _) => say(format_args!(
+                        "  delivered by the kernel, to what its holder has bound: nobody counts"
+                    )),
+                    (Delivery::Metered, Switch::On) => say(format_args!(
+                        "  metered: signals {:#x}, raised {} times",
+                        row.flags, row.raised
+                    )),
                     (Delivery::Metered, Switch::Off) => say(format_args!(
-                        "  metered: raised {} times, and switched off since: too often",
-                        row.raised
+                        "  metered: signals {:#x}, raised {} times, and switched off since: too often",
+                        row.flags, row.raised
                     )),
                 }
             }

@@ -255,8 +255,9 @@ interface! {
     /// Figures of resources. `absorbed`: signals that vectors gave which nobody was bound to.
     [Supervisor | Inspect] Figures = 50: figures() -> FiguresReply { vectors: u16, free: u16, slots_used: u32, operations: u64, refused: u64, absorbed: u64 }
     /// The `index`-th vector that is not free. What is not known is 0: how often it was `raised` is known of lines and of
-    /// metered vectors, of which `passed` says whether they are passed on. `EndOfList` past the last.
-    [Supervisor | Inspect] VectorAt = 51: vector_at(index: u16) -> VectorAtReply { vector: u16, purpose: VectorUse, device: Sbdf, client: ClientId, message: u16, core: u8, data: u32, delivery: Delivery, raised: u64, passed: Switch }
+    /// metered vectors, of which `passed` says whether they are passed on, and `flags` what they signal on their client's event
+    /// notification; what a vector that is not metered signals is its client's own affair. `EndOfList` past the last.
+    [Supervisor | Inspect] VectorAt = 51: vector_at(index: u16) -> VectorAtReply { vector: u16, purpose: VectorUse, device: Sbdf, client: ClientId, message: u16, core: u8, data: u32, delivery: Delivery, raised: u64, passed: Switch, flags: u64 }
     /// The `index`-th device on an interrupt line: how often the line was raised, and whether an acknowledgement of the
     /// device is waited for. `EndOfList` past the last.
     [Supervisor | Inspect] LineAt = 52: line_at(index: u16) -> LineAtReply { line: u16, vector: u16, device: Sbdf, client: ClientId, raised: u64, waits: Switch }

@@ -6,7 +6,7 @@
 //! `cycles <n>`
 //! ([`cycles`]); `victim <n> <step> <way>` ([`deaths`]); `heir <victims>` ([`heir`]); `flight`
 //! ([`flight`]); `faults <n>` and `ports <n>` ([`own`]);
-//! `contender` and `reaper <contenders>` ([`reaper`]).
+//! `contender` and `reaper <contenders>` ([`reaper`]); `torrent` and `dam <torrents>` ([`torrent`]).
 
 #![no_std]
 #![no_main]
@@ -25,6 +25,7 @@ mod scarce;
 mod sources;
 mod standing;
 mod suite;
+mod torrent;
 mod usb;
 mod virtio;
 
@@ -71,6 +72,10 @@ fn main(platform: &'static SeL4Platform, info: &'static ClientInfo) -> u32 {
             }
             (Some("ports"), Some(times)) => {
                 own::ports(&probe, times.parse().map_err(|_| Error::NotFound)?)
+            }
+            (Some("torrent"), None) => torrent::run(&probe),
+            (Some("dam"), Some(torrents)) => {
+                torrent::dam(&probe, torrents.parse().map_err(|_| Error::NotFound)?)
             }
             (Some("flight"), None) => flight::run(&probe),
             (Some("victim"), Some(_)) => {

@@ -1,5 +1,7 @@
 //! A message that the msi-server counts and passes on: what that takes, what becomes of a storm, and how it comes again.
 
+use core::fmt::Write;
+
 use client::report::metric;
 use client::{Delivery, Error, EventKind, Inspector, Mechanism, Platform, Switch};
 use edu_driver::{DEVICE, Edu, VENDOR};
@@ -99,9 +101,13 @@ fn dump(probe: &Probe) -> Result<(), Error> {
     let info = probe.client.info();
     let inspector = Inspector::new(probe.platform, info).ok_or(Error::NotFound)?;
     let (mut programmed, mut off) = (false, false);
+    let mut signals = heapless::String::<32>::new();
+    // It fits.
+    let _ = write!(signals, "signals {:#x},", event::OWN);
+    let signals = signals.as_str();
     inspector.dump_interrupts(1, |line| {
         programmed |= line.contains("programmed:") && line.contains(", masked");
-        off |= line.contains("switched off since");
+        off |= line.contains("switched off since") && line.contains(signals);
         probe.platform.log(format_args!("{line}"));
     })?;
     probe.check(

@@ -56,6 +56,8 @@ pub(crate) struct Meter {
     standing: Standing,
     /// Has the client said what to signal?
     named: bool,
+    /// What it said, for who looks; 0: nothing.
+    pub(crate) flags: u64,
 }
 
 impl Meter {
@@ -113,8 +115,10 @@ impl<E: Env> Shard<E> {
         let number = self.kernel_vector(vector);
         if naming == Naming::New {
             self.env.unname(number);
+            self.notes().flags(vector, 0);
         }
         self.env.meter(number, at)?;
+        let flags = self.notes().flags_at(vector);
         if let Some(place) = self.meters.list.get_mut(at) {
             *place = Some(Meter {
                 vector,
@@ -128,6 +132,7 @@ impl<E: Env> Shard<E> {
                 earlier: 0,
                 standing: Standing::Passed,
                 named: naming == Naming::Kept,
+                flags,
             });
         }
         Ok(())
@@ -211,10 +216,12 @@ impl<E: Env> Shard<E> {
         let meter = self.meters.list.get_mut(at).and_then(Option::as_mut);
         let meter = meter.ok_or(none)?;
         // What was named before is forgotten with the attempt.
-        meter.named = false;
+        (meter.named, meter.flags) = (false, 0);
         let number = meter.vector.wrapping_sub(self.kernel_offset.into());
         self.env.name(number, meter.client, flags)?;
-        meter.named = true;
+        (meter.named, meter.flags) = (true, flags);
+        let vector = meter.vector;
+        self.notes().flags(vector, flags);
         Ok(())
     }
 

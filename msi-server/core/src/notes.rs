@@ -1,7 +1,7 @@
 //! [`Notes`]: where in the ledger the shard notes what its next start could not find out otherwise.
 //!
 //! What is noted, and nothing else is: blocks of vectors, with whose they are and what is being done with them; the core of
-//! each vector; vectors that are lost; who is on which line; how many messages were absorbed. Quotas, reservations and what is free
+//! each vector, and what it signals where it is metered; vectors that are lost; who is on which line; how many messages were absorbed. Quotas, reservations and what is free
 //! follow from these. Not noted are other counts, which begin anew, and who has not looked at a line: at a start nobody has.
 //!
 //! What is read is judged by [`crate::recovery`]. Neighbours: `ledger`.
@@ -29,8 +29,11 @@ const BLOCKS: Records = Records::new(ABSORBED + 1, MAX_VECTORS, 2);
 /// Each device on a line, [`MAX_USERS`] of each line: device, client and shard.
 const USERS: Records = Records::new(BLOCKS.end(), MAX_LINES * MAX_USERS, 1);
 
+/// One word a vector: what it signals its client, where it is metered.
+const FLAGS: usize = USERS.end();
+
 /// Words of a ledger that has room for everything.
-pub const LEDGER_WORDS: usize = USERS.end();
+pub const LEDGER_WORDS: usize = FLAGS + MAX_VECTORS;
 const _: () = assert!(LEDGER_WORDS <= (system::layout::ledger_pages::MSI * 512) as usize);
 
 /// How far the work on a block is.
@@ -171,6 +174,16 @@ impl<L: Words> Notes<'_, L> {
     pub(crate) fn core_at(&self, vector: u16) -> u8 {
         let (at, shift) = core_place(vector);
         (self.0.load(at) >> shift) as u8
+    }
+
+    /// Notes what a metered vector signals its client.
+    pub(crate) fn flags(&mut self, vector: u16, flags: u64) {
+        self.0.store(FLAGS + usize::from(vector), flags);
+    }
+
+    /// What a metered vector signalled its client: to be shown, not to be trusted.
+    pub(crate) fn flags_at(&self, vector: u16) -> u64 {
+        self.0.load(FLAGS + usize::from(vector))
     }
 
     /// Notes 64 bits of what is lost.

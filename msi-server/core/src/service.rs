@@ -54,6 +54,7 @@ impl<E: Env> Shard<E> {
             delivery: Delivery::Direct,
             raised: 0,
             passed: Switch::Off,
+            flags: 0,
         }
     }
 
@@ -86,6 +87,7 @@ impl<E: Env> Shard<E> {
                 Some(meter) if meter.passes() => Switch::On,
                 _ => Switch::Off,
             },
+            flags: meter.map_or(0, |meter| meter.flags),
         })
     }
 

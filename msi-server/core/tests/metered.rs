@@ -109,9 +109,13 @@ fn a_metered_vector_is_passed_on_and_the_client_gets_no_handler() {
     let rows = bench.all();
     let row = rows.iter().find(|row| row.vector == first).unwrap();
     assert_eq!(
-        (row.delivery, row.raised, row.passed),
-        (Delivery::Metered, 4, Switch::On)
+        (row.delivery, row.raised, row.passed, row.flags),
+        (Delivery::Metered, 4, Switch::On, 0x8_0000)
     );
+    // Nobody has named the third.
+    let rows = bench.all();
+    let row = rows.iter().find(|row| row.vector == first + 2).unwrap();
+    assert_eq!(row.flags, 0);
     // Another client's is its own.
     let direct = bench.alloc(at(2, 0), 1, 1, 7).unwrap().first;
     assert_eq!(bench.kernel.0.borrow().windows[&(1, 7)], direct);
@@ -278,6 +282,8 @@ fn a_restart_meters_as_before_and_passes_each_on_once() {
     assert_eq!(delivery(first), Delivery::Metered);
     assert_eq!(delivery(first + 1), Delivery::Metered);
     assert_eq!(delivery(direct), Delivery::Direct);
+    let told: Vec<u64> = bench.all().iter().take(2).map(|row| row.flags).collect();
+    assert_eq!(told, [4, 8]);
     // A signal may have died with the server.
     assert_eq!(bench.passed(), [(0, 4), (0, 8)]);
     bench.arrive(first);

@@ -78,6 +78,12 @@ impl Model {
             .fold(0, |bits, message| bits | 1 << message)
     }
 
+    /// These wait, as each of them may.
+    pub fn wait(&mut self, pending: u32) {
+        let bits = 0..32u16;
+        self.pending = bits.filter(|bit| pending >> bit & 1 != 0).collect();
+    }
+
     fn is_used(&self, message: u16) -> bool {
         self.used
             .is_some_and(|(first, count)| (first..first + count).contains(&message))
