@@ -390,11 +390,19 @@ impl<'a> Maker<'a> {
             .map(|run| run.pages);
         let buffer = Frame::at(u64::from(frames + before.sum::<u32>()));
         let image = self.plan.image(pd).ok_or("no image")?;
+        let (cspace, cspace_data) = match pd.layout.slot(Part::TopCNode) {
+            // Addresses are `entry << INDEX_BITS | index`: one bit picks the entry.
+            Some(top) => (top, CapData::guard((u64::BITS - INDEX_BITS - 1) as u8)),
+            // The kernel finds a capability in one step.
+            None => (
+                self.slot_of(pd, Part::PrivateCNode)?,
+                CapData::cspace_root(pd.cnode_bits),
+            ),
+        };
         let configured = tcb.configure(&TcbConfiguration {
             fault_endpoint: slot::FAULT,
-            cspace: CNode::at(self.slot_of(pd, Part::TopCNode)?.into()),
-            // Addresses are `entry << INDEX_BITS | index`: one bit picks the entry.
-            cspace_data: CapData::guard((u64::BITS - INDEX_BITS - 1) as u8),
+            cspace: CNode::at(cspace.into()),
+            cspace_data,
             vspace: VSpace::at(self.slot_of(pd, Part::VSpace)?.into()),
             ipc_buffer: Some((va::IPC_BUFFER, buffer)),
             authority: Tcb::at(boot_slot::TCB),

@@ -2,10 +2,11 @@
 //! capability space. The root task builds it, the runtime and the client
 //! library rely on it; both read it from here.
 //!
-//! **Capability space.** Every PD has a top CNode of two entries: entry 0 is
-//! its private CNode, entry 1 its grant window (clients only). Addresses are
+//! **Capability space.** A client has a top CNode of two entries: entry 0 is
+//! its private CNode, entry 1 its grant window. Addresses are
 //! `entry << 16 | index`, so a private slot's address is its number and a
-//! window slot's is [`window`]`(number)`.
+//! window slot's is [`window`]`(number)`. A server has its private CNode alone, which
+//! spares the kernel a step at each of its calls; a slot's address is its number there, too.
 //!
 //! **Address space.** Fixed places; nothing else is mapped. The page below
 //! the stack is never mapped.

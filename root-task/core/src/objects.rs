@@ -40,9 +40,9 @@ pub type SizeOf = fn(Kind) -> u8;
 /// What an object is for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Part {
-    /// Root of the CSpace, two entries.
+    /// Root of a client's CSpace, two entries.
     TopCNode,
-    /// Private CNode.
+    /// Private CNode; of a server, root of its CSpace.
     PrivateCNode,
     /// Grant window.
     Window,

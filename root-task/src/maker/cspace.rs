@@ -25,7 +25,25 @@ pub(super) const NO_DEVICE: MsiSource = MsiSource {
 impl Maker<'_> {
     /// Puts a PD's CNodes together and fills its private one.
     pub(super) fn cspace(&self, pd: &Pd) -> Result<(), String> {
-        let top = CNode::at(self.slot_of(pd, Part::TopCNode)?.into());
+        if let Some(top) = pd.layout.slot(Part::TopCNode) {
+            self.entries(pd, CNode::at(top.into()))?;
+        }
+        for grant in &pd.grants {
+            let later = match grant.cap {
+                Cap::Window { of } | Cap::Signal { of, .. } | Cap::Notification { of } => {
+                    pd.kind.is_server() && self.plan.pd(of).is_some_and(|of| of.client().is_some())
+                }
+                _ => false,
+            };
+            if !later {
+                self.give(pd, grant)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a client's private CNode and its window below its top one.
+    fn entries(&self, pd: &Pd, top: CNode) -> Result<(), String> {
         let private = own(self.slot_of(pd, Part::PrivateCNode)?);
         let below = |bits: u8| CapData::guard((INDEX_BITS as u8).saturating_sub(bits));
         doing(
@@ -39,17 +57,6 @@ impl Maker<'_> {
                     .mint_from(own(window), Rights::ALL, below(bits)),
                 "grant window",
             )?;
-        }
-        for grant in &pd.grants {
-            let later = match grant.cap {
-                Cap::Window { of } | Cap::Signal { of, .. } | Cap::Notification { of } => {
-                    pd.kind.is_server() && self.plan.pd(of).is_some_and(|of| of.client().is_some())
-                }
-                _ => false,
-            };
-            if !later {
-                self.give(pd, grant)?;
-            }
         }
         Ok(())
     }

@@ -223,7 +223,8 @@ pub(super) fn lay_out(
     let server = u32::from(pd.kind.is_server());
     use objects::Kind as Object;
     let wanted = [
-        (Part::TopCNode, Object::CNode(1), 1),
+        // A server has no window: its private CNode is all of its CSpace.
+        (Part::TopCNode, Object::CNode(1), 1 - server),
         (Part::PrivateCNode, Object::CNode(pd.cnode_bits), 1),
         (
             Part::Window,
