@@ -37,21 +37,6 @@ pub enum BadgeKind {
     Admin = 10,
 }
 
-impl BadgeKind {
-    const ALL: [Self; 10] = [
-        Self::Client,
-        Self::Device,
-        Self::Buffer,
-        Self::Shard,
-        Self::Supervisor,
-        Self::Pd,
-        Self::Event,
-        Self::Fault,
-        Self::Inspect,
-        Self::Admin,
-    ];
-}
-
 /// A decoded badge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Badge {
@@ -92,17 +77,32 @@ impl Badge {
     #[inline(always)]
     #[must_use]
     pub fn from_word(word: u64) -> Option<Self> {
-        if word >> 28 != 0 {
-            return None;
-        }
-        let kind = BadgeKind::ALL
-            .into_iter()
-            .find(|kind| *kind as u64 == word >> 24)?;
+        // No kind has bits above the four that there are for it.
+        let kind = match word >> 24 {
+            1 => BadgeKind::Client,
+            2 => BadgeKind::Device,
+            3 => BadgeKind::Buffer,
+            4 => BadgeKind::Shard,
+            5 => BadgeKind::Supervisor,
+            6 => BadgeKind::Pd,
+            7 => BadgeKind::Event,
+            8 => BadgeKind::Fault,
+            9 => BadgeKind::Inspect,
+            10 => BadgeKind::Admin,
+            _ => return None,
+        };
         Some(Self {
             kind,
             generation: (word >> 12) as u16 & MAX_GENERATION,
             index: word as u16 & MAX_INDEX,
         })
+    }
+
+    /// Does the kernel's form say this kind?
+    #[inline(always)]
+    #[must_use]
+    pub const fn is(word: u64, kind: BadgeKind) -> bool {
+        word >> 24 == kind as u64
     }
 
     /// The flags of an [`BadgeKind::Event`] word, or `None` for another kind.

@@ -1,8 +1,10 @@
-//! [`Message`]: what travels over an endpoint, and [`Transport`]: what
-//! carries it. Sized so that a whole message fits one IPC buffer with room.
+//! [`Message`]: what travels over an endpoint, [`Transport`]: what
+//! carries it, and [`Arrival`]: one that has just come. Sized so that a whole message fits one IPC buffer with room.
 
 /// Most words a message of this contract carries. Four travel in registers.
 pub const MAX_WORDS: usize = 16;
+/// Words of a message that can be told by [`Arrival::is_plain`]: those that travel in registers.
+pub const PLAIN_WORDS: usize = 4;
 
 /// A message as both ends see it.
 ///
@@ -101,6 +103,47 @@ impl Message {
     #[inline(always)]
     pub fn word(&self, index: usize) -> u64 {
         self.words().get(index).copied().unwrap_or(0)
+    }
+}
+
+/// A request as it arrived, not taken apart: a server tells by one comparison whether it is what is asked most.
+pub trait Arrival {
+    /// The badge of the capability that was invoked.
+    fn badge(&self) -> u64;
+    /// Is it a message with this label and so many words, [`PLAIN_WORDS`] at most, that brought no capability?
+    fn is_plain(&self, label: u64, words: usize) -> bool;
+    /// Its first words; those past its length mean nothing.
+    fn first_words(&self) -> [u64; PLAIN_WORDS];
+
+    /// The message if it is this plain one: of label and length nothing is left to be checked then.
+    #[inline(always)]
+    fn plain(&self, label: u64, words: usize) -> Option<Message> {
+        if words > PLAIN_WORDS || !self.is_plain(label, words) {
+            return None;
+        }
+        let mut block = [0; MAX_WORDS];
+        let [first, second, third, fourth] = self.first_words();
+        [block[0], block[1], block[2], block[3]] = [first, second, third, fourth];
+        Message::received(label, block, words)
+    }
+}
+
+/// A message that came over a capability with a badge.
+impl Arrival for (u64, &Message) {
+    #[inline(always)]
+    fn badge(&self) -> u64 {
+        self.0
+    }
+    #[inline(always)]
+    fn is_plain(&self, label: u64, words: usize) -> bool {
+        let message = self.1;
+        (message.label, message.cap, message.foreign_caps) == (label, None, 0)
+            && message.words().len() == words
+    }
+    #[inline(always)]
+    fn first_words(&self) -> [u64; PLAIN_WORDS] {
+        let [first, second, third, fourth, ..] = *self.1.block();
+        [first, second, third, fourth]
     }
 }
 

@@ -17,7 +17,7 @@ mod surroundings;
 use pci_core::bank::Bank;
 use pci_core::env::Host;
 use pci_core::{Shard, Tables};
-use sel4_glue::{Answer, Pd, Server, Ticket, log, start};
+use sel4_glue::{Answer, Arrived, Incoming, Pd, Server, Ticket, log, start};
 use static_cell::ConstStaticCell;
 use system::layout::event;
 
@@ -59,10 +59,31 @@ fn main(restarts: u64) -> ! {
 
     let mut server = Server::new(pd);
     pd.ready();
-    let mut reply = None;
+    let mut arrived = server.next();
     loop {
-        let (badge, message) = server.next_request(reply, |flags| on_events(&mut shard, flags));
-        reply = shard.serve(badge, &message, Answer::new);
+        arrived = match shard.serve_at_once(&arrived, Answer::new) {
+            Some(answer) => server.answer(answer),
+            None => match serve(&mut shard, &mut server, arrived) {
+                Some(answer) => server.answer(answer),
+                None => server.next(),
+            },
+        };
+    }
+}
+
+/// Serves what is more than an access to a register.
+#[inline(never)]
+fn serve(
+    shard: &mut Shard<'_, Surroundings>,
+    server: &mut Server,
+    arrived: Arrived,
+) -> Option<Answer> {
+    match server.open(arrived) {
+        Incoming::Request { badge, message } => shard.serve_any(badge, &message, Answer::new),
+        Incoming::Events(flags) => {
+            on_events(shard, flags);
+            None
+        }
     }
 }
 

@@ -4,6 +4,8 @@
 //! A write is planned as a whole ([`plan`]) before anything is touched. What it means beyond
 //! its register is an [`Action`], which the shard performs.
 
+pub mod plain;
+
 use hw::ConfigSpace;
 use hw::capability::{Msi, Msix, PowerState};
 use hw::header::register;
@@ -48,7 +50,7 @@ pub fn read_plain<C: ConfigSpace>(
     offset: u16,
     width: Width,
 ) -> Option<u32> {
-    if check(device, offset, width).is_err() || is_hidden(device, offset) {
+    if !is_plain(device, offset, width) {
         return None;
     }
     Some(match width {
@@ -56,6 +58,12 @@ pub fn read_plain<C: ConfigSpace>(
         Width::Word => u32::from(cfg.read16(device.at, offset)),
         Width::Dword => cfg.read32(device.at, offset),
     })
+}
+
+/// Is it an access of a register that the device itself answers?
+#[inline(always)]
+fn is_plain(device: &Device, offset: u16, width: Width) -> bool {
+    check(device, offset, width).is_ok() && !is_hidden(device, offset)
 }
 
 /// Is this register not to be read from the device?

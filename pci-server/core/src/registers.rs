@@ -168,8 +168,8 @@ fn extent(device: &Device, entry: Entry) -> u16 {
 /// The policy of the 16 bits at `offset` (even) of the device's configuration space.
 #[must_use]
 pub fn policy(device: &Device, offset: u16) -> Policy {
-    if offset < 0x40 {
-        return find(standard::HEADER, offset);
+    if let Some(policy) = header(offset) {
+        return policy;
     }
     if offset >= 0x100 {
         return match device.error_reporting {
@@ -192,15 +192,41 @@ pub fn policy(device: &Device, offset: u16) -> Policy {
         .unwrap_or(Policy::READ_ONLY)
 }
 
-fn find(fields: &[Field], offset: u16) -> Policy {
-    fields
-        .iter()
-        .filter(|field| {
-            offset
-                .checked_sub(field.offset)
-                .is_some_and(|within| within / 2 < field.words)
-        })
-        .fold(Policy::READ_ONLY, |policy, field| policy.with(field.kind))
+/// The policy of a register of the header; `None` for what lies behind it. What every driver touches most: looked up
+/// once and for all.
+#[inline(always)]
+#[must_use]
+pub const fn header(offset: u16) -> Option<Policy> {
+    const REGISTERS: [Policy; HEADER_BYTES as usize / 2] = {
+        let mut policies = [Policy::READ_ONLY; HEADER_BYTES as usize / 2];
+        let mut register = 0;
+        while register < policies.len() {
+            policies[register] = find(standard::HEADER, 2 * register as u16);
+            register += 1;
+        }
+        policies
+    };
+    if offset < HEADER_BYTES {
+        Some(REGISTERS[offset as usize / 2])
+    } else {
+        None
+    }
+}
+
+/// Bytes of the header; capabilities come behind it.
+const HEADER_BYTES: u16 = 0x40;
+
+const fn find(fields: &[Field], offset: u16) -> Policy {
+    let mut policy = Policy::READ_ONLY;
+    let mut at = 0;
+    while at < fields.len() {
+        let field = fields[at];
+        if offset >= field.offset && (offset - field.offset) / 2 < field.words {
+            policy = policy.with(field.kind);
+        }
+        at += 1;
+    }
+    policy
 }
 
 /// The bits of [`Device::hidden`] for a virtio configuration access capability at `offset`.

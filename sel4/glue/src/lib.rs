@@ -51,7 +51,7 @@ pub use mmio::{EcamSpace, MmioRegion};
 pub use parking::{Parking, Ticket};
 pub use port::{Below, Port};
 pub use ports::{Configuration, PortSpace};
-pub use server::{Answer, Incoming, Server};
+pub use server::{Answer, Arrived, Incoming, Server};
 pub use start::Pd;
 
 /// What the macros and the users' binaries name.

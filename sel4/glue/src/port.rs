@@ -79,12 +79,15 @@ pub(crate) fn outgoing(message: &Message, caps: usize) -> (MessageInfo, [u64; RE
 /// longer than the contract allows.
 #[inline(always)]
 pub(crate) fn incoming(info: MessageInfo, registers: &[u64; REGISTER_WORDS]) -> Option<Message> {
-    let length = info.length();
     let mut block = [0; MAX_WORDS];
-    if length <= REGISTER_WORDS {
-        block[..REGISTER_WORDS].copy_from_slice(registers);
-    } else {
-        ipc::load_message(registers, &mut block);
+    match info.register_length() {
+        Some(length) => {
+            block[..REGISTER_WORDS].copy_from_slice(registers);
+            Message::received(info.label(), block, length)
+        }
+        None => {
+            ipc::load_message(registers, &mut block);
+            Message::received(info.label(), block, info.length())
+        }
     }
-    Message::received(info.label(), block, length)
 }

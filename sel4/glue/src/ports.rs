@@ -55,6 +55,8 @@ impl PortSpace {
 macro_rules! accesses {
     ($($read:ident $write:ident $type:ty, $in:ident $out:ident;)*) => {
         $(
+            #[cold]
+            #[inline(never)]
             fn $read(&self, at: Sbdf, offset: u16) -> $type {
                 self.select(at, offset, size_of::<$type>() as u16)
                     .and_then(|port| self.ports.$in(port).ok())
@@ -62,6 +64,8 @@ macro_rules! accesses {
             }
         )*
         $(
+            #[cold]
+            #[inline(never)]
             fn $write(&mut self, at: Sbdf, offset: u16, value: $type) {
                 if let Some(port) = self.select(at, offset, size_of::<$type>() as u16) {
                     // The capability holds the port: it was just used for the address.

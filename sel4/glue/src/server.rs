@@ -15,7 +15,7 @@
 //! ```
 //! `None` replies to nobody: after an event, or after a request that was parked ([`crate::Parking`]).
 
-use ipc_proto::{Badge, MAX_WORDS, Message, Refusal, Rule};
+use ipc_proto::{Arrival, Badge, MAX_WORDS, Message, PLAIN_WORDS, Refusal, Rule};
 use sel4::ipc::{self, MessageInfo, REGISTER_WORDS, Received};
 use sel4::{CNode, Endpoint, Reply, Slot};
 use system::layout::slot;
@@ -55,6 +55,30 @@ impl Answer {
         Self { info, registers }
     }
 }
+
+/// What was received, not taken apart: to be told by one comparison ([`Arrival::plain`]), else to be opened by
+/// [`Server::open`].
+#[derive(Clone, Copy, Debug)]
+#[must_use = "its sender waits"]
+pub struct Arrived(Received);
+
+impl Arrival for Arrived {
+    #[inline(always)]
+    fn badge(&self) -> u64 {
+        self.0.badge
+    }
+    /// After an event the tag is what this PD has sent last: its badge is no request's.
+    #[inline(always)]
+    fn is_plain(&self, label: u64, words: usize) -> bool {
+        self.0.info == MessageInfo::new(label, 0, words)
+    }
+    #[inline(always)]
+    fn first_words(&self) -> [u64; PLAIN_WORDS] {
+        self.0.words
+    }
+}
+
+const _: () = assert!(PLAIN_WORDS == REGISTER_WORDS);
 
 /// A PD's endpoint, to be received from.
 #[derive(Debug)]
@@ -123,6 +147,25 @@ impl Server {
                 None => received = self.refuse_length(),
             }
         }
+    }
+
+    /// Waits; what comes is as it came.
+    #[inline(always)]
+    pub fn next(&mut self) -> Arrived {
+        Arrived(self.wait())
+    }
+
+    /// Answers the last request, then waits as [`Self::next`].
+    #[inline(always)]
+    pub fn answer(&mut self, answer: Answer) -> Arrived {
+        Arrived(self.send(answer))
+    }
+
+    /// Takes apart what has arrived, before anything else is received. What is too long for a [`Message`] is refused
+    /// here, and whatever comes then is given.
+    #[inline(always)]
+    pub fn open(&mut self, Arrived(received): Arrived) -> Incoming {
+        self.accept(received)
     }
 
     /// Takes what is there without waiting; `None` when nothing is.

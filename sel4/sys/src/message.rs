@@ -69,6 +69,18 @@ impl MessageInfo {
         }
     }
 
+    /// Words in a message that is in registers alone; `None` for a longer one.
+    #[inline(always)]
+    #[must_use]
+    pub const fn register_length(self) -> Option<usize> {
+        let length = (self.0 & ((1 << LENGTH_BITS) - 1)) as usize;
+        if length <= REGISTER_WORDS {
+            Some(length)
+        } else {
+            None
+        }
+    }
+
     /// Capabilities sent (0..=3), or, in a received message, transferred.
     #[inline(always)]
     #[must_use]
@@ -104,6 +116,15 @@ mod tests {
         assert_eq!(info.caps_unwrapped(), 0);
         assert_eq!(info.word() >> (12 + LABEL_BITS), 0);
         assert_eq!(info.length(), MAX_WORDS);
+    }
+
+    #[test]
+    fn a_short_message_is_in_registers() {
+        for length in 0..=MAX_WORDS {
+            let short = (length <= REGISTER_WORDS).then_some(length);
+            assert_eq!(MessageInfo::new(5, 1, length).register_length(), short);
+        }
+        assert_eq!(MessageInfo::from_word(0x7f).register_length(), None);
     }
 
     #[test]

@@ -7,12 +7,12 @@ use ipc_proto::pci::ConfigWriteReply;
 use ipc_proto::{Badge, DeviceState, Refusal, Reply, Rule, Switch, Width};
 
 use super::views::{Need, slot_of};
-use super::{Parts, Shard};
+use super::{Assignments, Parts, Shard};
 use crate::assignment::Asked;
 use crate::config::{self, Action};
 use crate::env::Env;
 use crate::interrupts::Bits;
-use crate::notes;
+use crate::{Device, Table, notes};
 
 impl<E: Env> Shard<'_, E> {
     /// Writes a register of a held device. When the action is refused nothing is written. Beside a reset
@@ -65,12 +65,21 @@ impl<E: Env> Shard<'_, E> {
     /// Reads a register over a whole device's capability; `None` where anything is special about it.
     #[inline(always)]
     pub(super) fn read_plainly(&self, badge: Badge, offset: u16, width: Width) -> Option<u32> {
-        let assignment = self.assignments.get(usize::from(badge.index))?;
-        let hold = assignment.hold.as_ref()?;
-        let device = self.devices.get(hold.device)?;
-        if assignment.generation != badge.generation || device.state != DeviceState::Assigned {
-            return None;
+        match width {
+            Width::Dword => self.read_of(badge, offset, Width::Dword),
+            Width::Byte | Width::Word => self.read_narrowly(badge, offset, width),
         }
+    }
+
+    /// The same for narrow registers, apart: so the others need not ask again how wide they are.
+    #[inline(never)]
+    fn read_narrowly(&self, badge: Badge, offset: u16, width: Width) -> Option<u32> {
+        self.read_of(badge, offset, width)
+    }
+
+    #[inline(always)]
+    fn read_of(&self, badge: Badge, offset: u16, width: Width) -> Option<u32> {
+        let device = held_plainly(&self.assignments, &self.devices, badge)?;
         config::read_plain(&self.env, device, offset, width)
     }
 
@@ -83,17 +92,33 @@ impl<E: Env> Shard<'_, E> {
         width: Width,
         value: u32,
     ) -> Option<ConfigWriteReply> {
-        let assignment = self.assignments.get(usize::from(badge.index))?;
-        let hold = assignment.hold.as_ref()?;
-        let device = self.devices.get(hold.device)?;
-        if assignment.generation != badge.generation || device.state != DeviceState::Assigned {
-            return None;
+        match width {
+            Width::Dword => self.write_of(badge, offset, Width::Dword, value),
+            Width::Byte | Width::Word => self.write_narrowly(badge, offset, width, value),
         }
-        let planned = config::plan(&self.env, device, offset, width, value).ok()?;
-        if planned.action.is_some() {
-            return None;
-        }
-        planned.carry_out(&mut self.env, device);
+    }
+
+    #[inline(never)]
+    fn write_narrowly(
+        &mut self,
+        badge: Badge,
+        offset: u16,
+        width: Width,
+        value: u32,
+    ) -> Option<ConfigWriteReply> {
+        self.write_of(badge, offset, width, value)
+    }
+
+    #[inline(always)]
+    fn write_of(
+        &mut self,
+        badge: Badge,
+        offset: u16,
+        width: Width,
+        value: u32,
+    ) -> Option<ConfigWriteReply> {
+        let device = held_plainly(&self.assignments, &self.devices, badge)?;
+        config::plain::write(&mut self.env, device, offset, width, value)?;
         Some(ConfigWriteReply {})
     }
 
@@ -123,4 +148,18 @@ impl<E: Env> Shard<'_, E> {
         env.write16(device.at, register::COMMAND, command.bits());
         Ok(())
     }
+}
+
+/// The device that a capability stands for which was not narrowed, while nothing is being done to it.
+#[inline(always)]
+fn held_plainly<'s, T>(
+    assignments: &'s Assignments<T>,
+    devices: &'s Table<'_>,
+    badge: Badge,
+) -> Option<&'s Device> {
+    let assignment = assignments.get(usize::from(badge.index))?;
+    let device = devices.get(assignment.hold.as_ref()?.device)?;
+    let is_held =
+        assignment.generation == badge.generation && device.state == DeviceState::Assigned;
+    is_held.then_some(device)
 }

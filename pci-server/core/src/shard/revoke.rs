@@ -10,7 +10,7 @@
 //! devices come in between.
 
 use hw::capability::PowerState;
-use ipc_proto::pci::{ConfigWriteReply, ReleaseReply, ResetReply};
+use ipc_proto::pci::ReleaseReply;
 use ipc_proto::{
     Badge, ClientId, DeviceState, EventKind, Properties, Refusal, Reply, ResetKind, Rule, Switch,
 };
@@ -19,6 +19,7 @@ use system::info::PciInfo;
 use super::lines::leave_line;
 use super::messages::give_back;
 use super::views::{Need, revoke_all, slot_of};
+use super::waiting::Done;
 use super::{Parts, Shard, from_below};
 use crate::assignment::{Asked, Hold, Job, Purpose};
 use crate::boot::recall::recall;
@@ -237,36 +238,36 @@ impl<E: Env> Shard<'_, E> {
             owed,
             ..
         } = job;
-        let (message, result) = match (purpose, outcome) {
+        let (answer, result) = match (purpose, outcome) {
             (Purpose::Reset | Purpose::Sleep, Ok(kind)) => {
                 if let Some(parts) = self.parts(at) {
                     parts.device.state = DeviceState::Assigned;
                     parts.hold.note(parts.env, at);
                 }
-                let message = match asked {
-                    Asked::Write | Asked::Power => ConfigWriteReply {}.encode(),
-                    Asked::Reset | Asked::Release => ResetReply { kind }.encode(),
+                let done = match asked {
+                    Asked::Write | Asked::Power => Done::Written,
+                    Asked::Reset | Asked::Release => Done::Reset(kind),
                 };
-                (message, Ok(()))
+                (Ok(done), Ok(()))
             }
             (Purpose::Reset | Purpose::Sleep, Err(failure)) => {
                 // It did not come back: it is taken from its holder, who is told.
                 let refusal = self.reset_failed(at, failure);
-                (refusal.to_message(), Err(refusal))
+                (Err(refusal), Err(refusal))
             }
             (Purpose::Revoke, outcome) => match (self.end(at, outcome.err()), asked) {
-                (Ok(()), Asked::Release) => (ReleaseReply {}.encode(), Ok(())),
+                (Ok(()), Asked::Release) => (Ok(Done::Released), Ok(())),
                 // It was taken away in the middle of its reset.
                 (Ok(()), Asked::Reset | Asked::Write | Asked::Power) => {
                     let about = u64::from(address.to_bits());
                     let refusal = Refusal::new(Rule::NoSuchDevice, about);
-                    (refusal.to_message(), Ok(()))
+                    (Err(refusal), Ok(()))
                 }
-                (Err(refusal), _) => (refusal.to_message(), Err(refusal)),
+                (Err(refusal), _) => (Err(refusal), Err(refusal)),
             },
         };
         if let Some(ticket) = ticket {
-            self.env.answer(ticket, &message);
+            self.answer_waiting(ticket, answer);
         }
         if owed {
             self.owed = self.owed.saturating_sub(1);

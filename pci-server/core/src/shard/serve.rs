@@ -3,7 +3,7 @@
 use core::cell::Cell;
 
 use ipc_proto::pci::{self, ConfigReadReply};
-use ipc_proto::{MAX_WORDS, Message, label};
+use ipc_proto::{Arrival, Badge, BadgeKind, MAX_WORDS, Message, label};
 
 use super::Shard;
 use crate::env::Env;
@@ -68,31 +68,52 @@ impl<E: Env> Shard<'_, E> {
         message: &Message,
         send: impl Fn(&Message) -> R,
     ) -> Option<R> {
-        self.operations = self.operations.wrapping_add(1);
-        // Served in place. Whatever is wrong with them is for `serve_any` to say: it starts from the message again, and
-        // a refused access has changed nothing.
-        if message.label == READ
-            && let Ok(checked) = pci::check(badge, message)
-            && let Ok((call, (offset, width))) = pci::arguments::config_read(checked, message)
-            && let Some(value) = self.read_plainly(call.badge, offset, width)
-        {
+        self.serve_at_once(&(badge, message), &send)
+            .or_else(|| self.serve_any(badge, message, send))
+    }
+
+    /// Serves the accesses to configuration space that need nothing but their register. With `None` nothing has
+    /// happened, whatever the reason, and the request is for [`Self::serve_any`].
+    #[inline(always)]
+    pub fn serve_at_once<R>(
+        &mut self,
+        request: &impl Arrival,
+        send: impl Fn(&Message) -> R,
+    ) -> Option<R> {
+        if !Badge::is(request.badge(), BadgeKind::Device) {
+            return None;
+        }
+        if let Some(message) = request.plain(READ, 2) {
+            let badge = pci::check(request.badge(), &message).ok()?;
+            let (call, (offset, width)) = pci::arguments::config_read(badge, &message).ok()?;
+            let value = self.read_plainly(call.badge, offset, width)?;
+            self.operations = self.operations.wrapping_add(1);
             return Some(send(&ConfigReadReply { value }.encode()));
         }
-        if message.label == WRITE
-            && let Ok(checked) = pci::check(badge, message)
-            && let Ok((call, (offset, width, value))) =
-                pci::arguments::config_write(checked, message)
-            && let Some(reply) = self.write_plainly(call.badge, offset, width, value)
-        {
-            return Some(send(&reply.encode()));
-        }
-        self.serve_any(badge, &Brief::of(message), send)
+        let message = request.plain(WRITE, 3)?;
+        let badge = pci::check(request.badge(), &message).ok()?;
+        let (call, (offset, width, value)) = pci::arguments::config_write(badge, &message).ok()?;
+        let reply = self.write_plainly(call.badge, offset, width, value)?;
+        self.operations = self.operations.wrapping_add(1);
+        Some(send(&reply.encode()))
+    }
+
+    /// Serves any request.
+    #[inline(always)]
+    pub fn serve_any<R>(
+        &mut self,
+        badge: u64,
+        message: &Message,
+        send: impl Fn(&Message) -> R,
+    ) -> Option<R> {
+        self.operations = self.operations.wrapping_add(1);
+        self.serve_brief(badge, &Brief::of(message), send)
     }
 
     /// Serves any operation, out of the server's loop: there the compiler would prepare the arguments of all of
     /// them before it knows which it is, and keep each message in memory.
     #[inline(never)]
-    fn serve_any<R>(
+    fn serve_brief<R>(
         &mut self,
         badge: u64,
         request: &Brief,

@@ -4,7 +4,8 @@
 //! A request by a device capability counts for the device's holder, whoever it was handed to. How many wait
 //! is counted anew each time: there is no number that could go wrong.
 
-use ipc_proto::{ClientId, Refusal, Rule};
+use ipc_proto::pci::{ConfigWriteReply, ReleaseReply, ResetReply};
+use ipc_proto::{ClientId, Refusal, ResetKind, Rule};
 use system::model::MAX_CLIENTS;
 
 use super::{Later, Shard};
@@ -35,6 +36,17 @@ impl<T> Later<T> {
     }
 }
 
+/// What a job was, when it has come to a good end.
+#[derive(Clone, Copy)]
+pub(super) enum Done {
+    /// A write to a register.
+    Written,
+    /// A reset.
+    Reset(ResetKind),
+    /// A release.
+    Released,
+}
+
 impl<E: Env> Shard<'_, E> {
     /// Every request that waits, by the client it counts for.
     pub(super) fn waiting(&self) -> impl Iterator<Item = ClientId> {
@@ -55,6 +67,19 @@ impl<E: Env> Shard<'_, E> {
         at_most(MAX_PARKED_OF_CLIENT, have)?;
         let ticket = self.env.park()?;
         Ok(Waiting { client, ticket })
+    }
+
+    /// Answers who has waited. Apart, since messages are long, and the compiler clears one with registers whose first use
+    /// in a turn costs a visit to the kernel.
+    #[inline(never)]
+    pub(super) fn answer_waiting(&mut self, ticket: E::Ticket, answer: Result<Done, Refusal>) {
+        let message = match answer {
+            Ok(Done::Written) => ConfigWriteReply {}.encode(),
+            Ok(Done::Reset(kind)) => ResetReply { kind }.encode(),
+            Ok(Done::Released) => ReleaseReply {}.encode(),
+            Err(refusal) => refusal.to_message(),
+        };
+        self.env.answer(ticket, &message);
     }
 }
 
