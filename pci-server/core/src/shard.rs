@@ -231,11 +231,10 @@ impl<'a, E: Env> Shard<'a, E> {
         let is_restart = notes::is_complete(&env);
         if is_restart {
             recover::enter_held(&mut env, info, clients, &mut devices, assignments);
-        } else {
+        } else if is_again {
+            // Nothing was noted before the first start began.
             notes::wipe(&mut env);
-            if is_again {
-                recover::take_everything(&mut env);
-            }
+            recover::take_everything(&mut env);
         }
         recover::end_sizing(&mut env, info, &devices);
         let claims = boot::fill(&mut env, info, clients, &mut devices, order);
