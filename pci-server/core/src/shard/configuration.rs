@@ -79,7 +79,7 @@ impl<E: Env> Shard<'_, E> {
 
     #[inline(always)]
     fn read_of(&self, badge: Badge, offset: u16, width: Width) -> Option<u32> {
-        let device = held_plainly(&self.assignments, &self.devices, badge)?;
+        let device = held_plainly(self.assignments, &self.devices, badge)?;
         config::read_plain(&self.env, device, offset, width)
     }
 
@@ -117,7 +117,7 @@ impl<E: Env> Shard<'_, E> {
         width: Width,
         value: u32,
     ) -> Option<ConfigWriteReply> {
-        let device = held_plainly(&self.assignments, &self.devices, badge)?;
+        let device = held_plainly(self.assignments, &self.devices, badge)?;
         config::plain::write(&mut self.env, device, offset, width, value)?;
         Some(ConfigWriteReply {})
     }
