@@ -171,7 +171,7 @@ fn machine(bytes: &[u8], how: Option<Misbehaviour>) -> (Machine, Sbdf) {
 const READS: usize = 100;
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 4))]
 
     #[test]
     fn any_bytes_are_decoded_or_refused(bytes in any_function()) {

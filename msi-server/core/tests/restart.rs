@@ -130,7 +130,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 4))]
 
     #[test]
     fn killed_at_any_effect_it_is_as_before_or_done(steps in prop::collection::vec(step(), 1..14), again in 0usize..90) {
@@ -239,7 +239,7 @@ fn garbage() -> impl Strategy<Value = Vec<(usize, u64)>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
+    #![proptest_config(ProptestConfig::default())]
 
     #[test]
     fn no_ledger_stops_a_start_or_gives_a_vector_to_two(steps in prop::collection::vec(step(), 0..10), garbage in garbage()) {

@@ -204,7 +204,7 @@ fn after(steps: &[Step]) -> (Bench, Outside) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 3))]
 
     #[test]
     fn killed_at_any_effect_no_line_opens_too_early_or_stays_closed(steps in prop::collection::vec(step(), 1..24), pace in 1usize..4) {

@@ -172,7 +172,7 @@ fn check(booted: &Booted) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases * 2))]
     #[test]
     fn the_shard_lives_and_its_invariants_hold(steps in prop::collection::vec(step(), 1..80)) {
         let (booted, devices) = booted();

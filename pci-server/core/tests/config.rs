@@ -351,7 +351,7 @@ fn write() -> impl Strategy<Value = Write> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases * 2))]
     #[test]
     fn no_sequence_of_writes_changes_what_is_guarded(writes in prop::collection::vec(write(), 1..60), master in any::<bool>()) {
         let (booted, at) = boot(whole());

@@ -425,7 +425,7 @@ fn any_function() -> impl Strategy<Value = Function> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases * 8))]
     /// Whatever the registers say: groups are a partition, in any order of asking, and switching access
     /// control on never makes one larger.
     #[test]

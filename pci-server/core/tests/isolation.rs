@@ -394,7 +394,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 3))]
     #[test]
     fn a_test_assignment_says_what_an_assignment_does_and_changes_nothing(
         steps in prop::collection::vec((step(), 0u16..3, 0..DEVICES.len()), 0..25),

@@ -277,7 +277,7 @@ fn run(steps: Vec<Step>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::default())]
     #[test]
     fn whatever_happens_to_cards_the_invariants_hold(steps in prop::collection::vec(step(), 1..60)) {
         run(steps);

@@ -417,7 +417,7 @@ impl hw::ConfigSpace for Open<'_> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_000))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases * 4))]
     #[test]
     fn whatever_the_device_holds_a_write_changes_no_bit_but_the_holder_s(
         content in prop::collection::vec(any::<u8>(), 4096),

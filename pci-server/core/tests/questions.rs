@@ -294,7 +294,7 @@ fn without_an_iommu_nothing_is_reserved() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 4))]
     /// Any address and any number: an answer or a refusal, and nothing is changed.
     #[test]
     fn no_question_changes_anything(questions in prop::collection::vec((any::<u32>(), any::<u16>(), 0u8..3), 1..20)) {

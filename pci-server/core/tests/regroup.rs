@@ -108,7 +108,7 @@ fn nodes(table: &Table<'_>) -> std::vec::Vec<Node> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1500))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases * 6))]
     #[test]
     fn groups_around_a_change_are_what_all_of_them_would_be(
         branches in prop::collection::vec(branch(), 0..24),

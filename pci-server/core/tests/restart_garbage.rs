@@ -106,7 +106,7 @@ fn survive(damages: Vec<Damage>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 120, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases / 2, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn no_ledger_is_believed(damages in prop::collection::vec(damage(), 1..12)) {
         survive(damages);

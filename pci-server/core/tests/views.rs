@@ -234,7 +234,7 @@ fn narrowing_that_fails_changes_nothing_and_a_master_that_stays_breaks_the_devic
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::default())]
     /// No badge but one that was given out does anything, whatever its generation and its index say.
     #[test]
     fn invented_badges_are_stale(generation in 0u16..4, index in 0u16..0x1000) {

@@ -1,7 +1,8 @@
 //! Random schedules: every seed is one run of the whole system, with effects
 //! that the kernel refuses, devices that come, go and stop to answer, and servers that
 //! are killed, between operations and before any effect of one. A seed that
-//! fails is printed, and fails again: `PORTCULLIS_SEED=<seed> cargo test -p whole --test random`.
+//! fails is printed, and fails again: `PORTCULLIS_SEED=<seed> cargo test -p whole --test random`. Other
+//! seeds than the usual ones: `PORTCULLIS_SEEDS=<first>..<last>`.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -191,6 +192,19 @@ fn settle(world: &mut World<'_>, tried: &mut BTreeSet<u64>) {
     panic!("the timer never comes to rest");
 }
 
+fn seeds() -> std::ops::Range<u64> {
+    if let Ok(seed) = std::env::var("PORTCULLIS_SEED") {
+        return seed.parse().map(|seed| seed..seed + 1).unwrap();
+    }
+    match std::env::var("PORTCULLIS_SEEDS") {
+        Ok(seeds) => {
+            let (first, last) = seeds.split_once("..").unwrap();
+            first.parse().unwrap()..last.parse().unwrap()
+        }
+        Err(_) => 0..SEEDS,
+    }
+}
+
 /// Storage of whole servers goes through the stack.
 fn with_a_large_stack(test: impl FnOnce() + Send + 'static) {
     let thread = std::thread::Builder::new().stack_size(256 << 20);
@@ -200,11 +214,9 @@ fn with_a_large_stack(test: impl FnOnce() + Send + 'static) {
 #[test]
 fn whatever_happens_what_was_promised_holds() {
     with_a_large_stack(|| {
-        let seeds = match std::env::var("PORTCULLIS_SEED") {
-            Ok(seed) => seed.parse().map(|seed| seed..seed + 1).unwrap(),
-            Err(_) => 0..SEEDS,
-        };
+        let seeds = seeds();
         let (mut runs, mut deaths) = (0, 0);
+        let mut failed = Vec::new();
         for seed in seeds {
             let mut trace = Vec::new();
             let outcome =
@@ -218,10 +230,11 @@ fn whatever_happens_what_was_promised_holds() {
                 for line in &trace {
                     println!("  {line}");
                 }
-                panic!("seed {seed} fails");
+                failed.push(seed);
             }
         }
         println!("{runs} runs of {STEPS} steps, in which {deaths} servers died at work");
+        assert!(failed.is_empty(), "these seeds fail: {failed:?}");
     });
 }
 

@@ -267,7 +267,7 @@ fn run(model: Model, steps: &[(Step, Option<u64>)]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 5))]
 
     #[test]
     fn qemus_unit(steps in prop::collection::vec(step(), 1..120)) {

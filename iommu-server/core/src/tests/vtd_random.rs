@@ -191,7 +191,7 @@ fn apply(machine: &mut Machine, expected: &mut Expected, step: Step) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 8))]
 
     #[test]
     fn qemus_unit(steps in prop::collection::vec(step(), 1..50)) {

@@ -221,10 +221,13 @@ impl<M: Mmio, T: TableMemory> Backend for Vtd<'_, M, T> {
         let found = find_domain(self.domains, domain).ok_or(BackendError::NoDomain)?;
         let unit = driven(&mut self.units, number)?;
         let requester = device.requester_id();
-        let table = context::existing(&self.tables, unit.root(), device.bus())
-            .ok_or(BackendError::NoUnit)?;
-        let silenced = context::is_silent(&self.tables, table, requester);
-        context::disable(&mut self.tables, table, requester);
+        // Without one its bus is blocked: an earlier life got no further with attaching it.
+        let table = context::existing(&self.tables, unit.root(), device.bus());
+        let silenced = table.is_some_and(|table| {
+            let silenced = context::is_silent(&self.tables, table, requester);
+            context::disable(&mut self.tables, table, requester);
+            silenced
+        });
         let mut told = forget_requester(unit, &mut self.tables, requester, domain.0);
         let mut answer = Ok(());
         if let Some(place) = found.caching.iter().position(|one| one.device == device) {
@@ -235,8 +238,8 @@ impl<M: Mmio, T: TableMemory> Backend for Vtd<'_, M, T> {
                 answer = Err(BackendError::DeviceSilent);
             }
         }
-        if let (Some((root, scratch)), Some(geometry), Ok(())) =
-            (self.scratch, self.geometry, &answer)
+        if let (Some(table), Some((root, scratch)), Some(geometry), Ok(())) =
+            (table, self.scratch, self.geometry, &answer)
             && !silenced
             && told.is_ok()
         {

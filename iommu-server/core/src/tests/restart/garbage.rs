@@ -50,7 +50,7 @@ fn model() -> Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 48 } else { 512 }))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 5))]
 
     #[test]
     fn a_ledger_that_says_anything(changes in prop::collection::vec((place(), wrong()), 1..8)) {

@@ -196,7 +196,7 @@ impl Bench {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 4))]
     #[test]
     fn everybody_is_woken_once_and_in_time(
         delays in prop::collection::vec(prop_oneof![5 => 0u64..4, 1 => 0u64..400], 1..20),
