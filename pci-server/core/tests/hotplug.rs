@@ -11,7 +11,8 @@ mod common;
 use common::plug::*;
 use common::scene::at;
 use common::*;
-use ipc_proto::{ClientId, DeviceState, EventKind, Mechanism, Rule, Switch, pci};
+use ipc_proto::{Badge, BadgeKind, ClientId, DeviceState, EventKind, Mechanism, Rule, Switch, pci};
+use sim::config::SlotEvent;
 
 const GRACE: u64 = pci_core::ports::GRACE_US;
 
@@ -267,6 +268,28 @@ fn a_scan_finds_what_came_and_went_without_a_word() {
     assert!(held.info().is_err());
     assert!(!booted.knows("00:05.0") && booted.knows("00:07.0") && booted.knows("00:06.0"));
     assert!(booted.world(|world| world.attached.is_empty()));
+}
+
+/// It finds something new on the bus above, and comes by the card there.
+#[test]
+fn a_scan_leaves_a_card_to_its_slot() {
+    let booted = booted(&[("00:05.0", card())]);
+    let removed = booted.admin().remove(at("00:05.0"));
+    assert_eq!(removed.unwrap().functions, 1);
+    booted.plug(PORT, vec![("01:00.0", card())]);
+    booted.parked(Badge::plain(BadgeKind::Admin, 0), pci::Request::Rescan {});
+    booted.world(|world| world.machine.at_slot(at(PORT), SlotEvent::PowerFault));
+    booted.rest();
+    assert!(booted.knows("00:05.0"));
+    assert!(!booted.knows(CARD), "it has no power");
+    booted.pull(PORT);
+    booted.rest();
+    booted.plug(PORT, vec![("01:00.0", card())]);
+    booted.rest();
+    assert!(booted.knows(CARD));
+    booted.pull(PORT);
+    booted.rest();
+    assert!(!booted.knows(CARD));
 }
 
 #[test]

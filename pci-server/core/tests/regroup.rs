@@ -108,7 +108,12 @@ fn nodes(table: &Table<'_>) -> std::vec::Vec<Node> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases * 6))]
+    // One in five trees has no use.
+    #![proptest_config(ProptestConfig {
+        cases: ProptestConfig::default().cases * 6,
+        max_global_rejects: ProptestConfig::default().cases * 6,
+        ..ProptestConfig::default()
+    })]
     #[test]
     fn groups_around_a_change_are_what_all_of_them_would_be(
         branches in prop::collection::vec(branch(), 0..24),

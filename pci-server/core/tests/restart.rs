@@ -238,6 +238,34 @@ fn messages_are_enabled_or_not() {
     }
 }
 
+/// It is taken back then, with what the attempt had taken, of which nothing is noted.
+#[test]
+fn messages_that_were_being_enabled_go_with_their_device() {
+    for n in 0.. {
+        let booted = booted();
+        let stub = booted.assigned(0, at(EDU), 0);
+        booted.kill_after(n);
+        let enabled = stub.msi_enable(Mechanism::Msi, 0, 1, 1);
+        if !booted.is_dead() {
+            enabled.unwrap();
+            assert!(n > 3, "{n} effects");
+            return;
+        }
+        booted.world(|world| world.machine.remove(at(EDU)));
+        let booted = booted.restarted();
+        booted.settle();
+        check(&booted);
+        booted.world(|world| {
+            assert!(
+                world.vectors.is_empty(),
+                "vectors are left after {n} effects"
+            );
+            assert!(world.attached.is_empty());
+            assert_eq!(world.kernel.held_by_clients(), []);
+        });
+    }
+}
+
 #[test]
 fn messages_are_disabled_in_the_end() {
     for (device, mechanism, count) in [(EDU, Mechanism::Msi, 1), (NVME, Mechanism::MsiX, 5)] {

@@ -12,10 +12,13 @@ use crate::notes::{MADE_AT, NODES_AT, PLACING_AT, placed, was_placing};
 
 const VALID: u64 = 1 << 63;
 const FRAMES: u64 = 1 << 62;
-/// Bits of the word: 36 of the address above the page's, six of the size, 20 of the slot.
+/// Bits of the word: 36 of the address above the page's, six of the size, 16 of the slot, four that a changed one or
+/// another's would not have.
 const BITS: u32 = 36;
 const SLOT: u32 = 42;
-const SLOT_MASK: u64 = (1 << 20) - 1;
+const SLOT_MASK: u64 = (1 << 16) - 1;
+const CHECK: u32 = 58;
+const CHECK_MASK: u64 = 0xf << CHECK;
 
 /// Which words are in use: one bit each.
 #[derive(Debug)]
@@ -90,8 +93,19 @@ pub(super) fn note<O: Objects>(objects: &mut O, node: &Node) {
         | u64::from(node.bits & 0x3f) << BITS
         | (u64::from(node.first) & SLOT_MASK) << SLOT;
     if node.note < MAX_NODES as u16 {
+        let word = word | check(word, node.note);
         objects.store(NODES_AT + usize::from(node.note), word);
     }
+}
+
+/// What the bits for it are to be in word number `note`: no bit of a word can be another without one of these.
+const fn check(word: u64, note: u16) -> u64 {
+    let mut folded = word & !CHECK_MASK ^ (note as u64) << 1;
+    folded ^= folded >> 32;
+    folded ^= folded >> 16;
+    folded ^= folded >> 8;
+    folded ^= folded >> 4;
+    (folded & 0xf) << CHECK
 }
 
 /// It is noted no more.
@@ -103,7 +117,7 @@ pub(super) fn forget<O: Objects>(objects: &mut O, node: &Node) {
 
 /// What a word says, if that can be a split.
 fn node(word: u64, note: u16) -> Option<Node> {
-    if word & VALID == 0 {
+    if word & VALID == 0 || word & CHECK_MASK != check(word, note) {
         return None;
     }
     let bits = (word >> BITS & 0x3f) as u8;

@@ -4,7 +4,7 @@
 
 use hw::header::{Header, Ids, Layout};
 use hw::{ClassCode, Sbdf};
-use ipc_proto::BarKind;
+use ipc_proto::{BarKind, ClientId};
 use ledger::Words;
 
 use super::Word;
@@ -13,6 +13,9 @@ use crate::device::{Baseline, Region};
 
 /// Words of a device.
 pub const WORDS: usize = 11;
+
+/// Which of them has the sizes.
+const SIZES: usize = 8;
 
 /// In place of an address.
 const NO_ADDRESS: u32 = u32::MAX;
@@ -25,19 +28,27 @@ const BASE: u64 = (1 << KIND) - 1;
 /// Bits of the word with the sizes, beside six bits for each BAR and the ROM.
 const CAN_MASTER: u64 = 1 << 42;
 const MULTI_FUNCTION: u64 = 1 << 43;
+/// And its holder, as the slot's own word says it too: of two that differ neither is believed.
+const HOLDER: u32 = 44;
+/// And what changed words, or another slot's, would not have.
+const CHECK: u32 = 52;
+const CHECK_MASK: u64 = 0xfff << CHECK;
 
-/// Notes a device for assignment slot `at`.
+/// Notes a device for assignment slot `at`, and whose it becomes.
 #[inline]
-pub fn note<W: Words>(ledger: &mut W, at: u16, device: &Device) {
+pub fn note<W: Words>(ledger: &mut W, at: u16, device: &Device, holder: ClientId) {
     for word in [Word::Sizing, Word::Frames, Word::Virtual] {
         ledger.store(word.of(at), 0);
     }
     let mut sizes =
         u64::from(device.rom_bits & 0x3f) << 36 | if device.can_master { CAN_MASTER } else { 0 };
-    let mut next = Word::Facts.of(at);
+    sizes |= u64::from(holder.0 & 0xff) << HOLDER;
+    let mut words = [0u64; WORDS];
+    let mut places = words.iter_mut();
     let mut put = |word: u64| {
-        ledger.store(next, word);
-        next += 1;
+        if let Some(place) = places.next() {
+            *place = word;
+        }
     };
     let physical = device.physical.map_or(NO_ADDRESS, Sbdf::to_bits);
     put(u64::from(device.at.to_bits()) | u64::from(physical) << 32);
@@ -74,6 +85,38 @@ pub fn note<W: Words>(ledger: &mut W, at: u16, device: &Device) {
         | u64::from(device_control) << 32
         | u64::from(link_control) << 48);
     put(u64::from(rom) | u64::from(device_control2) << 32 | u64::from(interrupt_line) << 48);
+    let check = check(&words, at);
+    for (n, word) in words.into_iter().enumerate() {
+        let check = if n == SIZES { check } else { 0 };
+        ledger.store(Word::Facts.of(at) + n, word | check);
+    }
+}
+
+/// What the bits for it are to be. Neighbouring words count differently, and slots.
+fn check(words: &[u64; WORDS], at: u16) -> u64 {
+    let folded = words
+        .iter()
+        .enumerate()
+        .fold(u64::from(at), |all, (n, word)| {
+            let word = if n == SIZES {
+                word & !CHECK_MASK
+            } else {
+                *word
+            };
+            // Odd, so that no changed bit is lost; the upper bits are those that all others tell on.
+            (all ^ word)
+                .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                .rotate_left(29)
+        });
+    folded & CHECK_MASK
+}
+
+/// Could these be the facts of assignment slot `at`, of a device of this client?
+#[must_use]
+pub fn are_of<W: Words>(ledger: &W, at: u16, client: ClientId) -> bool {
+    let words = core::array::from_fn(|n| ledger.load(Word::Facts.of(at) + n));
+    let sizes = words[SIZES];
+    sizes & CHECK_MASK == check(&words, at) && sizes >> HOLDER & 0xff == u64::from(client.0)
 }
 
 const fn bar(region: &Region) -> u64 {
@@ -114,7 +157,7 @@ fn region(word: u64, bits: u64) -> Region {
 #[must_use]
 pub fn read<W: Words>(ledger: &W, at: u16) -> Device {
     let word = |n: usize| ledger.load(Word::Facts.of(at) + n);
-    let (who, what, sizes) = (word(0), word(1), word(8));
+    let (who, what, sizes) = (word(0), word(1), word(SIZES));
     let ids = what as u32;
     let header = Header {
         ids: Ids {

@@ -11,6 +11,7 @@ use super::ports::before;
 use crate::boot::late;
 use crate::env::Env;
 use crate::groups::Claims;
+use crate::ports::State;
 use crate::ports::errors::{REPORT_COMMAND, REPORT_ERRORS};
 use crate::table::Part;
 use crate::virtual_functions::Plan;
@@ -61,9 +62,11 @@ impl<E: Env> Shard<'_, E> {
             let Some(device) = self.devices.get(index) else {
                 break;
             };
-            let at = device.at;
+            let (at, is_new) = (device.at, device.is_new);
             last = Some(at);
-            if device.is_new {
+            if is_new && self.is_a_ports(at, bridge) {
+                self.take_out(index);
+            } else if is_new {
                 self.regroup_at(at);
                 late::settle(&mut self.env, self.info, &mut self.devices, index);
                 self.settled(index);
@@ -71,6 +74,18 @@ impl<E: Env> Shard<'_, E> {
         }
         self.find_bus_resets(segment, buses);
         count
+    }
+
+    /// Is it in a slot whose port has not let it in, or has let it go? Whoever looks at the buses above comes by there;
+    /// what is in the table without its port's knowledge would never leave it.
+    fn is_a_ports(&self, at: Sbdf, lets_in: Option<Sbdf>) -> bool {
+        self.ports.iter().any(|port| {
+            port.slot.is_some()
+                && port.at.segment() == at.segment()
+                && port.buses.contains(at.bus())
+                && Some(port.at) != lets_in
+                && !matches!(port.state, State::Occupied | State::RemovalPending)
+        })
     }
 
     /// A new function is ready.

@@ -51,7 +51,7 @@ impl<E: Env> Shard<'_, E> {
         // The generation is used up, whatever becomes of this.
         let generation =
             (self.assignments.get(usize::from(assignment))).map_or(0, Assignment::next_generation);
-        notes::facts::note(&mut self.env, assignment, device);
+        notes::facts::note(&mut self.env, assignment, device, client);
         let state = notes::Word::State.of(assignment);
         self.env.store(state, State::assigning(generation, client));
         let attached = if self.info.iommu_present {

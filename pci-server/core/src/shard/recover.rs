@@ -16,6 +16,7 @@ use ipc_proto::{ClientId, MAX_GENERATION, Rule};
 use system::info::{ClientEntry, PciInfo};
 
 use super::arrivals::Regroup;
+use super::revoke::detach;
 use super::{Assignments, Shard};
 use crate::assignment::Hold;
 use crate::boot::late;
@@ -105,6 +106,7 @@ fn enter<E: Env>(
     let device = facts::read(env, at);
     let plausible = (1..=MAX_GENERATION).contains(&state.generation)
         && usize::from(state.client.0) < clients.len()
+        && facts::are_of(env, at, state.client)
         && state.attached == info.iommu_present
         && is_inside(info, device.at)
         && device.physical.is_none_or(|physical| {
@@ -257,7 +259,7 @@ impl<E: Env> Shard<'_, E> {
                 }
             }
             if self.info.iommu_present {
-                result = self.env.detach(address).and(result);
+                result = detach(&mut self.env, address).and(result);
             }
             // Of what is not in its unit's tables nothing is left, either.
             if let Err(refusal) = result

@@ -9,6 +9,7 @@
 //! that. One step is done for each signal of the timer, so that requests for other
 //! devices come in between.
 
+use hw::Sbdf;
 use hw::capability::PowerState;
 use ipc_proto::pci::ReleaseReply;
 use ipc_proto::{
@@ -330,7 +331,7 @@ impl<E: Env> Shard<'_, E> {
             cache.switch(env, device.at, Switch::Off);
         }
         if hold.attached
-            && let Err(refusal) = env.detach(device.at)
+            && let Err(refusal) = detach(env, device.at)
         {
             detached = false;
             result = Err(from_below(refusal));
@@ -380,6 +381,14 @@ impl<E: Env> Shard<'_, E> {
         }
         self.count_held_virtual(physical, -1);
         result
+    }
+}
+
+/// Detaches a device. One that is not attached any more, since the shard was restarted in the middle, is detached.
+pub(super) fn detach<E: Env>(env: &mut E, at: Sbdf) -> Result<(), Refusal> {
+    match env.detach(at) {
+        Err(refusal) if refusal.rule == Rule::NotAttached => Ok(()),
+        detached => detached,
     }
 }
 

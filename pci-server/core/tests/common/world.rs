@@ -328,6 +328,9 @@ impl Iommu for World {
         let was = self.attached.remove(&device).is_some();
         // Who does not know how far it came says it again.
         assert!(was || self.lives > 0, "{device} was not attached");
+        if !was {
+            return Err(Refusal::new(Rule::NotAttached, device.to_bits().into()));
+        }
         self.did.push(Did::Detached(device));
         Ok(())
     }

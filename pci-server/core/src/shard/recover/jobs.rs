@@ -7,7 +7,7 @@ use super::super::lines::{leave_line, silence};
 use super::super::messages::{check_messages, give_back};
 use super::super::revoke::Manner;
 use super::super::{Parts, Shard};
-use crate::assignment::{Asked, Job, Purpose};
+use crate::assignment::{Asked, Hold, Job, Purpose};
 use crate::boot::recall::is_placed;
 use crate::device::Recall;
 use crate::env::Env;
@@ -34,6 +34,7 @@ impl<E: Env> Shard<'_, E> {
             return;
         };
         device.hidden |= env.load(notes::Word::Sizing.of(at)) & config::SIZING;
+        doubt(hold, state.intent);
         let mut wrong = device.recall == Recall::Wrong;
         if state.setup {
             hold.interrupts = setup::read(env, at);
@@ -165,6 +166,18 @@ fn first_unread<E: Env>(env: &E, device: &Device) -> Step {
     }
 }
 
+/// How far what was being done came is not known: whoever takes the device back takes all of it back.
+fn doubt<T>(hold: &mut Hold<T>, intent: Intent) {
+    match intent {
+        Intent::Enabling | Intent::Disabling => {
+            hold.remapped = hold.properties.interrupts_isolated;
+            hold.vectors = true;
+        }
+        Intent::Joining | Intent::Leaving => hold.line = true,
+        Intent::None | Intent::Moving => {}
+    }
+}
+
 /// Undoes what had begun, or finishes what was being taken back. `None`: it does not obey.
 fn settle<E: Env>(parts: Option<Parts<'_, E>>, at: u16, intent: Intent) -> Option<()> {
     let Parts {
@@ -178,9 +191,6 @@ fn settle<E: Env>(parts: Option<Parts<'_, E>>, at: u16, intent: Intent) -> Optio
         Intent::Enabling | Intent::Disabling => {
             interrupts::silence(env, device.at, device.msi, device.msix);
             hold.interrupts = None;
-            // How far it came is not known.
-            hold.remapped = hold.properties.interrupts_isolated;
-            hold.vectors = true;
             give_back(env, hold, device.at).ok()?;
             // Who wanted to disable them asks again.
             hold.vectors = intent == Intent::Disabling;
