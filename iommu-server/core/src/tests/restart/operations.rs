@@ -2,7 +2,7 @@
 
 use ipc_proto::{ANY_IOVA, Access, Badge, ContextChoice, PagePreference, iommu};
 
-use super::stage::{ALIASED, BRIDGE, CACHING, FAR, HELD, NEW, PRIVATE};
+use super::stage::{ALIASED, APART, BRIDGE, CACHING, FAR, HELD, NEW, PRIVATE};
 use crate::tests::machine::{client_badge, device, shard_badge};
 use crate::tests::mortal::MortalWorld;
 
@@ -141,6 +141,13 @@ pub const OPERATIONS: &[Operation] = &[
         parts: Parts::One,
         run: |world| {
             let _ = world.attach_as(device(NEW), 2, ContextChoice::Shared, 4);
+        },
+    },
+    Operation {
+        name: "attach of the first on its bus",
+        parts: Parts::One,
+        run: |world| {
+            let _ = world.attach(device(APART), 0);
         },
     },
     Operation {

@@ -25,9 +25,20 @@ pub const ALIASED: u32 = 0x208;
 pub const BRIDGE: u32 = 0x200;
 /// Nobody's.
 pub const NEW: u32 = 0x30;
+/// Alone on its bus, which has no table before.
+pub const APART: u32 = 0x318;
 pub const FAR: u64 = 0x4000_0000;
 
-const DEVICES: [u32; 7] = [HELD, CACHING, PRIVATE, ALIASED, BRIDGE, NEW, ALIASED + 8];
+const DEVICES: [u32; 8] = [
+    HELD,
+    CACHING,
+    PRIVATE,
+    ALIASED,
+    BRIDGE,
+    NEW,
+    ALIASED + 8,
+    APART,
+];
 const ADDRESSES: [u64; 12] = [
     0x10_0000,
     0x10_1000,
