@@ -3,15 +3,20 @@
 
 use client::report::{check, metric};
 use client::{
-    ANY_IOVA, Access, Error, Mechanism, Memory, PagePreference, Platform, Sbdf, Switch, Width,
+    ANY_IOVA, Access, Device, Error, Mechanism, Memory, PagePreference, Platform, Rule, Sbdf,
+    Switch, Width,
 };
 use edu_driver::{Completion, DEVICE, Edu, IDENTIFICATION, MOST, VENDOR};
+use sel4_client::SeL4Platform;
 use system::layout::event;
 
 use crate::{OVER, Own, completed, interrupt, pattern};
 
 /// Every so many cycles bytes are moved: a transfer takes long.
 const TRANSFER_EVERY: u32 = 32;
+/// How often, and how far apart in microseconds, a device is asked for that is in a reset: which takes 0.1 s.
+const LOOKS: u32 = 1_000;
+const PAUSE: u64 = 2_000;
 
 /// What came of the cycles.
 #[derive(Default)]
@@ -59,8 +64,25 @@ pub fn run(client: &Own<'_>) -> Result<(), Error> {
     Ok(())
 }
 
+/// The device. If its release was broken off it may still be in the reset that belongs to that.
+fn assigned<'c, 'p>(
+    client: &'c Own<'p>,
+    address: Sbdf,
+    over: &mut bool,
+) -> Result<Device<'c, 'p, SeL4Platform>, Error> {
+    for _ in 0..LOOKS {
+        match client.assign(address) {
+            Err(error) if error.rule() == Some(Rule::DeviceBusy) => {
+                *over |= client.wait_for(OVER, PAUSE)? & OVER != 0;
+            }
+            answer => return answer,
+        }
+    }
+    client.assign(address)
+}
+
 fn cycle(client: &Own<'_>, address: Sbdf, sum: &mut Sum, over: &mut bool) -> Result<(), Error> {
-    let device = client.assign(address)?;
+    let device = assigned(client, address, over)?;
     let mut edu = Edu(device.map_bar_pages(0, 0, 1)?);
     let buffer = client.buffer(2 * 4096, PagePreference::Small)?;
     let memory = buffer.memory().ok_or(Error::NotFound)?;
@@ -74,7 +96,7 @@ fn cycle(client: &Own<'_>, address: Sbdf, sum: &mut Sum, over: &mut bool) -> Res
         let same = ids == u32::from(DEVICE) << 16 | u32::from(VENDOR);
         sum.wrong += u64::from(!same || edu.identification() != IDENTIFICATION);
     }
-    if sum.cycles % TRANSFER_EVERY == TRANSFER_EVERY / 4 {
+    if sum.cycles % TRANSFER_EVERY == TRANSFER_EVERY / 16 {
         let out: [u8; MOST as usize] = core::array::from_fn(|at| pattern(sum.cycles, at));
         memory.write(0, &out);
         edu.fetch(iova, 0, MOST, Completion::Interrupt);

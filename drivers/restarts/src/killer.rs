@@ -11,7 +11,7 @@ use sel4_client::SeL4Platform;
 use crate::Own;
 
 /// Server shards that are watched.
-const MOST_SERVERS: usize = 4;
+const MOST_SERVERS: usize = 10;
 /// Deaths of a server of which times are kept.
 const MOST_DEATHS: usize = 256;
 /// Rows of what the others hold.
