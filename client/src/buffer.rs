@@ -22,6 +22,9 @@ pub struct Fault {
     pub lost: u32,
 }
 
+/// Small pages are of 2^this bytes.
+const SMALL_BITS: u8 = 12;
+
 /// DMA memory. Dropping it unmaps it everywhere and gives it back.
 pub struct Buffer<'c, 'p, P: Platform> {
     client: &'c Client<'p, P>,
@@ -43,6 +46,7 @@ enum Origin {
 }
 
 impl<'c, 'p, P: Platform> Buffer<'c, 'p, P> {
+    /// Memory that can be shared.
     pub(crate) fn allocate(
         client: &'c Client<'p, P>,
         bytes: u64,
@@ -61,6 +65,45 @@ impl<'c, 'p, P: Platform> Buffer<'c, 'p, P> {
                 Err(refusal.into())
             }
         }
+    }
+
+    /// Memory of small pages for this PD alone: one request.
+    pub(crate) fn allocate_private(client: &'c Client<'p, P>, bytes: u64) -> Result<Self, Error> {
+        let server = client.iommu()?;
+        let count = match u16::try_from(bytes >> SMALL_BITS) {
+            Ok(count) if count > 0 => client.window().take(count.saturating_add(1)),
+            _ => None,
+        };
+        let Some(run) = count else {
+            // The server may have a better reason to refuse it.
+            return Self::allocate(client, bytes, PagePreference::Small);
+        };
+        let capability = Run { count: 1, ..run };
+        let frames = Run {
+            first: run.first + 1,
+            count: run.count - 1,
+        };
+        let undo = || {
+            give_up(client, capability);
+            empty(client, frames);
+        };
+        let ask = || server.alloc_private(bytes, capability.first, frames.first);
+        if let Err(refusal) = again::give(undo, ask) {
+            client.window().give_back(run);
+            return Err(refusal.into());
+        }
+        // From here on dropping `buffer` undoes what was done.
+        let mut buffer = Self {
+            client,
+            memory: None,
+            capability,
+            frames,
+            page_bits: SMALL_BITS,
+            origin: Origin::Own,
+            held: true,
+        };
+        buffer.map_here()?;
+        Ok(buffer)
     }
 
     /// Makes another PD's buffer usable here: `capability` is the address of its buffer capability in this CSpace.
@@ -109,12 +152,16 @@ impl<'c, 'p, P: Platform> Buffer<'c, 'p, P> {
             || empty(client, frames),
             || buffer.port().frames(0, count, frames.first),
         )?;
-        buffer.memory = Some(client.platform().map_memory(
-            buffer.frames.first,
-            count,
-            page_bits,
-        )?);
+        buffer.map_here()?;
         Ok(buffer)
+    }
+
+    /// Maps its frames in this PD.
+    fn map_here(&mut self) -> Result<(), Error> {
+        let Run { first, count } = self.frames;
+        let platform = self.client.platform();
+        self.memory = Some(platform.map_memory(first, count, self.page_bits)?);
+        Ok(())
     }
 
     /// The capability itself, as a stub.

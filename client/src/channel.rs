@@ -53,7 +53,7 @@ impl<'c, 'p, P: Platform> Channel<'c, 'p, P> {
         self.client.platform().signal(self.end.signal.into());
     }
 
-    /// Gives the other end a share of the buffer, and signals it.
+    /// Gives the other end a share of the buffer ([`Client::shared_buffer`]), and signals it.
     ///
     /// # Errors
     /// [`Error::ChannelFull`], or the kernel's.

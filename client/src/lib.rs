@@ -194,11 +194,27 @@ impl<'p, P: Platform> Client<'p, P> {
         Err(Error::NotFound)
     }
 
-    /// Allocates DMA memory.
+    /// Allocates DMA memory for this PD and its devices. Nobody can be given a share of it, where it is of small pages.
     ///
     /// # Errors
     /// The rule that forbids it, or [`Error::WindowFull`].
     pub fn buffer(&self, bytes: u64, pages: PagePreference) -> Result<Buffer<'_, 'p, P>, Error> {
+        match pages {
+            PagePreference::Small => Buffer::allocate_private(self, bytes),
+            PagePreference::Large => Buffer::allocate(self, bytes, pages),
+        }
+    }
+
+    /// Allocates DMA memory of which other PDs can be given a share ([`Channel::give`]). It takes more requests, and kernel
+    /// calls of the server, than [`Self::buffer`].
+    ///
+    /// # Errors
+    /// The rule that forbids it, or [`Error::WindowFull`].
+    pub fn shared_buffer(
+        &self,
+        bytes: u64,
+        pages: PagePreference,
+    ) -> Result<Buffer<'_, 'p, P>, Error> {
         Buffer::allocate(self, bytes, pages)
     }
 

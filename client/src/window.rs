@@ -4,6 +4,8 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use system::pool::{last_bit, masks};
+
 const WORDS: usize = 64;
 
 /// A run of window slots that is in use.
@@ -31,49 +33,50 @@ impl Window {
         }
     }
 
-    fn is_used(&self, slot: u16) -> bool {
-        self.used
-            .get(usize::from(slot / 64))
-            .is_none_or(|word| word.load(Ordering::Relaxed) >> (slot % 64) & 1 != 0)
-    }
-
-    fn set(&self, slot: u16, used: bool) {
-        if let Some(word) = self.used.get(usize::from(slot / 64)) {
-            let bit = 1 << (slot % 64);
-            if used {
-                word.fetch_or(bit, Ordering::Relaxed);
-            } else {
-                word.fetch_and(!bit, Ordering::Relaxed);
-            }
-        }
+    /// The last used slot in `from..to`.
+    fn last_used(&self, from: u32, to: u32) -> Option<u32> {
+        masks(from, to).rev().find_map(|(index, mask)| {
+            let word = self.used.get(index)?.load(Ordering::Relaxed) & mask;
+            (word != 0).then(|| last_bit(index, word))
+        })
     }
 
     /// Takes `count` free slots in a row.
     #[must_use]
     pub fn take(&self, count: u16) -> Option<Run> {
-        if count == 0 || count > self.slots {
+        if count == 0 {
             return None;
         }
         let mut first = 0;
-        let mut length = 0;
-        for slot in 0..self.slots {
-            if self.is_used(slot) {
-                first = slot + 1;
-                length = 0;
-                continue;
+        // Each round passes a used slot.
+        loop {
+            let end = first + u32::from(count);
+            if end > u32::from(self.slots) {
+                return None;
             }
-            length += 1;
-            if length == count {
-                (first..=slot).for_each(|slot| self.set(slot, true));
-                return Some(Run { first, count });
+            match self.last_used(first, end) {
+                Some(used) => first = used + 1,
+                None => {
+                    for (index, mask) in masks(first, end) {
+                        if let Some(word) = self.used.get(index) {
+                            word.fetch_or(mask, Ordering::Relaxed);
+                        }
+                    }
+                    let first = first as u16;
+                    return Some(Run { first, count });
+                }
             }
         }
-        None
     }
 
     /// Frees a run.
     pub fn give_back(&self, run: Run) {
-        (run.first..run.first.saturating_add(run.count)).for_each(|slot| self.set(slot, false));
+        let first = u32::from(run.first);
+        for (index, mask) in masks(first, first + u32::from(run.count)) {
+            if let Some(word) = self.used.get(index) {
+                word.fetch_and(!mask, Ordering::Relaxed);
+            }
+        }
     }
 
     /// How many slots are in use.

@@ -29,6 +29,7 @@ fn life(kernel: &Kernel) -> Result<(), Error> {
         interrupts.disable()?;
         buffer.unmap()?;
         buffer.free()?;
+        client.shared_buffer(4096, PagePreference::Small)?.free()?;
         drop(registers);
         device.release()?;
     }

@@ -3,8 +3,8 @@
 use core::sync::atomic::AtomicU64;
 
 use hw::Clock;
-use iommu_core::{EffectError, Env, Note, Placed, Slot};
-use ipc_proto::{Badge, ClientId, Trouble, Turns};
+use iommu_core::{EffectError, Env, Note, Placed, Slot, Target};
+use ipc_proto::{Badge, ClientId, Refusal, Rule, Trouble, Turns};
 use ledger::Words;
 use sel4::object::FrameSize;
 use sel4::{CapData, Error, Notification, ObjectType, Rights};
@@ -57,6 +57,14 @@ fn refused(error: Error) -> EffectError {
     EffectError::Kernel(error_code(error))
 }
 
+/// Why a capability did not come into a window.
+fn placing(refusal: Refusal) -> EffectError {
+    match refusal.rule {
+        Rule::WindowSlotOccupied => EffectError::Occupied,
+        _ => EffectError::Kernel(refusal.about),
+    }
+}
+
 impl Words for Kernel {
     fn count(&self) -> usize {
         self.ledger.count()
@@ -95,7 +103,7 @@ impl Env for Kernel {
         &mut self,
         untyped: Slot,
         page_bits: u8,
-        into: Slot,
+        into: Target,
         count: u32,
     ) -> Result<(), EffectError> {
         let size = if page_bits == LARGE_BITS {
@@ -103,7 +111,16 @@ impl Env for Kernel {
         } else {
             FrameSize::Small
         };
-        self.retype(untyped, ObjectType::Frame(size), into, count)
+        let kind = ObjectType::Frame(size);
+        match into {
+            Target::Own(first) => self.retype(untyped, kind, first, count),
+            Target::Window(client, first) => {
+                let client = self.client(client).ok_or(refused(Error::FailedLookup))?;
+                self.cspace
+                    .retype_to_window(client, first, untyped, kind, count)
+                    .map_err(placing)
+            }
+        }
     }
 
     fn revoke(&mut self, slot: Slot) -> Result<(), EffectError> {
@@ -145,10 +162,7 @@ impl Env for Kernel {
         let client = self.client(client).ok_or(refused(Error::FailedLookup))?;
         self.cspace
             .copy_to_window(client, window_slot, slot, rights)
-            .map_err(|refusal| match refusal.rule {
-                ipc_proto::Rule::WindowSlotOccupied => EffectError::Occupied,
-                _ => EffectError::Kernel(refusal.about),
-            })
+            .map_err(placing)
     }
 
     fn take_back(&mut self, client: ClientId, window_slot: u16) {

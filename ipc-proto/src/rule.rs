@@ -181,6 +181,8 @@ rules! {
     NoSuchContext = 80,
     /// the backend cannot do this
     BackendCannot = 81,
+    /// the buffer was allocated for its holder alone
+    PrivateBuffer = 82,
     /// the vector quota of the client is used up
     VectorQuota = 96,
     /// all vectors of the shard are in use; the number holds how many are free, which client has most of

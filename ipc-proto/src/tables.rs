@@ -150,6 +150,7 @@ interface! {
     /// Compares versions; tells the caller's quota and what of it is used.
     [Client] Hello = 1: hello(version: u64) -> HelloReply { version: u64, quota: u64, used: u64 }
     /// Allocates `bytes` of zeroed DMA memory (a multiple of 4 KiB) and places the buffer capability in window slot `slot`.
+    /// It can be shared (`Import`).
     [Client] Alloc = 2: alloc(bytes: u64, pages: PagePreference, slot: u16) -> AllocReply { page_bits: u8, pages: u32 }
     /// The oldest fault record of the caller's devices. `access` is what was tried; `count` the faults since the
     /// last record that could not be kept. `EndOfList` when there is none.
@@ -157,6 +158,10 @@ interface! {
     /// Makes another client's buffer usable in the caller's context: takes the buffer capability along and places
     /// the caller's own capability for it in window slot `slot`.
     [Client + buffer] Import = 4: import(slot: u16) -> ImportReply { page_bits: u8, pages: u32 }
+    /// Allocates `bytes` of zeroed DMA memory in pages of 4 KiB that its holder shares with nobody: `Import` and `Frames`
+    /// refuse it (`PrivateBuffer`), because the server keeps no frames of it. It makes them in window slots `frames`..., one
+    /// a page, and places the buffer capability in slot `slot`.
+    [Client] AllocPrivate = 5: alloc_private(bytes: u64, slot: u16, frames: u16) -> AllocPrivateReply { pages: u32 }
 
     /// Places frames of pages `first`... (pages of the buffer's size) in window slots `slot`...
     [Buffer] Frames = 16: frames(first: u32, count: u16, slot: u16) -> FramesReply { placed: u16 }

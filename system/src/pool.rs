@@ -151,7 +151,7 @@ impl<const WORDS: usize> NumberPool<WORDS> {
         let Some(end) = offset.checked_add(count).filter(|end| *end <= self.count) else {
             return false;
         };
-        if (offset..end).any(|offset| !self.bit(offset)) {
+        if !self.masked(offset, end).all(|(_, word, mask)| word == mask) {
             return false;
         }
         self.set(offset, count, false);
@@ -167,12 +167,19 @@ impl<const WORDS: usize> NumberPool<WORDS> {
     }
 
     fn set(&mut self, offset: u32, count: u32, taken: bool) {
-        for offset in offset..offset + count {
-            if let Some(word) = self.taken.get_mut(offset as usize / 64) {
-                let bit = 1 << (offset % 64);
-                if taken { *word |= bit } else { *word &= !bit }
+        for (index, mask) in masks(offset, offset + count) {
+            if let Some(word) = self.taken.get_mut(index) {
+                if taken { *word |= mask } else { *word &= !mask }
             }
         }
+    }
+
+    /// Words of the offsets `from..to`: index, those of its bits that are set, all of them.
+    fn masked(&self, from: u32, to: u32) -> impl DoubleEndedIterator<Item = (usize, u64, u64)> {
+        masks(from, to).map(|(index, mask)| {
+            let word = self.taken.get(index).copied().unwrap_or(0);
+            (index, word & mask, mask)
+        })
     }
 
     /// The first free offset at or after `from`.
@@ -191,8 +198,31 @@ impl<const WORDS: usize> NumberPool<WORDS> {
 
     /// The last taken offset in `from..to`.
     fn last_taken(&self, from: u32, to: u32) -> Option<u32> {
-        (from..to).rev().find(|offset| self.bit(*offset))
+        let mut words = self.masked(from, to).rev();
+        let (index, word, _) = words.find(|(_, word, _)| *word != 0)?;
+        Some(last_bit(index, word))
     }
+}
+
+/// The words of 64 bits that hold the bits `from..to`: index, and which of its bits.
+pub fn masks(from: u32, to: u32) -> impl DoubleEndedIterator<Item = (usize, u64)> {
+    let (first, last) = (from / 64, to.saturating_sub(1) / 64);
+    let end = if from < to { last + 1 } else { first };
+    (first..end).map(move |index| {
+        let low = if index == first { from % 64 } else { 0 };
+        let high = if index == last {
+            to.wrapping_sub(1) % 64
+        } else {
+            63
+        };
+        (index as usize, u64::MAX << low & u64::MAX >> (63 - high))
+    })
+}
+
+/// Number of the highest bit that is set in word `index`, which is not 0.
+#[must_use]
+pub const fn last_bit(index: usize, word: u64) -> u32 {
+    (index as u32) * 64 + 63u32.saturating_sub(word.leading_zeros())
 }
 
 #[cfg(test)]

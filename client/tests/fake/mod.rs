@@ -181,6 +181,24 @@ impl State {
                 }
                 .encode()
             }
+            R::AllocPrivate {
+                bytes,
+                slot,
+                frames,
+            } => {
+                if self.buffer.is_some() {
+                    return Err(Rule::DmaQuota.into());
+                }
+                let pages = (bytes >> 12) as u16;
+                self.place(slot)?;
+                for frame in frames..frames + pages {
+                    self.place(frame)?;
+                    self.frames.insert(frame);
+                }
+                self.buffer = Some(slot);
+                let pages = pages.into();
+                iommu::AllocPrivateReply { pages }.encode()
+            }
             _ if through.is_none() || through != self.buffer => {
                 return Err(Refusal::new(Rule::NoCapability, 2));
             }

@@ -69,7 +69,7 @@ pub fn run(
         worker.life(found.device)?;
     }
 
-    let page = client.buffer(PAGE as u64, PagePreference::Small)?;
+    let page = client.shared_buffer(PAGE as u64, PagePreference::Small)?;
     let mut account = worker.account;
     account.requests = platform.requests();
     account.lost = platform.lost();

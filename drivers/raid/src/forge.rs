@@ -60,7 +60,7 @@ pub fn target(scene: &Scene) -> Result<(), Error> {
         format_args!("{came}, isolation promised: {isolated}"),
     );
 
-    let page = scene.pages(1)?;
+    let page = scene.shared_pages(1)?;
     let (address, data) = message(scene, &device)?;
     if let Some(memory) = page.memory() {
         memory.write(0, &address.to_le_bytes());

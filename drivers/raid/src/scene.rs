@@ -179,6 +179,14 @@ impl Scene {
         Ok(buffer)
     }
 
+    /// The same of memory that can be shared.
+    pub fn shared_pages(&self, pages: usize) -> Result<OurBuffer<'_>, Error> {
+        let bytes = (pages * PAGE) as u64;
+        let buffer = self.client.shared_buffer(bytes, PagePreference::Small)?;
+        mark(&buffer);
+        Ok(buffer)
+    }
+
     /// Physical address of a buffer's first page.
     pub fn physical(&self, buffer: &OurBuffer<'_>) -> Result<u64, Error> {
         Ok(self.platform.physical_address(buffer.frame_slots().first)?)

@@ -18,7 +18,7 @@ pub fn producer(scene: &Scene) -> Result<(), Error> {
     let mut edu = Edu(device.map_bar(0)?);
     device.bus_master(Switch::On)?;
 
-    let shared = scene.pages(PAGES)?;
+    let shared = scene.shared_pages(PAGES)?;
     fill(&shared, 0, 1);
     channel.give(&shared)?;
     scene.hear(&channel)?;
@@ -42,6 +42,11 @@ pub fn producer(scene: &Scene) -> Result<(), Error> {
     scene.hear(&channel)?;
     channel.give_slot(device.slot())?;
     scene.hear(&channel)?;
+    // And one that is for us alone.
+    let own = scene.pages(1)?;
+    channel.give(&own)?;
+    scene.hear(&channel)?;
+    own.free()?;
     revoke_in_mid_transfer(scene, shared)?;
     given_back(scene)?;
     touch(scene)?;
@@ -74,7 +79,7 @@ fn revoke_in_mid_transfer(scene: &Scene, shared: crate::scene::OurBuffer<'_>) ->
 /// The other gives its share back with a transfer to it under way; the buffer stays ours.
 fn given_back(scene: &Scene) -> Result<(), Error> {
     let channel = scene.channel("ring")?;
-    let shared = scene.pages(PAGES)?;
+    let shared = scene.shared_pages(PAGES)?;
     channel.give(&shared)?;
     scene.hear(&channel)?;
     scene.settle()?;
@@ -90,7 +95,7 @@ fn given_back(scene: &Scene) -> Result<(), Error> {
 /// Another client keeps its mapping of the revoked buffer and writes through it.
 fn touch(scene: &Scene) -> Result<(), Error> {
     let channel = scene.channel("touch")?;
-    let shared = scene.pages(1)?;
+    let shared = scene.shared_pages(1)?;
     channel.give(&shared)?;
     scene.hear(&channel)?;
     let seen = touched(&shared);
@@ -114,7 +119,7 @@ fn touch(scene: &Scene) -> Result<(), Error> {
 /// The other is killed while its device writes to our buffer.
 fn peer_killed<M: client::Mmio>(scene: &Scene, edu: &mut Edu<M>) -> Result<(), Error> {
     let channel = scene.channel("ring")?;
-    let shared = scene.pages(PAGES)?;
+    let shared = scene.shared_pages(PAGES)?;
     channel.give(&shared)?;
     scene.hear(&channel)?;
     scene.client.supervisor().kill(scene.pd("consumer")?)?;
@@ -217,6 +222,10 @@ pub fn consumer(scene: &Scene) -> Result<(), Error> {
             "device_is_no_buffer",
             [Rule::UnexpectedCapability, Rule::MissingCapability],
         ),
+        (
+            "private_buffer_is_not_shared",
+            [Rule::PrivateBuffer, Rule::PrivateBuffer],
+        ),
     ] {
         let before = scene.client.window().in_use();
         scene.hear(&channel)?;
@@ -304,7 +313,7 @@ pub fn toucher(scene: &Scene) -> Result<(), Error> {
 pub fn mayfly(scene: &Scene) -> Result<(), Error> {
     let channel = scene.channel("gift")?;
     scene.hear(&channel)?;
-    let gift = scene.pages(1)?;
+    let gift = scene.shared_pages(1)?;
     mark(&gift);
     let shard = scene.client.info().pci.first().map_or(0, |first| first.0);
     let own = scene.client.window().take(1).ok_or(Error::NotFound)?;

@@ -153,6 +153,11 @@ pub trait Backend {
         true
     }
 
+    /// Does it map frames by their capabilities, not by their addresses? Then it has to have those of every buffer.
+    fn maps_frames(&self) -> bool {
+        false
+    }
+
     /// Makes a domain with no translation and no device, whose tables come out of the client's share.
     ///
     /// # Errors
@@ -320,6 +325,10 @@ impl<A: Backend, B: Backend> Backend for Chosen<A, B> {
     }
     fn large_frames(&self) -> bool {
         either!(self, backend => backend.large_frames())
+    }
+
+    fn maps_frames(&self) -> bool {
+        either!(self, backend => backend.maps_frames())
     }
     fn create_domain(&mut self, owner: ClientId) -> Result<DomainId, BackendError> {
         either!(self, backend => backend.create_domain(owner))

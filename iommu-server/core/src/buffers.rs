@@ -27,18 +27,29 @@ pub enum Fate {
     Lose,
 }
 
+/// Who may have a buffer's memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sharing {
+    /// Its holder alone: its frames may be in its window only, and the server has none.
+    Private,
+    /// Whoever imports it.
+    Shareable,
+}
+
 /// A buffer's memory.
 #[derive(Clone, Debug)]
 pub struct Memory {
     /// Blocks of the pool, in order.
     pub blocks: Vec<Block, MAX_BLOCKS>,
     /// What each block holds of the buffer: a block may be larger than what was left to be covered.
-    /// `frames` is [`NO_FRAMES`] until slots are reserved.
+    /// `frames` is [`NO_FRAMES`] until slots are reserved, and where they are in the holder's window.
     pub extents: Vec<Extent, MAX_BLOCKS>,
     /// Pages of 2^this bytes.
     pub page_bits: u8,
     /// How many.
     pub pages: u32,
+    /// Who may have it.
+    pub sharing: Sharing,
     /// Shares that others have of it.
     pub shares: u16,
     /// `Lose` when a share went whose mapping is still uncertain.
@@ -47,12 +58,13 @@ pub struct Memory {
 
 impl Memory {
     /// A buffer's size, with no memory yet.
-    pub fn new(page_bits: u8, pages: u32) -> Self {
+    pub fn new(page_bits: u8, pages: u32, sharing: Sharing) -> Self {
         Self {
             blocks: Vec::new(),
             extents: Vec::new(),
             page_bits,
             pages,
+            sharing,
             shares: 0,
             fate: Fate::Reuse,
         }

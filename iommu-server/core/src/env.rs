@@ -31,6 +31,16 @@ pub enum Placed {
     Frame,
 }
 
+/// Where frames are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// In slots of the server's own from this one on.
+    Own(Slot),
+    /// In slots of this client's grant window from this one on: the client can do with them what it likes, and only
+    /// revoking the untyped takes them.
+    Window(ClientId, u16),
+}
+
 /// Something worth a line in the log. Never on a path that a client repeats at will.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Note {
@@ -75,19 +85,19 @@ pub trait Env: Words {
     fn split(&mut self, untyped: Slot, half_bits: u8, into: Slot) -> Result<(), EffectError>;
 
     /// Makes `count` (1..=256) frames of 2^`page_bits` bytes of the untyped, ascending from its first
-    /// byte that no child covers, in slots `into`...
+    /// byte that no child covers, in as many slots.
     ///
     /// The kernel zeroes an untyped's used part when it is retyped again after its children are gone
     /// (seL4 5.0.0 `src/object/untyped.c`, `resetUntypedCap`; fresh untypeds begin as wholly used,
     /// `src/kernel/boot.c`): frames always start as zeros, which is what scrubs DMA memory.
     ///
     /// # Errors
-    /// The kernel's.
+    /// `Occupied` when a slot of the window holds something, or the kernel's.
     fn frames(
         &mut self,
         untyped: Slot,
         page_bits: u8,
-        into: Slot,
+        into: Target,
         count: u32,
     ) -> Result<(), EffectError>;
 

@@ -58,7 +58,7 @@ pub use backend::{
 };
 pub use buffers::{MAX_BLOCKS, MAX_BUFFERS, MAX_PAGES};
 pub use context::MAX_MAPPINGS;
-pub use env::{EffectError, Env, Note, Placed, Slot, TableMemory};
+pub use env::{EffectError, Env, Note, Placed, Slot, TableMemory, Target};
 pub use faults::{FAULT_BOUND, FAULT_BURST, FAULT_PERIOD_US, FORGIVEN_US, MAX_RECORDS};
 pub use paging::Leaf;
 pub use physical::Physical;

@@ -77,7 +77,7 @@ pub enum Node {
         buffer: u16,
         /// Which of its blocks.
         number: u8,
-        /// First slot of the frames.
+        /// First slot of the frames; 0: they are in the holder's window.
         frames: Slot,
         /// How many.
         pages: u32,

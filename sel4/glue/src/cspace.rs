@@ -346,6 +346,27 @@ impl CSpace {
             .map_err(crate::refused)
     }
 
+    /// Makes `count` objects (at most 256) of the untyped in slot `untyped`, in as many empty slots of a client's window:
+    /// there is no master of them but the untyped.
+    ///
+    /// # Errors
+    /// `NoWindow`, `WindowSlotOutOfRange`, `WindowSlotOccupied`, `KernelRefused`.
+    pub fn retype_to_window(
+        &self,
+        client: &ClientEntry,
+        window_slot: u16,
+        untyped: u32,
+        kind: ObjectType,
+        count: u32,
+    ) -> Result<(), Refusal> {
+        // The kernel looks whether all of them lie in the window.
+        let first = window(client, window_slot)?;
+        let slots = Window::of(first.root, first.index, count);
+        Untyped::at(untyped.into())
+            .retype(kind, slots)
+            .map_err(|error| placing(error, window_slot))
+    }
+
     /// Copies the capability in `source` into a client's window.
     ///
     /// # Errors

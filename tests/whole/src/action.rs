@@ -341,10 +341,21 @@ impl World<'_> {
 
     fn alloc(&mut self, client: Client, buffer: Buffer, pages: u16) {
         let slot = buffer_slot(buffer);
-        let request = iommu::Request::Alloc {
-            bytes: u64::from(pages) << 12,
-            pages: PagePreference::Small,
-            slot,
+        let bytes = u64::from(pages) << 12;
+        // Every other buffer is its holder's alone.
+        let private = !buffer.is_multiple_of(2);
+        let request = if private {
+            iommu::Request::AllocPrivate {
+                bytes,
+                slot,
+                frames: slot + 1,
+            }
+        } else {
+            iommu::Request::Alloc {
+                bytes,
+                pages: PagePreference::Small,
+                slot,
+            }
         };
         let deaths = self.deaths();
         let outcome = self.ask(client, Server::Iommu, &request.encode());
@@ -359,7 +370,7 @@ impl World<'_> {
             count: pages,
             slot: slot + 1,
         };
-        if !self.succeeds(client, buffer, frames) {
+        if !private && !self.succeeds(client, buffer, frames) {
             self.free_unasked(client, buffer);
             return;
         }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use hw::{Clock, Mmio, Sbdf};
-use iommu_core::{EffectError, Env, Note, Placed, Slot, TableMemory};
+use iommu_core::{EffectError, Env, Note, Placed, Slot, TableMemory, Target};
 use ipc_proto::{Badge, ClientId, Refusal, Rule, Turns};
 use ledger::Words;
 
@@ -90,10 +90,19 @@ impl Env for Memory {
         &mut self,
         untyped: Slot,
         page_bits: u8,
-        into: Slot,
+        into: Target,
         count: u32,
     ) -> Result<(), EffectError> {
-        let place = |number| Place::Iommu(into + number);
+        let place = |number: u32| match into {
+            Target::Own(first) => Place::Iommu(first + number),
+            Target::Window(client, first) => Place::Window(client.0, first + number as u16),
+        };
+        let empty = |number| self.kernel.object(place(number)).is_none();
+        if let Target::Window(..) = into
+            && !(0..count).all(empty)
+        {
+            return Err(EffectError::Occupied);
+        }
         self.kernel
             .retype(Place::Iommu(untyped), true, page_bits, count, place)
             .map_err(refused)

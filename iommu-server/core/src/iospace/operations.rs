@@ -35,6 +35,10 @@ impl<S: Spaces> Backend for IoSpaces<'_, S> {
         false
     }
 
+    fn maps_frames(&self) -> bool {
+        true
+    }
+
     fn create_domain(&mut self, owner: ClientId) -> Result<DomainId, BackendError> {
         let domains = &mut self.storage.domains;
         let owned = domains.iter().filter(|life| **life == Life::Used(owner));

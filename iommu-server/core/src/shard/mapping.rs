@@ -6,8 +6,8 @@ use super::contexts::{domain_of, find_context};
 use super::ledger::mapping_word;
 use super::{Shard, backend_refusal};
 use crate::backend::{Addressing, Backend, BackendError};
-use crate::buffers::{Buffer, Certainty, Content, Fate, Mapping};
-use crate::context::IovaError;
+use crate::buffers::{Buffer, Certainty, Content, Fate, Mapping, Memory};
+use crate::context::{Context, IovaError};
 use crate::env::Env;
 use crate::notes::MappingNote;
 
@@ -20,6 +20,59 @@ enum Told {
     ByLedger,
 }
 
+/// Why a buffer is not mapped.
+enum Failure {
+    /// Nothing was changed.
+    Refused(Refusal),
+    /// The back end failed; these addresses are taken.
+    Backend(u64, BackendError),
+}
+
+/// What is to be mapped.
+struct Wanted<'m> {
+    memory: &'m Memory,
+    iova: u64,
+    access: Access,
+    /// Addresses end here.
+    limit: u64,
+}
+
+/// Takes addresses of a context and maps memory there. `noted` hears where, before any unit does.
+#[inline(always)]
+fn map_memory<E: Env, B: Backend>(
+    (found, owner): (&mut Context, (ClientId, u16)),
+    wanted: &Wanted<'_>,
+    backend: &mut B,
+    env: &mut E,
+    noted: impl FnOnce(&mut E, u64),
+) -> Result<u64, Failure> {
+    let bytes = wanted.memory.bytes();
+    let taken = if wanted.iova == ANY_IOVA {
+        found.take_any(bytes, wanted.limit)
+    } else {
+        found
+            .take(wanted.iova, bytes, wanted.limit)
+            .map(|()| wanted.iova)
+    };
+    let at = match taken {
+        Ok(at) => at,
+        Err(IovaError::Unusable) => {
+            let refusal = Refusal::new(Rule::BadIova, wanted.iova);
+            return Err(Failure::Refused(refusal));
+        }
+        Err(IovaError::TooMany) => return Err(Failure::Refused(Rule::TooManyBuffers.into())),
+    };
+    noted(env, at);
+    let mapped = match domain_of(found, owner, backend, env) {
+        Ok(domain) => backend.map(domain, at, &wanted.memory.extents, wanted.access),
+        Err(error) => Err(error),
+    };
+    match mapped {
+        Ok(()) => Ok(at),
+        Err(error) => Err(Failure::Backend(at, error)),
+    }
+}
+
 impl<E: Env, B: Backend> Shard<'_, E, B> {
     /// Maps a buffer in a context of its holder; returns where.
     #[inline]
@@ -30,27 +83,44 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
         access: Access,
         context: u16,
     ) -> Result<u64, Refusal> {
-        match self.buffers.get(index).map(|buffer| &buffer.content) {
-            Some(Content::Share { .. }) => self.map_share(index, iova, access, context),
-            _ => self.map_as(Told::ByTables, index, iova, access, context),
+        let stale = Refusal::from(Rule::StaleCapability);
+        // One look at the buffer's record, from which everything else follows.
+        let buffer = self.buffers.get_mut(index).ok_or(stale)?;
+        let (Content::Memory(memory), Addressing::Translated { limit }) =
+            (&buffer.content, self.addressing)
+        else {
+            return self.map_otherwise(index, iova, access, context);
+        };
+        if let Some(mapping) = buffer.mapping {
+            return Err(Refusal::new(Rule::AlreadyMapped, mapping.iova));
+        }
+        let owner = (buffer.holder, context);
+        let found = find_context(self.clients, self.private, owner.0, context)?;
+        let wanted = Wanted {
+            memory,
+            iova,
+            access,
+            limit,
+        };
+        let (backend, env) = (&mut self.backend, &mut self.env);
+        match map_memory((found, owner), &wanted, backend, env, |_, _| ()) {
+            Ok(iova) => {
+                let certainty = Certainty::Mapped;
+                buffer.mapping = Some(Mapping {
+                    context,
+                    iova,
+                    certainty,
+                });
+                Ok(iova)
+            }
+            Err(failure) => Err(self.undo_map(index, owner, failure)),
         }
     }
 
+    /// The rest of [`Self::map_buffer`]: a share, or memory of which nothing is translated.
     #[inline(never)]
-    fn map_share(
+    fn map_otherwise(
         &mut self,
-        index: u16,
-        iova: u64,
-        access: Access,
-        context: u16,
-    ) -> Result<u64, Refusal> {
-        self.map_as(Told::ByLedger, index, iova, access, context)
-    }
-
-    #[inline(always)]
-    fn map_as(
-        &mut self,
-        told: Told,
         index: u16,
         iova: u64,
         access: Access,
@@ -58,11 +128,12 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
     ) -> Result<u64, Refusal> {
         let stale = Refusal::from(Rule::StaleCapability);
         let buffer = self.buffers.get(index).ok_or(stale)?;
-        let holder = buffer.holder;
+        let owner = (buffer.holder, context);
         if let Some(mapping) = buffer.mapping {
             return Err(Refusal::new(Rule::AlreadyMapped, mapping.iova));
         }
         let memory = self.buffers.memory(index).ok_or(stale)?;
+        let found = find_context(self.clients, self.private, owner.0, context)?;
         let limit = match self.addressing {
             Addressing::Translated { limit } => limit,
             Addressing::Physical => {
@@ -70,36 +141,30 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
                 if iova != ANY_IOVA && iova != at {
                     return Err(Refusal::new(Rule::BadIova, at));
                 }
-                find_context(self.clients, self.private, holder, context)?;
                 self.write_mapping(index, context, at);
                 self.note_mapping(index, context, at, Certainty::Mapped);
                 return Ok(at);
             }
         };
-        let found = find_context(self.clients, self.private, holder, context)?;
-        let taken = if iova == ANY_IOVA {
-            found.take_any(memory.bytes(), limit)
-        } else {
-            found.take(iova, memory.bytes(), limit).map(|()| iova)
+        let wanted = Wanted {
+            memory,
+            iova,
+            access,
+            limit,
         };
-        let at = taken.map_err(|error| match error {
-            IovaError::Unusable => Refusal::new(Rule::BadIova, iova),
-            IovaError::TooMany => Rule::TooManyBuffers.into(),
-        })?;
-        if told == Told::ByLedger {
-            let note = MappingNote { context, iova: at };
-            self.env.store(mapping_word(index), note.word());
-        }
-        let owner = (holder, context);
-        let mapped = match domain_of(found, owner, &mut self.backend, &mut self.env) {
-            Ok(domain) => self.backend.map(domain, at, &memory.extents, access),
-            Err(error) => Err(error),
+        let (backend, env) = (&mut self.backend, &mut self.env);
+        // It may be its holder's second way to the same memory, which tables do not tell apart.
+        let noted = |env: &mut E, iova| {
+            let note = MappingNote { context, iova };
+            env.store(mapping_word(index), note.word());
         };
-        if let Err(error) = mapped {
-            return Err(self.undo_map(index, (holder, context), at, error));
+        match map_memory((found, owner), &wanted, backend, env, noted) {
+            Ok(iova) => {
+                self.note_mapping(index, context, iova, Certainty::Mapped);
+                Ok(iova)
+            }
+            Err(failure) => Err(self.undo_map(index, owner, failure)),
         }
-        self.note_mapping(index, context, at, Certainty::Mapped);
-        Ok(at)
     }
 
     #[cold]
@@ -107,9 +172,12 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
         &mut self,
         index: u16,
         (holder, context): (ClientId, u16),
-        at: u64,
-        error: BackendError,
+        failure: Failure,
     ) -> Refusal {
+        let (at, error) = match failure {
+            Failure::Refused(refusal) => return refusal,
+            Failure::Backend(at, error) => (at, error),
+        };
         if error == BackendError::Unconfirmed {
             // A unit may have seen it: the addresses and the memory stay as they are.
             self.note_mapping(index, context, at, Certainty::Unconfirmed);

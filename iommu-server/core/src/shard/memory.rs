@@ -7,7 +7,7 @@ use ipc_proto::{ClientId, PagePreference, Refusal, Rule};
 use super::{Shard, effect_refusal, pool_refusal};
 use crate::backend::{Addressing, Backend, Extent};
 use crate::buffers::{Buffer, Content, Fate, MAX_BLOCKS, MAX_PAGES, NO_FRAMES};
-use crate::env::{EffectError, Env, Note, Placed, Slot};
+use crate::env::{EffectError, Env, Note, Placed, Slot, Target};
 use crate::notes::{self, Node, Placing, Stage};
 use crate::pool::{Block, PoolError};
 
@@ -15,6 +15,15 @@ const SMALL_BITS: u8 = 12;
 const LARGE_BITS: u8 = 21;
 /// Most objects of one retype (the kernel's CONFIG_RETYPE_FAN_OUT_LIMIT).
 const RETYPE_MAX: u32 = 256;
+
+/// Where a buffer's frames are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Frames {
+    /// At the server, which places copies.
+    Kept,
+    /// In its holder's window from this slot on.
+    InWindow(u16),
+}
 
 /// Page size and number of pages of a buffer of `bytes`.
 ///
@@ -58,7 +67,13 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
     }
 
     /// Gives a fresh buffer its memory. On failure the record holds what was made.
-    pub(super) fn fill(&mut self, index: u16, page_bits: u8, pages: u32) -> Result<(), Refusal> {
+    pub(super) fn fill(
+        &mut self,
+        index: u16,
+        page_bits: u8,
+        pages: u32,
+        frames: Frames,
+    ) -> Result<(), Refusal> {
         let contiguous = self.addressing == Addressing::Physical;
         let mut left = pages;
         for number in 0..MAX_BLOCKS {
@@ -76,6 +91,13 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
             let block = self.take_block(page_bits, order, smallest)?;
             let held = 1u32 << (self.pool.bits(block) - page_bits).min(31);
             let taken = held.min(left);
+            let frames = match frames {
+                Frames::Kept => Frames::Kept,
+                // The sum is inside the window, which was checked.
+                Frames::InWindow(slot) => {
+                    Frames::InWindow(slot.wrapping_add((pages - left) as u16))
+                }
+            };
             left -= taken;
             let extent = Extent {
                 physical: self.pool.base(block),
@@ -84,7 +106,7 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
                 page_bits,
             };
             self.add_block(index, block, extent)?;
-            self.make_frames(index, number, block, extent)?;
+            self.make_frames((index, number), block, extent, frames)?;
         }
         Ok(())
     }
@@ -117,27 +139,35 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
         Err(Rule::StaleCapability.into())
     }
 
+    /// Makes the frames of a buffer's block `number`.
     fn make_frames(
         &mut self,
-        index: u16,
-        number: usize,
+        (index, number): (u16, usize),
         block: Block,
         extent: Extent,
+        frames: Frames,
     ) -> Result<(), Refusal> {
         let pages = pages_of(&extent);
-        let frames = self.slots.take_run(pages, 1).ok_or(Rule::SlotsExhausted)?;
-        if let Some(extent) = self
-            .buffers
-            .memory_mut(index)
-            .and_then(|memory| memory.extents.get_mut(number))
-        {
-            extent.frames = frames;
+        let stale = Refusal::from(Rule::StaleCapability);
+        let holder = self.buffers.get(index).ok_or(stale)?.holder;
+        let first = match frames {
+            Frames::Kept => self.slots.take_run(pages, 1).ok_or(Rule::SlotsExhausted)?,
+            Frames::InWindow(_) => NO_FRAMES,
+        };
+        if frames == Frames::Kept {
+            if let Some(extent) = self
+                .buffers
+                .memory_mut(index)
+                .and_then(|memory| memory.extents.get_mut(number))
+            {
+                extent.frames = first;
+            }
+            notes::note_slots(&mut self.env, first.saturating_add(pages));
         }
-        notes::note_slots(&mut self.env, frames.saturating_add(pages));
         let used = Node::Used {
             buffer: index,
             number: number as u8,
-            frames,
+            frames: first,
             pages,
         };
         self.env.store(self.pool.word(block), used.word());
@@ -145,9 +175,19 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
         let mut made = 0;
         while made < pages {
             let count = (pages - made).min(RETYPE_MAX);
-            self.env
-                .frames(untyped, extent.page_bits, frames + made, count)
-                .map_err(effect_refusal)?;
+            let into = match frames {
+                Frames::Kept => Target::Own(first + made),
+                // Inside the window, as all of them. A holder that deletes the frames of one round before the next has
+                // the next made of the first pages again: its own memory still, and zeros.
+                Frames::InWindow(slot) => Target::Window(holder, slot.wrapping_add(made as u16)),
+            };
+            let outcome = self.env.frames(untyped, extent.page_bits, into, count);
+            outcome.map_err(|error| match (frames, error) {
+                (Frames::InWindow(slot), EffectError::Occupied) => {
+                    Refusal::new(Rule::WindowSlotOccupied, slot.into())
+                }
+                _ => effect_refusal(error),
+            })?;
             made += count;
         }
         Ok(())

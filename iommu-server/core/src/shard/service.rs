@@ -2,10 +2,10 @@
 
 use hw::Sbdf;
 use ipc_proto::iommu::{
-    AliasReply, AllocReply, AttachReply, AttachedAtReply, CacheReply, ClientGoneReply, DetachReply,
-    FaultNextReply, FiguresReply, FramesReply, FreeReply, HelloReply, ImportReply, InfoReply,
-    MapReply, PromiseReply, RemapReply, RerouteReply, ReservedAtReply, Service, TroubleNextReply,
-    TurnsReply, UnmapReply, UnremapReply,
+    AliasReply, AllocPrivateReply, AllocReply, AttachReply, AttachedAtReply, CacheReply,
+    ClientGoneReply, DetachReply, FaultNextReply, FiguresReply, FramesReply, FreeReply, HelloReply,
+    ImportReply, InfoReply, MapReply, PromiseReply, RemapReply, RerouteReply, ReservedAtReply,
+    Service, TroubleNextReply, TurnsReply, UnmapReply, UnremapReply,
 };
 use ipc_proto::{
     ANY_IOVA, Access, BadgeKind, Call, ClientId, ContextChoice, Messages, PagePreference, Refusal,
@@ -13,9 +13,9 @@ use ipc_proto::{
 };
 
 use super::Shard;
-use super::memory::shape;
+use super::memory::{Frames, shape};
 use crate::backend::{Backend, DeviceCache, InterruptMessage};
-use crate::buffers::{Buffer, Content, Fate, Memory};
+use crate::buffers::{Buffer, Content, Fate, Memory, Sharing};
 use crate::env::Env;
 use crate::notes::Stage;
 
@@ -53,10 +53,10 @@ impl<E: Env, B: Backend> Service for Shard<'_, E, B> {
         };
         let (page_bits, pages) = shape(bytes, pages)?;
         self.window(caller, slot, 1)?;
-        let content = Content::Memory(Memory::new(page_bits, pages));
-        let index = self.enter(caller, content)?;
+        let memory = Memory::new(page_bits, pages, Sharing::Shareable);
+        let index = self.enter(caller, Content::Memory(memory))?;
         let made = self
-            .fill(index, page_bits, pages)
+            .fill(index, page_bits, pages, Frames::Kept)
             .and_then(|()| self.hand_out(index, slot));
         if let Err(refusal) = made {
             let _ = self.dismantle(index, Fate::Reuse);
@@ -64,6 +64,35 @@ impl<E: Env, B: Backend> Service for Shard<'_, E, B> {
         }
         self.note_buffer(index, Stage::Whole);
         Ok(Reply::Now(AllocReply { page_bits, pages }))
+    }
+
+    fn alloc_private(
+        &mut self,
+        call: Call,
+        bytes: u64,
+        slot: u16,
+        frames: u16,
+    ) -> Answer<AllocPrivateReply> {
+        let caller = self.caller(call)?;
+        let (page_bits, pages) = shape(bytes, PagePreference::Small)?;
+        // As many as fit: a buffer has at most `MAX_PAGES`.
+        let count = pages as u16;
+        self.window(caller, slot, 1)?;
+        self.window(caller, frames, count)?;
+        let memory = Memory::new(page_bits, pages, Sharing::Private);
+        let index = self.enter(caller, Content::Memory(memory))?;
+        let made = if self.backend.maps_frames() {
+            self.fill(index, page_bits, pages, Frames::Kept)
+                .and_then(|()| self.place_frames(index, 0, count, frames))
+        } else {
+            self.fill(index, page_bits, pages, Frames::InWindow(frames))
+        };
+        if let Err(refusal) = made.and_then(|()| self.hand_out(index, slot)) {
+            let _ = self.dismantle(index, Fate::Reuse);
+            return Err(refusal);
+        }
+        self.note_buffer(index, Stage::Whole);
+        Ok(Reply::Now(AllocPrivateReply { pages }))
     }
 
     fn fault_next(&mut self, call: Call) -> Answer<FaultNextReply> {
@@ -101,6 +130,9 @@ impl<E: Env, B: Backend> Service for Shard<'_, E, B> {
         };
         self.window(caller, slot, 1)?;
         let memory = self.buffers.memory(of).ok_or(stale)?;
+        if memory.sharing == Sharing::Private {
+            return Err(Rule::PrivateBuffer.into());
+        }
         let (page_bits, pages) = (memory.page_bits, memory.pages);
         let index = self.enter(caller, Content::Share { of })?;
         if let Some(memory) = self.buffers.memory_mut(of) {
@@ -117,6 +149,10 @@ impl<E: Env, B: Backend> Service for Shard<'_, E, B> {
 
     fn frames(&mut self, call: Call, first: u32, count: u16, slot: u16) -> Answer<FramesReply> {
         let index = self.buffer(call)?;
+        let memory = self.buffers.memory(index);
+        if memory.is_some_and(|memory| memory.sharing == Sharing::Private) {
+            return Err(Rule::PrivateBuffer.into());
+        }
         self.place_frames(index, first, count, slot)?;
         Ok(Reply::Now(FramesReply { placed: count }))
     }

@@ -15,7 +15,7 @@ use ledger::Words;
 use super::machine::SLOTS;
 use super::mortal::Fuse;
 
-use crate::{EffectError, Env, Note, Placed, Slot};
+use crate::{EffectError, Env, Note, Placed, Slot, Target};
 
 /// The error that provoked refusals carry.
 pub const PROVOKED: u64 = 77;
@@ -319,13 +319,22 @@ impl Env for Kernel {
         &mut self,
         untyped: Slot,
         page_bits: u8,
-        into: Slot,
+        into: Target,
         count: u32,
     ) -> Result<(), EffectError> {
         assert!((1..=256).contains(&count));
         self.1.burn();
         let state = &mut *self.0.borrow_mut();
         state.step()?;
+        let place = |number: u32| match into {
+            Target::Own(first) => Place::Own(first + number),
+            Target::Window(client, first) => Place::Window(client.0, first + number as u16),
+        };
+        if let Target::Window(..) = into
+            && (0..count).any(|number| state.caps.contains_key(&place(number)))
+        {
+            return Err(EffectError::Occupied);
+        }
         state.expect(untyped, |object| matches!(object, Object::Untyped { .. }))?;
         let (parent, first) = state.carve(untyped, page_bits, count.into());
         for number in 0..count {
@@ -333,7 +342,7 @@ impl Env for Kernel {
                 base: first + (u64::from(number) << page_bits),
                 bits: page_bits,
             };
-            state.insert(Place::Own(into + number), parent, object);
+            state.insert(place(number), parent, object);
         }
         Ok(())
     }

@@ -242,6 +242,27 @@ impl<V: crate::Backend> WorldOf<'_, V> {
         iommu::AllocReply::decode(&self.call(client_badge(client), request, None))
     }
 
+    /// The buffer in `slot`, its frames behind it.
+    pub fn alloc_private(&mut self, client: u16, bytes: u64, slot: u16) -> Result<u32, Refusal> {
+        self.alloc_private_at(client, bytes, slot, slot.saturating_add(1))
+    }
+
+    pub fn alloc_private_at(
+        &mut self,
+        client: u16,
+        bytes: u64,
+        slot: u16,
+        frames: u16,
+    ) -> Result<u32, Refusal> {
+        let request = iommu::Request::AllocPrivate {
+            bytes,
+            slot,
+            frames,
+        };
+        let reply = self.call(client_badge(client), request, None);
+        Ok(iommu::AllocPrivateReply::decode(&reply)?.pages)
+    }
+
     pub fn import(
         &mut self,
         client: u16,

@@ -15,6 +15,7 @@ mod iospace;
 mod large_pages;
 mod mutations;
 mod pool_random;
+mod private;
 mod remapping;
 mod replacing;
 mod restart;

@@ -8,8 +8,8 @@ use system::info::UntypedPiece;
 
 use super::kernel::{Kernel, Object, Place, forever};
 use super::machine::POOL;
-use crate::Env;
 use crate::pool::{Block, Pool, PoolError, Slots};
+use crate::{Env, Target};
 
 const ALL: u64 = (4 << 20) + (2 << 20) + (64 << 10);
 
@@ -75,7 +75,7 @@ fn a_block_given_back_is_not_cleared_beyond_its_size() {
         let block = rig.take(12).unwrap();
         let slot = rig.slots.take().unwrap();
         rig.kernel
-            .frames(rig.pool.slot(block), 12, slot, 1)
+            .frames(rig.pool.slot(block), 12, Target::Own(slot), 1)
             .unwrap();
         rig.kernel.revoke(rig.pool.slot(block)).unwrap();
         assert!(rig.slots.give(slot));

@@ -77,6 +77,15 @@ fn allocation() {
 }
 
 #[test]
+fn private_allocation() {
+    let refused = refuse_each(
+        |world| world.attach(device(EDU), 0).unwrap(),
+        |world| world.alloc_private(0, 0x20_3000, 3).map(drop),
+    );
+    assert!(refused >= 10, "{refused}");
+}
+
+#[test]
 fn large_allocation() {
     refuse_each(
         |_| (),

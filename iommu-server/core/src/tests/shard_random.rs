@@ -23,6 +23,7 @@ enum Step {
         client: u16,
         slot: u16,
         pages: u64,
+        private: bool,
     },
     Import {
         from: (u16, u16),
@@ -46,7 +47,8 @@ fn step() -> impl Strategy<Value = (Step, Option<u64>)> {
     let slot = 0..SLOTS;
     let both = (client.clone(), slot.clone());
     let step = prop_oneof![
-        6 => (both.clone(), 1u64..33).prop_map(|((client, slot), pages)| Step::Alloc { client, slot, pages }),
+        6 => (both.clone(), 1u64..33, any::<bool>())
+            .prop_map(|((client, slot), pages, private)| Step::Alloc { client, slot, pages, private }),
         2 => (both.clone(), both.clone()).prop_map(|(from, (client, slot))| Step::Import { from, client, slot }),
         6 => (both.clone(), prop::option::of(prop_oneof![Just(0u64), Just(0x10_0000), Just(0x1f_f000), Just(0xfee0_0000)]))
             .prop_map(|((client, slot), iova)| Step::Map { client, slot, iova }),
@@ -65,6 +67,7 @@ struct Held {
     badge: Badge,
     frames: Vec<u64>,
     iova: Option<u64>,
+    private: bool,
     /// The owner's place, when it is a share.
     of: Option<(u16, u16)>,
 }
@@ -79,6 +82,11 @@ impl Run {
     fn frames_of(&mut self, key: (u16, u16), badge: Badge, pages: u32) -> Vec<u64> {
         let first = key.1 * ROOM + 1;
         self.world.frames(badge, 0, pages as u16, first).unwrap();
+        self.frames_in_window(key, pages)
+    }
+
+    fn frames_in_window(&self, key: (u16, u16), pages: u32) -> Vec<u64> {
+        let first = key.1 * ROOM + 1;
         (0..pages as u16)
             .map(
                 |page| match self.world.kernel.cap_in_window(key.0, first + page) {
@@ -119,24 +127,36 @@ impl Run {
                 client,
                 slot,
                 pages,
+                private,
             } => {
                 let key = (client, slot);
-                let done =
-                    self.world
-                        .alloc(client, pages << 12, PagePreference::Small, slot * ROOM);
+                let (bytes, place) = (pages << 12, slot * ROOM);
+                let done = if private {
+                    self.world.alloc_private(client, bytes, place)
+                } else {
+                    let done = self
+                        .world
+                        .alloc(client, bytes, PagePreference::Small, place);
+                    done.map(|shape| shape.pages)
+                };
                 let provoked = self.world.kernel.refused();
                 self.world.kernel.refuse(None);
                 match done {
-                    Ok(shape) => {
+                    Ok(pages) => {
                         assert!(!self.held.contains_key(&key), "over an occupied slot");
                         let badge = self.world.buffer_badge(client, slot * ROOM);
-                        let frames = self.frames_of(key, badge, shape.pages);
+                        let frames = if private {
+                            self.frames_in_window(key, pages)
+                        } else {
+                            self.frames_of(key, badge, pages)
+                        };
                         self.held.insert(
                             key,
                             Held {
                                 badge,
                                 frames,
                                 iova: None,
+                                private,
                                 of: None,
                             },
                         );
@@ -153,6 +173,7 @@ impl Run {
                 };
                 let done = self.world.import(client, source.badge, slot * ROOM);
                 self.world.kernel.refuse(None);
+                assert!(done.is_err() || !source.private);
                 if let Ok(shape) = done {
                     let badge = self.world.buffer_badge(client, slot * ROOM);
                     let frames = self.frames_of(key, badge, shape.pages);
@@ -161,6 +182,7 @@ impl Run {
                         badge,
                         frames,
                         iova: None,
+                        private: false,
                         of: Some(source.of.unwrap_or(from)),
                     };
                     self.held.insert(key, held);

@@ -4,7 +4,9 @@ use ipc_proto::{Badge, BadgeKind};
 
 use crate::adopt::Adopt;
 use crate::backend::Extent;
-use crate::buffers::{Buffer, Content, Fate, MAX_BLOCKS, MAX_BUFFERS, MAX_PAGES, Memory};
+use crate::buffers::{
+    Buffer, Content, Fate, MAX_BLOCKS, MAX_BUFFERS, MAX_PAGES, Memory, NO_FRAMES, Sharing,
+};
 use crate::env::{Env, Note, Slot};
 use crate::notes::{self, BufferNote, Kind, Node, Stage};
 use crate::pool::Block;
@@ -42,7 +44,7 @@ impl<E: Env, B: Adopt> Shard<'_, E, B> {
             content: match note.kind {
                 Kind::Memory { page_bits, pages } => Content::Memory(Memory {
                     fate: if note.lose { Fate::Lose } else { Fate::Reuse },
-                    ..Memory::new(page_bits, pages)
+                    ..Memory::new(page_bits, pages, Sharing::Shareable)
                 }),
                 Kind::Share(of) => Content::Share { of },
             },
@@ -116,10 +118,12 @@ impl<E: Env, B: Adopt> Shard<'_, E, B> {
             && !memory.extents.is_full()
             && (1..=1 << bits).contains(&extent.bytes);
         if fits
-            && frames != 0
-            && self.slots.claim_run(frames, pages)
+            && (frames == NO_FRAMES || self.slots.claim_run(frames, pages))
             && memory.blocks.push(block).is_ok()
         {
+            if frames == NO_FRAMES {
+                memory.sharing = Sharing::Private;
+            }
             // As many as blocks.
             let _ = memory.extents.push(extent);
         }

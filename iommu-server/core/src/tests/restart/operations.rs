@@ -64,6 +64,23 @@ pub const OPERATIONS: &[Operation] = &[
         },
     },
     Operation {
+        name: "alloc, private",
+        parts: Parts::One,
+        run: |world| {
+            let _ = world.alloc_private(0, 7 << 12, 40);
+        },
+    },
+    Operation {
+        name: "map of a private buffer",
+        parts: Parts::One,
+        run: |world| map_at(world, (2, 10), ANY_IOVA),
+    },
+    Operation {
+        name: "free of a private buffer that is mapped",
+        parts: Parts::One,
+        run: |world| free(world, 0, 60),
+    },
+    Operation {
         name: "import",
         parts: Parts::One,
         run: |world| {

@@ -95,6 +95,8 @@ impl Stage {
             world.alloc(1, 5 << 12, small, 0).unwrap();
             world.alloc(1, 2 << 20, PagePreference::Large, 5).unwrap();
             world.alloc(2, 1 << 12, small, 0).unwrap();
+            world.alloc_private(0, 3 << 12, 60).unwrap();
+            world.alloc_private(2, 2 << 12, 10).unwrap();
             let shared = world.buffer_badge(0, 0);
             world.import(1, shared, 1).unwrap();
             world.import(1, shared, 2).unwrap();
@@ -109,7 +111,8 @@ impl Stage {
                 .unwrap();
             world.alias(device(ALIASED), device(BRIDGE)).unwrap();
             world.attach(device(ALIASED), 1).unwrap();
-            for (client, slot, context) in [(0, 0, 0), (0, 6, 0), (1, 0, 0), (1, 1, 0)] {
+            for (client, slot, context) in [(0, 0, 0), (0, 6, 0), (0, 60, 0), (1, 0, 0), (1, 1, 0)]
+            {
                 let badge = world.buffer_badge(client, slot);
                 world
                     .map_in(badge, ANY_IOVA, Access::ReadWrite, context)
