@@ -5,6 +5,9 @@
 //! First fit: the lowest that fits. A number given back twice, or never taken,
 //! is told to the caller and changes nothing.
 
+/// Fewer numbers than these are looked at one by one, more by words.
+const MANY: u32 = 8;
+
 /// A pool over at most `WORDS * 64` numbers, one bit each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NumberPool<const WORDS: usize> {
@@ -151,7 +154,12 @@ impl<const WORDS: usize> NumberPool<WORDS> {
         let Some(end) = offset.checked_add(count).filter(|end| *end <= self.count) else {
             return false;
         };
-        if !self.masked(offset, end).all(|(_, word, mask)| word == mask) {
+        let taken = if count < MANY {
+            (offset..end).all(|offset| self.bit(offset))
+        } else {
+            self.masked(offset, end).all(|(_, word, mask)| word == mask)
+        };
+        if !taken {
             return false;
         }
         self.set(offset, count, false);
@@ -167,10 +175,20 @@ impl<const WORDS: usize> NumberPool<WORDS> {
     }
 
     fn set(&mut self, offset: u32, count: u32, taken: bool) {
-        for (index, mask) in masks(offset, offset + count) {
-            if let Some(word) = self.taken.get_mut(index) {
-                if taken { *word |= mask } else { *word &= !mask }
+        if count < MANY {
+            for offset in offset..offset + count {
+                self.set_word(offset as usize / 64, 1 << (offset % 64), taken);
             }
+        } else {
+            for (index, mask) in masks(offset, offset + count) {
+                self.set_word(index, mask, taken);
+            }
+        }
+    }
+
+    fn set_word(&mut self, index: usize, mask: u64, taken: bool) {
+        if let Some(word) = self.taken.get_mut(index) {
+            if taken { *word |= mask } else { *word &= !mask }
         }
     }
 
@@ -198,6 +216,9 @@ impl<const WORDS: usize> NumberPool<WORDS> {
 
     /// The last taken offset in `from..to`.
     fn last_taken(&self, from: u32, to: u32) -> Option<u32> {
+        if to - from < MANY {
+            return (from..to).rev().find(|offset| self.bit(*offset));
+        }
         let mut words = self.masked(from, to).rev();
         let (index, word, _) = words.find(|(_, word, _)| *word != 0)?;
         Some(last_bit(index, word))
