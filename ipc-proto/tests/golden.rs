@@ -100,6 +100,7 @@ fn lines() -> Vec<String> {
         Alloc { bytes: 0x4000, pages: PagePreference::Large, slot: 2 } => AllocReply { page_bits: 12, pages: 4 };
         FaultNext {} => FaultNextReply { device, address: 0x20_1000, access: Access::Write, reason: 5, lost: 1 };
         Import { slot: 4 } => ImportReply { page_bits: 21, pages: 1 };
+        AllocPrivate { bytes: 0x5000, slot: 6, frames: 7 } => AllocPrivateReply { pages: 5 };
         Frames { first: 0, count: 4, slot: 8 } => FramesReply { placed: 4 };
         Map { iova: ipc_proto::ANY_IOVA, access: Access::ReadWrite, context: 3 } => MapReply { iova: 0x10_0000 };
         Unmap {} => UnmapReply {};
@@ -135,7 +136,7 @@ fn lines() -> Vec<String> {
         Promise { client } => PromiseReply { kept: 4, common: 60, left: 8 };
         ClientGone { client } => ClientGoneReply { vectors: 0 };
         Figures {} => FiguresReply { vectors: 100, free: 99, slots_used: 1, operations: 2, refused: 3, absorbed: 4 };
-        VectorAt { index: 0 } => VectorAtReply { vector: 20, purpose: VectorUse::Message, device, client, message: 2, core: 3, data: 0x44, delivery: Delivery::Metered, raised: 9, passed: Switch::On };
+        VectorAt { index: 0 } => VectorAtReply { vector: 20, purpose: VectorUse::Message, device, client, message: 2, core: 3, data: 0x44, delivery: Delivery::Metered, raised: 9, passed: Switch::On, flags: 0x30 };
         LineAt { index: 0 } => LineAtReply { line: 21, vector: 90, device, client, raised: 7, waits: Switch::On };
         Turns {} => TurnsReply { ticks: 2, longest: 1, kernel_calls: 5, kernel_ticks: 3, requests: 4 };
         ShareAt { client } => ShareAtReply { quota: 8, reserved: 4, used: 2 };
