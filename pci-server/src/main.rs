@@ -59,13 +59,13 @@ fn main(restarts: u64) -> ! {
 
     let mut server = Server::new(pd);
     pd.ready();
-    let mut arrived = server.next();
+    let mut arrived = server.arrival();
     loop {
         arrived = match shard.serve_at_once(&arrived, Answer::new) {
             Some(answer) => server.answer(answer),
             None => match serve(&mut shard, &mut server, arrived) {
                 Some(answer) => server.answer(answer),
-                None => server.next(),
+                None => server.arrival(),
             },
         };
     }

@@ -151,11 +151,11 @@ impl Server {
 
     /// Waits; what comes is as it came.
     #[inline(always)]
-    pub fn next(&mut self) -> Arrived {
+    pub fn arrival(&mut self) -> Arrived {
         Arrived(self.wait())
     }
 
-    /// Answers the last request, then waits as [`Self::next`].
+    /// Answers the last request, then waits as [`Self::arrival`].
     #[inline(always)]
     pub fn answer(&mut self, answer: Answer) -> Arrived {
         Arrived(self.send(answer))
