@@ -4,6 +4,7 @@ use ipc_proto::{ANY_IOVA, Access, ClientId, Refusal, Rule};
 
 use super::contexts::{domain_of, find_context};
 use super::ledger::mapping_word;
+use super::memory::Clearing;
 use super::{Shard, backend_refusal};
 use crate::backend::{Addressing, Backend, BackendError};
 use crate::buffers::{Buffer, Certainty, Content, Fate, Mapping, Memory};
@@ -263,7 +264,7 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
         let mut from = 0;
         while let Some(share) = self.buffers.first_where(from, is_share) {
             let done = match self.unmap_if_mapped(share) {
-                Ok(()) => self.dismantle(share, Fate::Reuse),
+                Ok(()) => self.dismantle(share, Fate::Reuse, Clearing::Later),
                 Err(refusal) => Err(refusal),
             };
             outcome = outcome.and(done);

@@ -15,6 +15,10 @@ const SMALL_BITS: u8 = 12;
 const LARGE_BITS: u8 = 21;
 /// Most objects of one retype (the kernel's CONFIG_RETYPE_FAN_OUT_LIMIT).
 const RETYPE_MAX: u32 = 256;
+/// Most bytes that a turn clears of itself.
+const CLEARED_AT_ONCE: u64 = 64 << 10;
+/// The smallest object the kernel makes (seL4 `MinUntypedBits`).
+const SMALLEST_BITS: u8 = 4;
 
 /// Where a buffer's frames are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +27,15 @@ pub(super) enum Frames {
     Kept,
     /// In its holder's window from this slot on.
     InWindow(u16),
+}
+
+/// When memory that is given back is cleared. The kernel does it at the next retype at the latest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Clearing {
+    /// In this turn, where that is short: then the next holder need not wait for it, and nothing lingers.
+    Now,
+    /// When it is made into something again: many buffers end in this turn.
+    Later,
 }
 
 /// Page size and number of pages of a buffer of `bytes`.
@@ -278,7 +291,12 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
     ///
     /// # Errors
     /// The first refusal; what the kernel did not take apart is not used again.
-    pub(super) fn dismantle(&mut self, index: u16, fate: Fate) -> Result<(), Refusal> {
+    pub(super) fn dismantle(
+        &mut self,
+        index: u16,
+        fate: Fate,
+        clearing: Clearing,
+    ) -> Result<(), Refusal> {
         self.note_buffer(index, Stage::Ending);
         let Some(buffer) = self.buffers.remove(index) else {
             return Err(Rule::StaleCapability.into());
@@ -299,8 +317,12 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
                     Fate::Lose => Fate::Lose,
                     Fate::Reuse => fate,
                 };
+                let clearing = match memory.bytes() <= CLEARED_AT_ONCE {
+                    true => clearing,
+                    false => Clearing::Later,
+                };
                 for (block, extent) in memory.blocks.iter().zip(&memory.extents) {
-                    outcome = outcome.and(self.return_block(*block, extent, fate));
+                    outcome = outcome.and(self.return_block(*block, extent, fate, clearing));
                 }
             }
             Content::Share { of } => {
@@ -320,10 +342,37 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
         outcome
     }
 
-    fn return_block(&mut self, block: Block, extent: &Extent, fate: Fate) -> Result<(), Refusal> {
+    /// Has the kernel clear an untyped that has no children: two of the smallest objects are made of it and taken away
+    /// again, so that all of it but their page is clear when it is made into something next.
+    ///
+    /// # Errors
+    /// They are not taken away. That they cannot be made is no error: it is cleared later.
+    fn clear(&mut self, untyped: Slot) -> Result<(), EffectError> {
+        let Some(pair) = self.slots.take_run(2, 1) else {
+            return Ok(());
+        };
+        notes::note_slots(&mut self.env, pair.saturating_add(2));
+        let made = self.env.split(untyped, SMALLEST_BITS, pair);
+        if made.is_ok() {
+            self.env.revoke(untyped)?;
+        }
+        let _ = self.slots.give_run(pair, 2);
+        Ok(())
+    }
+
+    fn return_block(
+        &mut self,
+        block: Block,
+        extent: &Extent,
+        fate: Fate,
+        clearing: Clearing,
+    ) -> Result<(), Refusal> {
         // One revocation takes every frame and every copy of it. The kernel unmaps each, and clears
         // the memory when it is retyped again.
-        let revoked = self.env.revoke(self.pool.slot(block));
+        let mut revoked = self.env.revoke(self.pool.slot(block));
+        if revoked.is_ok() && clearing == Clearing::Now && fate == Fate::Reuse {
+            revoked = self.clear(self.pool.slot(block));
+        }
         if revoked.is_ok() && extent.frames != NO_FRAMES {
             let _ = self.slots.give_run(extent.frames, pages_of(extent));
         }

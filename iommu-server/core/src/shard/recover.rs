@@ -19,6 +19,7 @@ use ipc_proto::{ClientId, Trouble};
 use ledger::Words;
 
 use super::ledger::buffer_word;
+use super::memory::Clearing;
 use super::{Setup, SetupError, Shard, Standing, Storage};
 use crate::adopt::Adopt;
 use crate::buffers::{Content, Fate, MAX_BUFFERS};
@@ -99,7 +100,7 @@ impl<'a, E: Env, B: Adopt> Shard<'a, E, B> {
                 let kind = |content: &Content| matches!(content, Content::Share { .. });
                 if cast_off && buffer.is_some_and(|buffer| kind(&buffer.content) == shares) {
                     // What the kernel refuses stays out of use.
-                    let _ = self.dismantle(index, Fate::Reuse);
+                    let _ = self.dismantle(index, Fate::Reuse, Clearing::Later);
                 }
             }
         }

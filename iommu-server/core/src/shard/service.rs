@@ -13,7 +13,7 @@ use ipc_proto::{
 };
 
 use super::Shard;
-use super::memory::{Frames, shape};
+use super::memory::{Clearing, Frames, shape};
 use crate::backend::{Backend, DeviceCache, InterruptMessage};
 use crate::buffers::{Buffer, Content, Fate, Memory, Sharing};
 use crate::env::Env;
@@ -59,7 +59,7 @@ impl<E: Env, B: Backend> Service for Shard<'_, E, B> {
             .fill(index, page_bits, pages, Frames::Kept)
             .and_then(|()| self.hand_out(index, slot));
         if let Err(refusal) = made {
-            let _ = self.dismantle(index, Fate::Reuse);
+            let _ = self.dismantle(index, Fate::Reuse, Clearing::Later);
             return Err(refusal);
         }
         self.note_buffer(index, Stage::Whole);
@@ -88,7 +88,7 @@ impl<E: Env, B: Backend> Service for Shard<'_, E, B> {
             self.fill(index, page_bits, pages, Frames::InWindow(frames))
         };
         if let Err(refusal) = made.and_then(|()| self.hand_out(index, slot)) {
-            let _ = self.dismantle(index, Fate::Reuse);
+            let _ = self.dismantle(index, Fate::Reuse, Clearing::Later);
             return Err(refusal);
         }
         self.note_buffer(index, Stage::Whole);
@@ -140,7 +140,7 @@ impl<E: Env, B: Backend> Service for Shard<'_, E, B> {
             memory.shares = memory.shares.saturating_add(1);
         }
         if let Err(refusal) = self.hand_out(index, slot) {
-            let _ = self.dismantle(index, Fate::Reuse);
+            let _ = self.dismantle(index, Fate::Reuse, Clearing::Later);
             return Err(refusal);
         }
         self.note_buffer(index, Stage::Whole);
@@ -179,7 +179,7 @@ impl<E: Env, B: Backend> Service for Shard<'_, E, B> {
             self.note_buffer(index, Stage::Whole);
             return Err(refusal);
         }
-        self.dismantle(index, Fate::Reuse)?;
+        self.dismantle(index, Fate::Reuse, Clearing::Now)?;
         Ok(Reply::Now(FreeReply {}))
     }
 
@@ -396,14 +396,14 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
         self.note_buffer(index, Stage::Ending);
         let withdrawn = self.withdraw(index);
         if withdrawn.is_ok() {
-            return self.dismantle(index, Fate::Reuse);
+            return self.dismantle(index, Fate::Reuse, Clearing::Later);
         }
         // What `withdraw` could not take out of a context is of no use to its holder either.
         let is_share = |b: &Buffer| matches!(b.content, Content::Share { of } if of == index);
         while let Some(share) = self.buffers.first_where(0, is_share) {
-            let _ = self.dismantle(share, Fate::Lose);
+            let _ = self.dismantle(share, Fate::Lose, Clearing::Later);
         }
-        let _ = self.dismantle(index, Fate::Lose);
+        let _ = self.dismantle(index, Fate::Lose, Clearing::Later);
         withdrawn
     }
 }

@@ -100,14 +100,39 @@ fn what_its_holder_does_with_the_frames_changes_nothing() {
 #[test]
 fn it_is_zero_for_the_next() {
     let mut world = World::new(Model::QEMU);
-    world.alloc_private(0, 0x4000, 0).unwrap();
-    let memory = frames(&world, 0, 1..5);
-    let buffer = world.buffer_badge(0, 0);
-    world.free(buffer).unwrap();
-    let cleared = world.kernel.cleared();
-    world.alloc_private(1, 0x4000, 0).unwrap();
-    assert_eq!(frames(&world, 1, 1..5), memory);
-    assert_eq!(world.kernel.cleared() - cleared, 0x4000);
+    // As much as is cleared when it is freed, and a page more, which is cleared when it is made again: less than a page
+    // is left of the former.
+    for (bytes, pages, at_once) in [
+        (0x4000, 4, true),
+        (0x1_0000, 16, true),
+        (0x1_1000, 17, false),
+    ] {
+        world.alloc_private(0, bytes, 0).unwrap();
+        let memory = frames(&world, 0, 1..pages + 1);
+        let buffer = world.buffer_badge(0, 0);
+        let before = world.kernel.cleared();
+        world.free(buffer).unwrap();
+        let freed = world.kernel.cleared();
+        assert_eq!(freed - before, if at_once { bytes } else { 0 });
+        world.alloc_private(1, bytes, 0).unwrap();
+        assert_eq!(frames(&world, 1, 1..pages + 1), memory);
+        let made = world.kernel.cleared() - freed;
+        let rest = if at_once { 0..0x1000 } else { bytes..bytes + 1 };
+        assert!(rest.contains(&made), "{made:#x} of {bytes:#x}");
+        let buffer = world.buffer_badge(1, 0);
+        world.free(buffer).unwrap();
+    }
+}
+
+#[test]
+fn many_that_end_at_once_are_cleared_later() {
+    let mut world = World::new(Model::QEMU);
+    for slot in 0..8 {
+        world.alloc_private(0, 0x4000, slot * 8).unwrap();
+    }
+    let before = world.kernel.cleared();
+    world.client_gone(0).unwrap();
+    assert_eq!(world.kernel.cleared(), before);
 }
 
 #[test]
