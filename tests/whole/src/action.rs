@@ -456,7 +456,12 @@ impl World<'_> {
             .filter(|place| matches!(place, Place::Own(of, _) if *of == client));
         for place in own.collect::<Vec<_>>() {
             let held = self.badge(place);
+            let deaths = self.deaths();
             let outcome = self.call(place, &pci::Request::Info {}.encode());
+            // A server that starts again takes devices back that it finds gone.
+            if self.deaths() != deaths {
+                self.reconcile();
+            }
             let Outcome::Reply(reply) = outcome else {
                 panic!("a question was parked");
             };
@@ -469,7 +474,7 @@ impl World<'_> {
                 .any(|client| client.devices.values().any(of));
             assert!(
                 !live || info.is_ok(),
-                "a capability of a held device was refused"
+                "a capability of a held device was refused: {info:?}"
             );
         }
     }
