@@ -13,6 +13,8 @@ use crate::judge::Metrics;
 
 /// What a call adds on the server's side to its turn: half of a call with its reply (408 instructions).
 const CALL: f64 = 204.0;
+/// A server that is not asked has this much at most, of the question for its counters.
+const NOT_ASKED: f64 = 16.0;
 
 /// One piece of work, in instructions. If a pci-server has a part in it, it is the one that calls the others.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -48,23 +50,19 @@ pub const WORKS: [(&str, &str); 4] = [
 ];
 
 impl Work {
-    /// The piece of work of this name, as a run measured it.
+    /// The piece of work of this name, as a run measured it; `None` if it did not, or no server has a part in it.
     #[must_use]
     pub fn measured(name: &str, metrics: &Metrics) -> Option<Self> {
         let of = |part: &str| metrics.get(&format!("demand.{name}.{part}")).copied();
         let (total, pci, iommu, msi) = (of("total")?, of("pci")?, of("iommu")?, of("msi")?);
         let called = |ticks: f64| {
-            if ticks > CALL / 2.0 {
-                ticks + CALL
-            } else {
-                0.0
-            }
+            if ticks > NOT_ASKED { ticks + CALL } else { 0.0 }
         };
         let (iommu, msi) = (called(iommu), called(msi));
         // Where a pci-server calls, its turn holds what it calls.
-        let inside = if pci > CALL / 2.0 { iommu + msi } else { 0.0 };
+        let inside = if pci > NOT_ASKED { iommu + msi } else { 0.0 };
         let pci = (called(pci) - inside).max(0.0);
-        Some(Self {
+        (pci + iommu + msi > 0.0).then(|| Self {
             own: (total - pci - iommu - msi).max(0.0),
             pci,
             iommu,

@@ -166,6 +166,14 @@ fn measured_work_is_taken_apart() {
         ("demand.map.pci", 9.0),
         ("demand.map.iommu", 900.0),
         ("demand.map.msi", 0.0),
+        ("demand.read.total", 540.0),
+        ("demand.read.pci", 81.0),
+        ("demand.read.iommu", 2.0),
+        ("demand.read.msi", 1.0),
+        ("demand.buffer.total", 500.0),
+        ("demand.buffer.pci", 3.0),
+        ("demand.buffer.iommu", 1.0),
+        ("demand.buffer.msi", 0.0),
     ]
     .map(|(key, value)| (key.to_owned(), value))
     .into();
@@ -175,5 +183,10 @@ fn measured_work_is_taken_apart() {
     assert_eq!(device.total(), 30_000.0);
     let map = Work::measured("map", &metrics).unwrap();
     assert_eq!((map.pci, map.iommu, map.own), (0.0, 1_104.0, 896.0));
-    assert_eq!(Work::measured("read", &metrics), None);
+    // A short turn is one all the same.
+    let read = Work::measured("read", &metrics).unwrap();
+    assert_eq!((read.pci, read.own), (285.0, 255.0));
+    // Not measured; asks no server.
+    assert_eq!(Work::measured("release", &metrics), None);
+    assert_eq!(Work::measured("buffer", &metrics), None);
 }
