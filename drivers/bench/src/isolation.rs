@@ -22,12 +22,14 @@ use system::layout::event;
 
 /// The channel between the two.
 const CHANNEL: &str = "beat";
-/// Rounds of a phase, at most.
-const ROUNDS: usize = 200;
-/// With one lock operations outlast a driver's death: fewer, or more drivers would be needed.
-const LOCKED_ROUNDS: usize = 20;
-/// Between two operations: at least, and at random that much more. Where the neighbour never rests, a quarter, since
-/// every instruction of it is emulated.
+/// Rounds of a phase, at most. A timer's interrupt falls into one operation in some hundreds, whoever asked for it: so
+/// many rounds that a few of these do not decide the 99th percentile.
+const ROUNDS: usize = 800;
+/// With one lock operations outlast a neighbour's reset, so that these say enough.
+const LOCKED_ROUNDS: usize = 200;
+/// They outlast a driver's death as well: fewer still, or more drivers would be needed.
+const LOCKED_KILL_ROUNDS: usize = 20;
+/// Between two operations: at least, and at random that much more; divided by the phase's haste.
 const PAUSE_MICROS: u64 = 500;
 const SPREAD_MICROS: u64 = 2_000;
 /// The neighbour is given that long to change its habit.
@@ -59,7 +61,7 @@ struct Phase {
     /// Do all requests go through the turnstile?
     locked: bool,
     rounds: usize,
-    /// Pauses are divided by that.
+    /// Pauses are divided by that: by more where the neighbour never rests, since every instruction of it is emulated.
     haste: u64,
 }
 
@@ -70,7 +72,7 @@ impl Phase {
             habit,
             locked: false,
             rounds: ROUNDS,
-            haste: if matches!(habit, Habit::Flood) { 4 } else { 1 },
+            haste: if matches!(habit, Habit::Flood) { 16 } else { 4 },
         }
     }
 
@@ -78,6 +80,7 @@ impl Phase {
         Self {
             locked: true,
             rounds,
+            haste: self.haste / 4,
             ..self
         }
     }
@@ -89,10 +92,10 @@ const PHASES: [Phase; 8] = [
     Phase::new("reset", Habit::Reset),
     Phase::new("flood", Habit::Flood),
     Phase::new("kill", KILL),
-    Phase::new("turnstile_idle", Habit::Rest).locked(ROUNDS),
-    Phase::new("turnstile_flood", Habit::Flood).locked(ROUNDS),
-    Phase::new("turnstile_kill", LOCKED_KILL).locked(LOCKED_ROUNDS),
-    Phase::new("turnstile_reset", Habit::Reset).locked(ROUNDS),
+    Phase::new("turnstile_idle", Habit::Rest).locked(LOCKED_ROUNDS),
+    Phase::new("turnstile_flood", Habit::Flood).locked(LOCKED_ROUNDS),
+    Phase::new("turnstile_kill", LOCKED_KILL).locked(LOCKED_KILL_ROUNDS),
+    Phase::new("turnstile_reset", Habit::Reset).locked(LOCKED_ROUNDS),
 ];
 
 const KILL: Habit = Habit::Kill {

@@ -12,6 +12,8 @@ use super::{CHANNEL, Habit, OurClient, PATIENCE_MICROS, PHASES, end, place};
 /// A driver works that long before it is killed, and at random that much longer.
 const LIFE_MICROS: u64 = 200;
 const LIFE_SPREAD_MICROS: u64 = 10_000;
+/// The reset of a device whose driver died takes at least that long: no look is worth it before.
+const RESET_MICROS: u64 = 100_000;
 /// Between two looks at whose the device is: seldom, since the timer's interrupt is an interruption itself.
 const LOOK_MICROS: u64 = 5_000;
 /// Such looks: the device is reset meanwhile.
@@ -60,6 +62,7 @@ impl Victims<'_> {
         let supervisor = self.client.supervisor();
         let mut end = || {
             supervisor.kill(pd)?;
+            self.pause(RESET_MICROS)?;
             self.until(DeviceState::Quarantined)
         };
         match turnstile {
