@@ -2,7 +2,7 @@
 //! `cargo run -p images --example build-kernel -- release 4 OUT [B1 ...]`,
 //! the last being patches to leave out.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use images::kernel::{Build, KernelSpec, build};
@@ -24,7 +24,8 @@ fn main() -> ExitCode {
         without_patches: arguments.collect(),
         ..KernelSpec::new(build_kind, cores)
     };
-    match build(&spec, &out, &|step| eprintln!("{step}")) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    match build(&spec, &root, &out, &|step| eprintln!("{step}")) {
         Ok(kernel) => {
             println!("{:?}: {}", kernel.freshness, kernel.multiboot.display());
             println!("{}", kernel.constants_rs.display());

@@ -86,7 +86,7 @@ pub fn kernel(
         }
         None => {
             let step = ui.step(format!("kernel {}", spec.variant()));
-            let built = kernel::build(spec, &folder, &|what| step.say(what));
+            let built = kernel::build(spec, &workspace.root, &folder, &|what| step.say(what));
             (step, "built", built)
         }
     };

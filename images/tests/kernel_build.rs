@@ -8,13 +8,17 @@
 
 use std::cell::RefCell;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use images::kernel::{Build, BuiltKernel, Freshness, KernelSpec, build};
 use object::{Object, ObjectSymbol};
 
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
 fn kernel(spec: &KernelSpec, out: &Path) -> BuiltKernel {
-    let built = build(spec, out, &|_| ());
+    let built = build(spec, &root(), out, &|_| ());
     built.map_err(|error| error.to_string()).unwrap()
 }
 
@@ -30,7 +34,7 @@ fn a_release_kernel_is_built_once() {
     let spec = KernelSpec::new(Build::Release, 1);
     let steps = RefCell::new(Vec::new());
     let note = |step: &str| steps.borrow_mut().push(step.to_owned());
-    let first = build(&spec, out.path(), &note).unwrap();
+    let first = build(&spec, &root(), out.path(), &note).unwrap();
     assert_eq!(first.freshness, Freshness::Built);
     assert!(steps.take().len() >= 2);
 
@@ -51,7 +55,7 @@ fn a_release_kernel_is_built_once() {
 
     let modified = |path: &Path| fs::metadata(path).unwrap().modified().unwrap();
     let before = modified(&first.elf64);
-    let second = build(&spec, out.path(), &note).unwrap();
+    let second = build(&spec, &root(), out.path(), &note).unwrap();
     assert_eq!(second.freshness, Freshness::UpToDate);
     assert!(steps.take().is_empty());
     assert_eq!(modified(&second.elf64), before);

@@ -129,7 +129,8 @@ impl fmt::Display for BuiltKernel {
 }
 
 /// Builds the kernel that `spec` describes in a folder of its own below `out`,
-/// or finds it there. `progress` gets a short line before each longer step.
+/// or finds it there. `root` is the project's folder, as it is now: it may have been moved since this program was
+/// compiled. `progress` gets a short line before each longer step.
 /// Concurrent builds of one variant wait for each other.
 ///
 /// # Errors
@@ -137,11 +138,12 @@ impl fmt::Display for BuiltKernel {
 /// error the next call builds anew.
 pub fn build(
     spec: &KernelSpec,
+    root: &Path,
     out: &Path,
     progress: &dyn Fn(&str),
 ) -> Result<BuiltKernel, KernelError> {
-    let source = source::find()?;
-    let patches = patches::load(&patches::folder(), &spec.without_patches)?;
+    let source = source::find(root)?;
+    let patches = patches::load(&patches::folder(root), &spec.without_patches)?;
     build_from(spec, &source, &patches, out, progress)
 }
 
@@ -268,7 +270,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for cores in [0, 257, u32::MAX] {
             let spec = KernelSpec::new(Build::Release, cores);
-            let error = build(&spec, folder.path(), &|_| ()).unwrap_err();
+            let error = build(&spec, &source::root(), folder.path(), &|_| ()).unwrap_err();
             assert!(matches!(error, KernelError::Cores(n) if n == cores));
         }
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
@@ -279,7 +281,7 @@ mod tests {
         let mut spec = KernelSpec::new(Build::Release, 1);
         spec.without_patches = vec!["B9".into()];
         let folder = tempfile::tempdir().unwrap();
-        let error = build(&spec, folder.path(), &|_| ())
+        let error = build(&spec, &source::root(), folder.path(), &|_| ())
             .unwrap_err()
             .to_string();
         assert!(

@@ -17,9 +17,9 @@ pub struct PatchFile {
     pub text: String,
 }
 
-/// The folder of the project's patches.
-pub fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("patches")
+/// The folder of the project's patches, of the project in `root`.
+pub fn folder(root: &Path) -> PathBuf {
+    root.join("images/patches")
 }
 
 /// Reads the patches of a folder in the order of their names, without those
@@ -166,8 +166,8 @@ mod tests {
 
     #[test]
     fn the_projects_patches_fit_and_give_a_reason() {
-        let source = source::find().unwrap();
-        let patches = load(&folder(), &[]).unwrap();
+        let source = source::find(&source::root()).unwrap();
+        let patches = load(&folder(&source::root()), &[]).unwrap();
         let names: Vec<_> = patches.iter().map(|patch| &patch.name[..3]).collect();
         assert_eq!(names, ["B0-", "B1-", "B2-", "B3-", "P1-", "P2-"]);
         let tree = tempfile::tempdir().unwrap();
@@ -181,7 +181,7 @@ mod tests {
             );
             patch.apply(tree.path()).unwrap();
         }
-        let without = load(&folder(), &["B1".into()]).unwrap();
+        let without = load(&folder(&source::root()), &["B1".into()]).unwrap();
         assert_eq!(without.len(), patches.len() - 1);
         assert!(!without.iter().any(|patch| patch.name.starts_with("B1")));
     }

@@ -8,10 +8,10 @@ use cargo_metadata::MetadataCommand;
 use super::{KernelError, create_folder};
 
 /// The folder `seL4` of the locked package, which cargo has downloaded and
-/// checked against the lock file's checksum.
-pub fn find() -> Result<PathBuf, KernelError> {
+/// checked against the lock file's checksum. `root` is the project's folder.
+pub fn find(root: &Path) -> Result<PathBuf, KernelError> {
     let metadata = MetadataCommand::new()
-        .manifest_path(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))
+        .manifest_path(root.join("images/Cargo.toml"))
         .other_options(vec!["--locked".to_owned()])
         .exec()?;
     let package = metadata.packages.iter().find(|package| {
@@ -109,13 +109,27 @@ pub fn c_files(files: &[PathBuf]) -> impl Iterator<Item = &PathBuf> {
         .filter(|file| !file.ends_with("src/machine/profiler.c"))
 }
 
+/// The project's folder, for tests: they run where they were compiled.
+#[cfg(test)]
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
+    fn the_project_may_have_been_moved_since() {
+        let elsewhere = tempfile::tempdir().unwrap();
+        let error = find(elsewhere.path()).unwrap_err().to_string();
+        let asked = elsewhere.path().join("images");
+        assert!(error.contains(&asked.display().to_string()), "{error}");
+    }
+
+    #[test]
     fn the_source_of_a_64_bit_pc() {
-        let files = files(&find().unwrap()).unwrap();
+        let files = files(&find(&root()).unwrap()).unwrap();
         assert!(files.is_sorted());
         for part in ["arm", "32", "omap3"] {
             let name = std::ffi::OsStr::new(part);
