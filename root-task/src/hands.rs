@@ -17,6 +17,7 @@ use system::model::Name;
 
 use crate::maker::{Maker, occupied};
 use crate::medic;
+use crate::reclaimer::Reclaimer;
 use crate::say;
 use crate::voice::Voice;
 
@@ -49,6 +50,8 @@ pub struct RootHands<'a> {
     shards: Vec<Shard>,
     /// The medic.
     medic: Port,
+    /// The reclaimer.
+    reclaimer: Reclaimer,
     /// The timer service, when it runs.
     timer: Option<timer::Stub<Port>>,
     exit: IoPort,
@@ -57,11 +60,13 @@ pub struct RootHands<'a> {
 }
 
 impl<'a> RootHands<'a> {
-    /// Hands for a plan. `exit` is the capability for [`EXIT_PORT`], `medic` the root task's to call its second thread.
+    /// Hands for a plan. `exit` is the capability for [`EXIT_PORT`], `medic` the root task's to call its second thread,
+    /// `reclaimer` its third.
     pub const fn new(
         maker: Maker<'a>,
         plan: &'a Plan,
         medic: Port,
+        reclaimer: Reclaimer,
         exit: IoPort,
         voice: Voice,
     ) -> Self {
@@ -70,6 +75,7 @@ impl<'a> RootHands<'a> {
             plan,
             shards: Vec::new(),
             medic,
+            reclaimer,
             timer: None,
             exit,
             voice,
@@ -88,6 +94,11 @@ impl<'a> RootHands<'a> {
     /// Says how the timer service is called: in a test, to have servers killed at random times.
     pub const fn use_timer(&mut self, port: Port) {
         self.timer = Some(timer::Stub(port));
+    }
+
+    /// The next PD whose memory was taken back, or not, and why.
+    pub fn reclaimed(&mut self) -> Option<(u16, Result<(), &'static str>)> {
+        self.reclaimer.next()
     }
 
     /// What makes PDs.
@@ -256,11 +267,7 @@ impl Hands for RootHands<'_> {
 
     fn reclaim(&mut self, pd: u16) -> Result<(), &'static str> {
         let pd = self.plan.pd(pd).ok_or("no such PD")?;
-        match self.maker.unmake(pd) {
-            Ok(0) => Ok(()),
-            Ok(_) => Err("some of its capabilities outlived its memory"),
-            Err(_) => Err("the kernel does not take its memory back"),
-        }
+        self.reclaimer.begin(pd)
     }
 
     fn figures(&mut self) -> Figures {

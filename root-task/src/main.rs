@@ -3,8 +3,8 @@
 //! It finds out about the machine (`discover`), lets `root-core` make the plan
 //! and check it, carries the plan out (`maker`), starts the servers one by one and
 //! then the clients, and from then on waits at its endpoint (`hands` do what the
-//! supervisor decides), with a second thread (`medic`) that restarts servers. It must not be on the path of any request, block on a
-//! client, or decide anything that the plan does not say.
+//! supervisor decides), with a second thread (`medic`) that restarts servers and
+//! a third (`reclaimer`) that takes dead clients' memory back. It must not be on the path of any request, block on a client, or decide anything that the plan does not say.
 
 #![no_std]
 #![no_main]
@@ -17,6 +17,7 @@ mod hands;
 mod maker;
 mod medic;
 mod post_mortem;
+mod reclaimer;
 mod stock;
 mod survey;
 mod voice;
@@ -52,6 +53,7 @@ use discover::Ways;
 use hands::{EXIT_PORT, RootHands};
 use maker::{Maker, Own};
 use medic::{Parts, Report, Reports};
+use reclaimer::Reclaimer;
 use stock::{OWN_BITS, Stock, own};
 use voice::{Console, Serial, Voice};
 
@@ -217,11 +219,12 @@ fn run(frame: &'static [u8], boot: &BootInfo<'_>, exit: &mut IoPort) -> Result<I
         .tables()
         .fill(|slot| maker::mint(slot, own.medic.cptr(), Rights::CALL, own_badge));
     let to_medic = Port::at(kernel(to_medic, "a way to call the medic")?);
+    let reclaimer = kernel(Reclaimer::start(&own, &mut space), "the third thread")?;
     let mut root = Root {
         desk: Desk::new(own.endpoint),
         supervisor,
         reports,
-        hands: RootHands::new(maker, &plan, to_medic, *exit, voice),
+        hands: RootHands::new(maker, &plan, to_medic, reclaimer, *exit, voice),
         space,
         plan: &plan,
     };
@@ -431,6 +434,9 @@ impl Root<'_> {
         }
         // Before anything is asked of a server: what is open with one that was restarted is asked again.
         self.hear();
+        while let Some((pd, result)) = self.hands.reclaimed() {
+            self.supervisor.reclaimed(pd, result, &mut self.hands);
+        }
         self.supervisor.work(&mut self.hands);
     }
 

@@ -427,12 +427,6 @@ impl<'a> Maker<'a> {
         }
         Ok(())
     }
-
-    /// Takes back all of a PD's objects. Says how many slots did not become empty.
-    pub fn unmake(&self, pd: &Pd) -> sel4::Result<u32> {
-        own(pd.block.slot).revoke()?;
-        Ok(occupied(pd, self.plan.slots_left.0))
-    }
 }
 
 /// How many slots of a PD's objects hold a capability, found out by trying to copy it to `spare`, which is empty.

@@ -167,6 +167,8 @@ pub mod event {
     pub const DEVICE: u64 = 1 << 13;
     /// Supervisor: its second thread, which restarts servers, has something to tell.
     pub const MEDIC: u64 = 1 << 0;
+    /// Supervisor: its third thread has taken a client's memory back.
+    pub const RECLAIMED: u64 = 1 << 1;
     /// Supervisor: pci-server shard n finished a revocation that it owed (`SHARD_DONE << n`, n < 8 modulo).
     pub const SHARD_DONE: u64 = 1 << 14;
     /// Client: an interrupt line that a device of it raises was raised (`LineAck`).

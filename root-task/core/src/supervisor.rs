@@ -10,7 +10,7 @@
 //! 2. every pci-server shard: tell what the client holds, `ClientGone`;
 //! 3. wait until the shards owe nothing (they signal; nobody waits in a call);
 //! 4. iommu-server, msi-server shards: `ClientGone`;
-//! 5. take the PD's memory back.
+//! 5. take the PD's memory back: begun here, and told of when it is over ([`Supervisor::reclaimed`]).
 //!
 //! A server that is suspended for a test is not called; the step waits for it. Server shards that die are restarted by
 //! the medic ([`crate::medic`]), which tells ([`Supervisor::told`]); a step that a restart broke off is taken again when

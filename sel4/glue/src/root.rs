@@ -5,13 +5,16 @@
 //! - [`bundle_memory`], [`extra_boot_information`], [`use_ipc_buffer`]: what the kernel mapped for the root task.
 //! - [`Space`]: the root task's address space above its image; nothing else maps there.
 //! - [`Desk`]: the supervisor's endpoint, where requests, faults and signals arrive;
-//! - [`Second`]: a second thread, above the first, with a desk of its own.
+//! - [`Second`]: a second thread, above the first, with a desk of its own;
+//! - [`Below`]: a thread below the first, for kernel calls that take long.
 //!
 //! Only the root task may use this module: it is about the initial thread's address space.
 
+mod below;
 mod desk;
 mod second;
 
+pub use below::Below;
 pub use desk::{Arrival, Desk};
 pub use second::{Second, Stack};
 
@@ -40,7 +43,7 @@ pub struct Heap<const BYTES: usize> {
     memory: UnsafeCell<[MaybeUninit<u8>; BYTES]>,
 }
 
-// SAFETY: one thread of the root task allocates: the second (`Second`) is made of what never does.
+// SAFETY: one thread of the root task allocates: the others (`Second`, `Below`) are made of what never does.
 unsafe impl<const BYTES: usize> Sync for Heap<BYTES> {}
 
 impl<const BYTES: usize> Heap<BYTES> {

@@ -19,6 +19,8 @@ pub(super) struct Dying {
     pci_done: u16,
     iommu_done: u16,
     msi_done: u16,
+    /// Its memory is being taken back.
+    reclaiming: bool,
 }
 
 impl Dying {
@@ -32,6 +34,7 @@ impl Dying {
             pci_done: 0,
             iommu_done: 0,
             msi_done: 0,
+            reclaiming: false,
         }
     }
 
@@ -109,6 +112,9 @@ impl Supervisor {
             )) => (ClientId(*id), dying.clone()),
             _ => return,
         };
+        if dying.reclaiming {
+            return;
+        }
         if !dying.stopped {
             hands.stop(index as u16 + 1);
             hands.disown(index as u16 + 1);
@@ -179,16 +185,47 @@ impl Supervisor {
         } else if round.open {
             Life::Dying(dying)
         } else {
-            self.gone(index, &dying.ending, hands)
+            match hands.reclaim(index as u16 + 1) {
+                Ok(()) => {
+                    dying.reclaiming = true;
+                    Life::Dying(dying)
+                }
+                Err(reason) => self.gone(index, &dying.ending, Err(reason), hands),
+            }
         };
         if let Some((_, life)) = self.wards.get_mut(index) {
             *life = next;
         }
     }
 
-    /// The last step: nothing refers to the client any more.
-    fn gone<H: Hands>(&mut self, index: usize, ending: &Ending, hands: &mut H) -> Life {
-        let result = hands.reclaim(index as u16 + 1);
+    /// The memory of a PD was taken back, or not, for this reason. Call [`Supervisor::work`] afterwards.
+    pub fn reclaimed<H: Hands>(
+        &mut self,
+        pd: u16,
+        result: Result<(), &'static str>,
+        hands: &mut H,
+    ) {
+        let Some(index) = self.index(pd) else {
+            return;
+        };
+        let ending = match self.wards.get(index) {
+            Some((_, Life::Dying(dying))) if dying.reclaiming => dying.ending.clone(),
+            _ => return,
+        };
+        let next = self.gone(index, &ending, result, hands);
+        if let Some((_, life)) = self.wards.get_mut(index) {
+            *life = next;
+        }
+    }
+
+    /// The end: nothing refers to the client any more.
+    fn gone<H: Hands>(
+        &mut self,
+        index: usize,
+        ending: &Ending,
+        result: Result<(), &'static str>,
+        hands: &mut H,
+    ) -> Life {
         let Some(name) = self.wards.get(index).map(|(ward, _)| ward.name.clone()) else {
             return Life::Broken;
         };

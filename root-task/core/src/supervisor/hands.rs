@@ -38,7 +38,8 @@ pub trait Hands {
     /// # Errors
     /// The shard's refusal.
     fn msi_gone(&mut self, shard: u8, client: ClientId) -> Result<u16, Refusal>;
-    /// Takes back the memory of a PD: all its objects are gone afterwards. Returns what went wrong.
+    /// Begins to take back the memory of a PD: all its objects are gone when it is over, which
+    /// [`Supervisor::reclaimed`](super::Supervisor::reclaimed) is told.
     ///
     /// # Errors
     /// A reason, for the log.

@@ -114,24 +114,33 @@ impl Second {
             max_controlled_priority: self.priority,
         })?;
         self.tcb.bind_notification(self.events)?;
-        let registers = UserContext {
-            rip: begin::<T> as *const () as u64,
-            // As if `begin` had been called: its return address would be here.
-            rsp: stack.top() - 8,
-            rdi: ptr::from_mut(state).expose_provenance() as u64,
-            rsi: main as *const () as u64,
-            ..UserContext::default()
-        };
-        self.tcb.write_registers(&registers, Then::Switch)
+        self.tcb
+            .write_registers(&begin(stack, state, main), Then::Switch)
     }
 }
 
-/// Where the thread begins.
+/// The registers with which a thread begins that calls `main` with `state`.
+pub(super) fn begin<T: Send, const BYTES: usize>(
+    stack: &'static Stack<BYTES>,
+    state: &'static mut T,
+    main: fn(&'static mut T) -> !,
+) -> UserContext {
+    UserContext {
+        rip: entry::<T> as *const () as u64,
+        // As if `entry` had been called: its return address would be here.
+        rsp: stack.top() - 8,
+        rdi: ptr::from_mut(state).expose_provenance() as u64,
+        rsi: main as *const () as u64,
+        ..UserContext::default()
+    }
+}
+
+/// Where a thread begins.
 #[expect(
     improper_ctypes_definitions,
     reason = "this program is on both sides: a function is a pointer in a register"
 )]
-extern "C" fn begin<T>(state: *mut T, main: fn(&'static mut T) -> !) -> ! {
-    // SAFETY: `start` was given the only reference to it, for ever, and has let go of it.
+extern "C" fn entry<T>(state: *mut T, main: fn(&'static mut T) -> !) -> ! {
+    // SAFETY: `begin` was given the only reference to it, for ever, and has let go of it.
     main(unsafe { &mut *state })
 }

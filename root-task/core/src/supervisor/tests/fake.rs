@@ -17,6 +17,10 @@ pub(super) struct Fake {
     pub(super) alarm: Option<(u16, u64)>,
     /// The step that a restart of its server breaks off, once.
     pub(super) breaks_off: Option<&'static str>,
+    /// PDs whose memory is being taken back.
+    pub(super) reclaiming: List<u16>,
+    /// It is over only when the test says so.
+    pub(super) memory_takes_long: bool,
 }
 
 impl Hands for Fake {
@@ -57,6 +61,7 @@ impl Hands for Fake {
     }
     fn reclaim(&mut self, pd: u16) -> Result<(), &'static str> {
         self.log.push(alloc::format!("reclaim {pd}"));
+        self.reclaiming.push(pd);
         Ok(())
     }
     fn figures(&mut self) -> Figures {

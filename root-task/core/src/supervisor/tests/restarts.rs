@@ -20,12 +20,12 @@ fn died(
         treatment,
     };
     supervisor.told(told, 1000, format_args!("page fault"), hands);
-    supervisor.work(hands);
+    work(supervisor, hands);
 }
 
 fn ready(supervisor: &mut Supervisor, hands: &mut Fake, pd: u16) {
     supervisor.told(Told::Ready { pd }, 2000, format_args!(""), hands);
-    supervisor.work(hands);
+    work(supervisor, hands);
 }
 
 /// The server dies and is there again.
@@ -192,7 +192,7 @@ fn a_shard_that_died_after_it_had_let_go_is_not_asked_again() {
     assert!(!log.iter().any(|line| line == "pci 0 0"), "{log:?}");
     hands.owes = [0, 0];
     supervisor.signalled(event::SHARD_DONE << 1);
-    supervisor.work(&mut hands);
+    work(&mut supervisor, &mut hands);
     assert_eq!(hands.take().last().unwrap(), "@gone a exit 0");
 }
 
