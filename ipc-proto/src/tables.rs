@@ -122,6 +122,10 @@ interface! {
     /// request or an event, until it waits again), and in the longest; of all that, kernel calls with their ticks, and
     /// requests to servers below.
     [Supervisor | Inspect] Turns = 53: turns() -> TurnsReply { ticks: u64, longest: u64, kernel_calls: u64, kernel_ticks: u64, requests: u64 }
+    /// The `index`-th device that a client holds in this shard. `EndOfList` past the last.
+    [Supervisor] HeldAt = 54: held_at(client: ClientId, index: u16) -> HeldAtReply { device: Sbdf, ids: u32, class: u32 }
+    /// As `HolderBar`, of a device by address.
+    [Supervisor] HeldBar = 55: held_bar(device: Sbdf, bar: u8) -> HeldBarReply { kind: BarKind, base: u64, bytes: u64 }
 
     /// Why nobody gets a device (0 where somebody may): for a dump. The text of each code is [`WithheldCode`]'s.
     [Inspect] Why = 64: why(device: Sbdf) -> WhyReply { code: WithheldCode, bar: u8 }
@@ -272,6 +276,8 @@ interface! {
     [Supervisor | Inspect] Turns = 53: turns() -> TurnsReply { ticks: u64, longest: u64, kernel_calls: u64, kernel_ticks: u64, requests: u64 }
     /// What a client may hold, what is kept free for it and what it holds. `EndOfList` past the last client.
     [Supervisor | Inspect] ShareAt = 54: share_at(client: ClientId) -> ShareAtReply { quota: u16, reserved: u16, used: u16 }
+    /// The `index`-th vector that a client holds for messages of a device. `EndOfList` past the last.
+    [Supervisor] VectorOf = 55: vector_of(device: Sbdf, index: u16) -> VectorOfReply { vector: u16 }
 }
 
 interface! {

@@ -88,6 +88,8 @@ fn lines() -> Vec<String> {
         Holder { index: 3 } => HolderReply { device, ids, class, state: DeviceState::Broken, holder: 6, frames: 2, messages: 1 };
         HolderBar { index: 3, bar: 1 } => HolderBarReply { kind: BarKind::Io, base: 0xc000, bytes: 0x20 };
         Turns {} => TurnsReply { ticks: 2, longest: 1, kernel_calls: 5, kernel_ticks: 3, requests: 4 };
+        HeldAt { client, index: 2 } => HeldAtReply { device, ids, class };
+        HeldBar { device, bar: 5 } => HeldBarReply { kind: BarKind::Memory64, base: 0xc000, bytes: 0x20 };
         Why { device } => WhyReply { code: WithheldCode::Malformed, bar: 2 };
         RawConfig { device, offset: 0x40 } => RawConfigReply { w0: 1, w1: 2, w2: 3, w3: 4, w4: 5, w5: 6, w6: 7, w7: 8 };
         MessageAt { device, message: 2 } => MessageAtReply { mechanism: Mechanism::MsiX, address: 0xfee0_1000, data: 0x44, masked: Switch::On, pending: Switch::Off };
@@ -136,6 +138,7 @@ fn lines() -> Vec<String> {
         Promise { client } => PromiseReply { kept: 4, common: 60, left: 8 };
         ClientGone { client } => ClientGoneReply { vectors: 0 };
         Figures {} => FiguresReply { vectors: 100, free: 99, slots_used: 1, operations: 2, refused: 3, absorbed: 4 };
+        VectorOf { device, index: 1 } => VectorOfReply { vector: 0x31 };
         VectorAt { index: 0 } => VectorAtReply { vector: 20, purpose: VectorUse::Message, device, client, message: 2, core: 3, data: 0x44, delivery: Delivery::Metered, raised: 9, passed: Switch::On, flags: 0x30 };
         LineAt { index: 0 } => LineAtReply { line: 21, vector: 90, device, client, raised: 7, waits: Switch::On };
         Turns {} => TurnsReply { ticks: 2, longest: 1, kernel_calls: 5, kernel_ticks: 3, requests: 4 };

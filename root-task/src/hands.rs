@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use hw::Sbdf;
-use ipc_proto::{BarKind, ClientId, Refusal, Rule, VectorUse, iommu, msi, pci, retry, timer};
+use ipc_proto::{BarKind, ClientId, Refusal, Rule, iommu, msi, pci, retry, timer};
 use root_core::plan::{Kind, Pd, Plan};
 use root_core::supervisor::figures::Figures;
 use root_core::supervisor::{Hands, Power, Strike, Verdict};
@@ -21,8 +21,6 @@ use crate::reclaimer::Reclaimer;
 use crate::say;
 use crate::voice::Voice;
 
-/// Most devices of a shard that are gone through: more than a segment's buses have in practice.
-const MAX_DEVICES: u32 = 1 << 16;
 /// Most vectors that are gone through.
 const MAX_VECTORS: u16 = 256;
 /// BARs of a function.
@@ -129,16 +127,10 @@ impl<'a> RootHands<'a> {
     }
 
     /// One line about a device that a client holds.
-    fn tell_device(
-        &mut self,
-        stub: &pci::Stub<Port>,
-        index: u32,
-        client: &Name,
-        held: &pci::HolderReply,
-    ) {
+    fn tell_device(&mut self, stub: &pci::Stub<Port>, client: &Name, held: &pci::HeldAtReply) {
         let mut text = List::new();
         for bar in 0..BARS {
-            if let Ok(found) = retry(|| stub.holder_bar(index, bar)) {
+            if let Ok(found) = retry(|| stub.held_bar(held.device, bar)) {
                 let kind = match found.kind {
                     BarKind::None => continue,
                     BarKind::Io => "io",
@@ -157,10 +149,8 @@ impl<'a> RootHands<'a> {
             .iter()
             .filter(|shard| matches!(shard.kind, Kind::Msi(_)))
         {
-            for (number, device) in vectors_of(shard.port) {
-                if device == held.device {
-                    vectors.add(format_args!("{number}"));
-                }
+            for number in vectors_of(shard.port, held.device) {
+                vectors.add(format_args!("{number}"));
             }
         }
         let (vendor, device) = (held.ids & 0xffff, held.ids >> 16);
@@ -175,13 +165,12 @@ impl<'a> RootHands<'a> {
     }
 }
 
-/// The vectors in use of an msi-server shard.
-fn vectors_of(port: Port) -> impl Iterator<Item = (u16, Sbdf)> {
+/// The vectors for a device's messages of an msi-server shard.
+fn vectors_of(port: Port, device: Sbdf) -> impl Iterator<Item = u16> {
     let stub = msi::Stub(port);
     (0..MAX_VECTORS)
-        .map_while(move |index| retry(|| stub.vector_at(index)).ok())
-        .filter(|found| found.purpose == VectorUse::Message)
-        .map(|found| (found.vector, found.device))
+        .map_while(move |index| retry(|| stub.vector_of(device, index)).ok())
+        .map(|found| found.vector)
 }
 
 /// A list with commas; `-` when empty.
@@ -230,12 +219,9 @@ impl Hands for RootHands<'_> {
             return;
         };
         let stub = pci::Stub(port);
-        for index in 0..MAX_DEVICES {
-            match retry(|| stub.holder(index)) {
-                Ok(held) if held.holder == client.0 + 1 => {
-                    self.tell_device(&stub, index, &name, &held)
-                }
-                Ok(_) => {}
+        for index in 0..u16::MAX {
+            match retry(|| stub.held_at(client, index)) {
+                Ok(held) => self.tell_device(&stub, &name, &held),
                 Err(_) => break,
             }
         }

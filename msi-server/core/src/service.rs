@@ -5,6 +5,7 @@ use ipc_proto::msi::{
     AllocReply, BindReply, ClientGoneReply, FiguresReply, FreeReply, HelloReply, LineAckReply,
     LineAtReply, LineJoinReply, LineLeaveReply, LineTroubleReply, MessageTroubleReply,
     PromiseReply, ResumeReply, RetargetReply, Service, ShareAtReply, TurnsReply, VectorAtReply,
+    VectorOfReply,
 };
 use ipc_proto::{
     Call, ClientId, Delivery, Messages, Refusal, Reply, Rule, Switch, VERSION, VectorUse,
@@ -106,6 +107,17 @@ impl<E: Env> Shard<E> {
             .map(|vector| Self::without_device(*vector, VectorUse::Server, 0));
         let mut all = own.chain(lines).chain(servers);
         Ok(all.nth(index.into()).ok_or(Rule::EndOfList)?)
+    }
+
+    /// The `index`-th vector that a client holds for a device.
+    fn nth_of(&self, device: Sbdf, index: u16) -> Result<VectorOfReply, Refusal> {
+        let blocks = (self.blocks.iter())
+            .filter(|block| block.device == device && block.holder == Holder::Client);
+        let mut vectors = blocks.flat_map(|block| block.vectors());
+        let vector = vectors.nth(index.into()).ok_or(Rule::EndOfList)?;
+        Ok(VectorOfReply {
+            vector: self.kernel_vector(vector),
+        })
     }
 
     fn nth_user(&self, index: u16) -> Result<LineAtReply, Refusal> {
@@ -266,6 +278,16 @@ impl<E: Env> Service for Shard<E> {
 
     fn vector_at(&mut self, _call: Call, index: u16) -> Result<Reply<VectorAtReply>, Refusal> {
         let result = self.nth_vector(index);
+        self.counted(result)
+    }
+
+    fn vector_of(
+        &mut self,
+        _call: Call,
+        device: Sbdf,
+        index: u16,
+    ) -> Result<Reply<VectorOfReply>, Refusal> {
+        let result = self.nth_of(device, index);
         self.counted(result)
     }
 

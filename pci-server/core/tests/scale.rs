@@ -210,9 +210,14 @@ fn life(bench: &mut Bench<'_>) {
     bench.ask("Narrow", express, narrow);
     let inspector = Badge::plain(BadgeKind::Inspect, 0);
     bench.ask("ViewAt", inspector, Request::ViewAt { index: 0 });
+    let supervisor = Badge::plain(BadgeKind::Supervisor, 0);
+    let client = ClientId(1);
+    bench.ask("HeldAt", supervisor, Request::HeldAt { client, index: 0 });
+    let device = at(EXPRESS);
+    let held = Request::HeldBar { device, bar: 0 };
+    bench.ask("HeldBar", supervisor, held);
     bench.ask("Reset", express, Request::Reset {});
     bench.ask("Release", express, Request::Release {});
-    let supervisor = Badge::plain(BadgeKind::Supervisor, 0);
     let gone = Request::ClientGone {
         client: ClientId(1),
     };

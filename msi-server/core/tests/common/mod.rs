@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use hw::Sbdf;
 use ipc_proto::msi::{self, Request};
-use ipc_proto::{Badge, BadgeKind, ClientId, Message, Messages, Refusal, Rule, Turns};
+use ipc_proto::{Badge, BadgeKind, ClientId, Message, Messages, Refusal, Rule, Turns, VectorUse};
 use ledger::Words;
 use msi_core::{Env, LEDGER_WORDS, Shard};
 use system::info::{ClientEntry, LineInfo, MsiInfo};
@@ -423,10 +423,28 @@ impl Bench {
                 Ok(row) => list.push(row),
                 Err(refusal) => {
                     assert_eq!(refusal.rule, Rule::EndOfList);
+                    self.check_by_device(&list);
                     return list;
                 }
             }
         }
         panic!("the list has no end");
+    }
+
+    /// The lists of each device's vectors say what the list of all says.
+    fn check_by_device(&mut self, all: &[msi::VectorAtReply]) {
+        let of = |row: &&msi::VectorAtReply| row.purpose == VectorUse::Message;
+        for device in all.iter().map(|row| row.device).collect::<BTreeSet<_>>() {
+            let rows = all.iter().filter(of).filter(|row| row.device == device);
+            let expected: BTreeSet<_> = rows.map(|row| row.vector).collect();
+            let vectors = (0..).map_while(|index| {
+                let request = Request::VectorOf { device, index };
+                let answer = self.ask(BadgeKind::Supervisor, 0, request);
+                msi::VectorOfReply::decode(&answer).ok()
+            });
+            let found: Vec<_> = vectors.map(|found| found.vector).collect();
+            assert_eq!(found.len(), expected.len(), "{device}: {found:?}");
+            assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), expected);
+        }
     }
 }

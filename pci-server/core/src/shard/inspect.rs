@@ -2,9 +2,10 @@
 
 use hw::Sbdf;
 use ipc_proto::pci::{
-    FiguresReply, HolderBarReply, HolderReply, MessageAtReply, RawConfigReply, WhyReply,
+    FiguresReply, HeldAtReply, HeldBarReply, HolderBarReply, HolderReply, MessageAtReply,
+    RawConfigReply, WhyReply,
 };
-use ipc_proto::{BarKind, DeviceState, Refusal, Rule, Switch, WithheldCode};
+use ipc_proto::{BarKind, ClientId, DeviceState, Refusal, Rule, Switch, WithheldCode};
 
 use super::queries::readable;
 use super::{Parts, Shard};
@@ -52,9 +53,34 @@ impl<E: Env> Shard<'_, E> {
         })
     }
 
+    /// The `index`-th device that a client holds: as many steps as assignments are possible.
+    pub(super) fn held_of(&self, client: ClientId, index: u16) -> Result<HeldAtReply, Refusal> {
+        let held = (self.assignments.iter())
+            .filter_map(|assignment| assignment.hold.as_ref())
+            .filter(|hold| hold.client == client)
+            .nth(index.into())
+            .and_then(|hold| self.devices.get(hold.device));
+        let device = held.ok_or(Rule::EndOfList)?;
+        Ok(HeldAtReply {
+            device: device.at,
+            ids: device.ids,
+            class: device.class,
+        })
+    }
+
+    pub(super) fn held_bar_of(&self, at: Sbdf, bar: u8) -> Result<HeldBarReply, Refusal> {
+        let none = Refusal::new(Rule::NoSuchDevice, at.to_bits().into());
+        let device = self.devices.at(at).ok_or(none)?;
+        let HolderBarReply { kind, base, bytes } = self.bar(device, bar)?;
+        Ok(HeldBarReply { kind, base, bytes })
+    }
+
     pub(super) fn bar_of(&self, index: u32, bar: u8) -> Result<HolderBarReply, Refusal> {
+        self.bar(self.nth(index)?, bar)
+    }
+
+    fn bar(&self, device: &Device, bar: u8) -> Result<HolderBarReply, Refusal> {
         const ROM: u8 = 6;
-        let device = self.nth(index)?;
         if bar == ROM {
             return Ok(self.rom_of(device));
         }

@@ -203,6 +203,19 @@ impl<E: Env> pci::Service for Shard<'_, E> {
         now(self.bar_of(index, bar))
     }
 
+    fn held_at(
+        &mut self,
+        _: Call,
+        client: ClientId,
+        index: u16,
+    ) -> Result<Reply<HeldAtReply>, Refusal> {
+        now(self.held_of(client, index))
+    }
+
+    fn held_bar(&mut self, _: Call, device: Sbdf, bar: u8) -> Result<Reply<HeldBarReply>, Refusal> {
+        now(self.held_bar_of(device, bar))
+    }
+
     fn test_assign(&mut self, call: Call, device: Sbdf) -> Result<Reply<TestAssignReply>, Refusal> {
         let client = self.client(call)?;
         let properties = self.test_assignment(client, device)?;

@@ -21,8 +21,8 @@ use std::cell::RefCell;
 use std::fmt;
 
 use hw::{Clock, Sbdf};
-use ipc_proto::pci::{self, Stub};
-use ipc_proto::{Badge, BadgeKind, ContextChoice, Message, Transport};
+use ipc_proto::pci::{self, HolderReply, Stub};
+use ipc_proto::{Badge, BadgeKind, ClientId, ContextChoice, Message, Transport};
 use kernel::{Object, Place};
 use pci_core::{Shard, Tables};
 use sim::config::Machine;
@@ -217,6 +217,7 @@ impl Booted {
         while let Ok(holder) = self.supervisor().holder(holders.len() as u32) {
             holders.push(holder);
         }
+        self.check_held(&holders);
         let figures = (
             figures.devices,
             figures.assigned,
@@ -224,6 +225,31 @@ impl Booted {
             figures.untyped_used,
         );
         (figures, holders, self.world(|world| world.state()))
+    }
+}
+
+impl Booted {
+    /// The lists of what each client holds say what the list of all devices says.
+    fn check_held(&self, holders: &[HolderReply]) {
+        let supervisor = self.supervisor();
+        for client in 0..4 {
+            let mut held: Vec<_> = (0..)
+                .map_while(|index| supervisor.held_at(ClientId(client), index).ok())
+                .map(|held| (held.device, held.ids, held.class))
+                .collect();
+            held.sort();
+            let all = holders.iter().filter(|row| row.holder == client + 1);
+            let all: Vec<_> = all.map(|row| (row.device, row.ids, row.class)).collect();
+            assert_eq!(held, all);
+        }
+        for (index, row) in holders.iter().enumerate() {
+            let by_index = supervisor.holder_bar(index as u32, 0).unwrap();
+            let by_address = supervisor.held_bar(row.device, 0).unwrap();
+            assert_eq!(
+                (by_index.kind, by_index.base, by_index.bytes),
+                (by_address.kind, by_address.base, by_address.bytes)
+            );
+        }
     }
 }
 
