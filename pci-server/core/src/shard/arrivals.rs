@@ -175,9 +175,27 @@ impl<E: Env> Shard<'_, E> {
             return;
         };
         let at = device.at;
+        if device.bridge.is_some() {
+            self.devices.close_behind(at);
+        }
         let only = self.devices.on_bus(at.segment(), at.bus()).next().is_none();
-        if only && at.bus() != 0 {
+        if only && !self.may_refill(&device) {
             self.devices.close(at.segment(), at.bus());
+        }
+    }
+
+    /// Is the bus of a function that has left one where others may come: a root bus, or one that a bridge leads to? A scan
+    /// looks at buses that are open and at no others.
+    fn may_refill(&self, left: &Device) -> bool {
+        let (segment, bus) = (left.at.segment(), left.at.bus());
+        match self.devices.bridge_to(segment, bus) {
+            Some(bridge) => self
+                .devices
+                .at(bridge)
+                .and_then(|bridge| bridge.bridge?.buses)
+                .is_some_and(|buses| buses.contains(bus)),
+            // Virtual functions may have a bus of their own, which is there with them.
+            None => left.physical.is_none(),
         }
     }
 

@@ -84,6 +84,24 @@ impl Table<'_> {
         true
     }
 
+    /// Forgets the buses without functions that a bridge leads to, which is gone.
+    pub fn close_behind(&mut self, bridge: Sbdf) {
+        let mut last = None;
+        // Ascending, each once.
+        loop {
+            let next = self
+                .buses()
+                .filter(|(.., above)| *above == Some(bridge))
+                .map(|(segment, bus, _)| (segment, bus))
+                .find(|bus| last.is_none_or(|last| *bus > last));
+            let Some((segment, bus)) = next else {
+                return;
+            };
+            last = next;
+            self.close(segment, bus);
+        }
+    }
+
     /// The directory of a bus, made if there is none.
     pub(super) fn open(&mut self, segment: u16, bus: u8) -> Result<usize, Full> {
         if let Some(directory) = self.directory(segment, bus) {
