@@ -7,16 +7,79 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+/// Bytes of a cache line.
 const LINE: u64 = 64;
+
+/// Words by their addresses, kept by lines.
+#[derive(Clone, Debug, Default)]
+struct Lines(BTreeMap<u64, Line>);
+
+/// Which of a line's words are there, and what they are.
+#[derive(Clone, Copy, Debug, Default)]
+struct Line {
+    there: u8,
+    words: [u64; 8],
+}
+
+impl Line {
+    fn get(&self, word: usize) -> Option<u64> {
+        let there = self.there >> word & 1 != 0;
+        there.then(|| self.words.get(word).copied())?
+    }
+
+    fn set(&mut self, word: usize, value: u64) {
+        if let Some(place) = self.words.get_mut(word) {
+            *place = value;
+            self.there |= 1 << word;
+        }
+    }
+
+    /// Takes over the words that `newer` has.
+    fn take_over(&mut self, newer: &Self) {
+        for word in 0..self.words.len() {
+            if let Some(value) = newer.get(word) {
+                self.set(word, value);
+            }
+        }
+    }
+}
+
+/// The line of a word, and which of its words it is.
+const fn place(address: u64) -> (u64, usize) {
+    (address / LINE, (address % LINE / 8) as usize)
+}
+
+impl Lines {
+    fn get(&self, address: u64) -> Option<u64> {
+        let (line, word) = place(address);
+        self.0.get(&line)?.get(word)
+    }
+
+    fn insert(&mut self, address: u64, value: u64) {
+        let (line, word) = place(address);
+        self.0.entry(line).or_default().set(word, value);
+    }
+
+    fn remove(&mut self, address: u64) {
+        let (line, word) = place(address);
+        if let Some(found) = self.0.get_mut(&line) {
+            found.there &= !(1 << word);
+        }
+    }
+
+    fn take_over(&mut self, line: u64, newer: &Line) {
+        self.0.entry(line).or_default().take_over(newer);
+    }
+}
 
 #[derive(Clone, Debug, Default)]
 struct State {
-    /// What a unit that does not snoop reads; by address of a word.
-    memory: BTreeMap<u64, u64>,
+    /// What a unit that does not snoop reads.
+    memory: Lines,
     /// Words in the chipset's write buffer.
-    buffered: BTreeMap<u64, u64>,
+    buffered: Lines,
     /// Words that only the processor's cache has.
-    cached: BTreeMap<u64, u64>,
+    cached: Lines,
     write_buffer: bool,
 }
 
@@ -46,8 +109,8 @@ impl Memory {
     #[must_use]
     pub fn read(&self, address: u64) -> u64 {
         let state = self.0.borrow();
-        let found = state.cached.get(&address).or(state.buffered.get(&address));
-        found.or(state.memory.get(&address)).copied().unwrap_or(0)
+        let found = state.cached.get(address).or(state.buffered.get(address));
+        found.or(state.memory.get(address)).unwrap_or(0)
     }
 
     /// The processor writes a word.
@@ -58,17 +121,16 @@ impl Memory {
     /// The processor writes the cache lines of `bytes` from `address` on back.
     pub fn write_back(&self, address: u64, bytes: u64) {
         let state = &mut *self.0.borrow_mut();
-        let first = address - address % LINE;
-        let end = (address + bytes).next_multiple_of(LINE);
-        let words: Vec<u64> = state.cached.range(first..end).map(|(at, _)| *at).collect();
-        for at in words {
-            if let Some(value) = state.cached.remove(&at) {
+        let lines = address / LINE..(address + bytes).div_ceil(LINE);
+        let written: Vec<u64> = state.cached.0.range(lines).map(|(at, _)| *at).collect();
+        for at in written {
+            if let Some(line) = state.cached.0.remove(&at) {
                 let below = if state.write_buffer {
                     &mut state.buffered
                 } else {
                     &mut state.memory
                 };
-                below.insert(at, value);
+                below.take_over(at, &line);
             }
         }
     }
@@ -76,7 +138,9 @@ impl Memory {
     /// Flushes the chipset's write buffer.
     pub fn flush_write_buffer(&self) {
         let state = &mut *self.0.borrow_mut();
-        state.memory.append(&mut state.buffered);
+        for (at, line) in std::mem::take(&mut state.buffered.0) {
+            state.memory.take_over(at, &line);
+        }
     }
 
     /// What a unit reads: snooping the processor's cache or not. The write buffer is seen by nobody
@@ -85,10 +149,10 @@ impl Memory {
     pub fn unit_read(&self, address: u64, snoop: Snoop) -> u64 {
         let state = self.0.borrow();
         let cached = match snoop {
-            Snoop::Yes => state.cached.get(&address),
+            Snoop::Yes => state.cached.get(address),
             Snoop::No => None,
         };
-        cached.or(state.memory.get(&address)).copied().unwrap_or(0)
+        cached.or(state.memory.get(address)).unwrap_or(0)
     }
 
     /// A unit writes the lower half of a word, coherently.
@@ -97,8 +161,8 @@ impl Memory {
         let shift = (address & 4) * 8;
         let word = word & !(0xffff_ffff << shift) | u64::from(value) << shift;
         let state = &mut *self.0.borrow_mut();
-        state.cached.remove(&(address & !7));
-        state.buffered.remove(&(address & !7));
+        state.cached.remove(address & !7);
+        state.buffered.remove(address & !7);
         state.memory.insert(address & !7, word);
     }
 }

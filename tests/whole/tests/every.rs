@@ -11,6 +11,7 @@
 use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
 use std::panic::AssertUnwindSafe;
+use std::sync::mpsc::{self, Receiver, Sender};
 
 use ipc_proto::{Access, ContextChoice, Switch};
 use sim::vtd::Model as Unit;
@@ -84,20 +85,54 @@ fn run(setting: Setting, schedule: &[Action]) -> (u64, Seen) {
     (world.digest(), seen)
 }
 
+/// A schedule, and what came of it: the words of a panic if something is broken.
+type Outcome = (Vec<Action>, Result<(u64, Seen), String>);
+
+/// A thread that runs schedules: the servers' storage goes through the stack, more than a checker's thread has.
+/// One for each of these, since a new stack for every schedule takes longer than the schedule.
+struct Runner {
+    schedules: Sender<(Setting, Vec<Action>)>,
+    outcomes: Receiver<Outcome>,
+}
+
+thread_local! {
+    static RUNNER: Runner = Runner::new();
+}
+
+impl Runner {
+    fn new() -> Self {
+        let (schedules, to_run) = mpsc::channel::<(Setting, Vec<Action>)>();
+        let (done, outcomes) = mpsc::channel();
+        let thread = std::thread::Builder::new().stack_size(64 << 20);
+        let work = move || {
+            for (setting, schedule) in to_run {
+                let outcome =
+                    std::panic::catch_unwind(AssertUnwindSafe(|| run(setting, &schedule)));
+                let said = outcome.map_err(|said| match said.downcast::<String>() {
+                    Ok(said) => *said,
+                    Err(_) => String::from("a panic without words"),
+                });
+                if done.send((schedule, said)).is_err() {
+                    return;
+                }
+            }
+        };
+        thread.spawn(work).unwrap();
+        Self {
+            schedules,
+            outcomes,
+        }
+    }
+
+    fn run(&self, setting: Setting, schedule: Vec<Action>) -> Outcome {
+        self.schedules.send((setting, schedule)).unwrap();
+        self.outcomes.recv().unwrap()
+    }
+}
+
 impl Every {
     fn state(&self, schedule: Vec<Action>) -> State {
-        let setting = self.setting;
-        // The servers' storage goes through the stack.
-        let thread = std::thread::Builder::new().stack_size(64 << 20);
-        let run = move || {
-            let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| run(setting, &schedule)));
-            let said = outcome.map_err(|said| match said.downcast::<String>() {
-                Ok(said) => *said,
-                Err(_) => String::from("a panic without words"),
-            });
-            (schedule, said)
-        };
-        let (schedule, outcome) = thread.spawn(run).unwrap().join().unwrap();
+        let (schedule, outcome) = RUNNER.with(|runner| runner.run(self.setting, schedule));
         match outcome {
             Ok((digest, seen)) => State {
                 schedule,
