@@ -160,6 +160,7 @@ impl Memory {
         let first = cspace.take_run_as_it_is(count)?;
         let slots = NumberPool::new(first, count)
             .ok_or(Refusal::new(Rule::SlotsExhausted, count.into()))?;
+        bank.divide(pd.info().clients.len(), count);
         Ok(Self {
             bank,
             kernel: Kernel {

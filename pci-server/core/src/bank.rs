@@ -12,6 +12,7 @@
 
 pub mod recovery;
 mod revoke;
+mod shares;
 
 use core::cmp::Reverse;
 
@@ -22,6 +23,7 @@ use ledger::Words;
 use crate::env::RegionId;
 use crate::notes::PLACING_AT;
 use recovery::{Notes, Placing};
+use shares::{Known, Shares};
 
 /// Most untypeds that the shard is given.
 pub const MAX_PIECES: usize = system::info::MAX_UNTYPED;
@@ -171,6 +173,8 @@ struct Made {
     noted: bool,
     /// The request, as it is noted.
     placing: Option<Placing>,
+    /// For whom.
+    owner: Option<ClientId>,
 }
 
 impl Made {
@@ -179,6 +183,7 @@ impl Made {
             blocks: Vec::new(),
             noted: false,
             placing: None,
+            owner: None,
         }
     }
 }
@@ -189,11 +194,12 @@ pub struct Bank {
     /// By address.
     pieces: Vec<Block, MAX_PIECES>,
     /// BARs of which frames may exist, by address.
-    regions: Vec<RegionId, MAX_REGIONS>,
+    regions: Vec<Known, MAX_REGIONS>,
     /// By address, of those at one address the largest first.
     nodes: Vec<Node, MAX_NODES>,
     split_bytes: u64,
     notes: Notes,
+    shares: Shares,
 }
 
 impl Bank {
@@ -206,6 +212,7 @@ impl Bank {
             nodes: Vec::new(),
             split_bytes: 0,
             notes: Notes::new(),
+            shares: Shares::NONE,
         }
     }
 
@@ -249,6 +256,7 @@ impl Bank {
     ) -> Result<(), Refusal> {
         let (mut placed, mut made) = (0, Made::new());
         made.placing = Some(Placing::begin(objects, client, slot));
+        made.owner = Some(client);
         while placed < count {
             let page = first.saturating_add(u32::from(placed));
             let run = self.frames(objects, region, size, page, &mut made);
@@ -323,19 +331,14 @@ impl Bank {
             .filter(|address| address | ((1 << size.bits()) - 1) <= region.last())
             .filter(|address| address & ((1 << size.bits()) - 1) == 0)
             .ok_or(outside)?;
-        if let Err(place) = self.find_region(region) {
-            self.regions
-                .insert(place, region)
-                .map_err(|_| Refusal::new(Rule::SlotsExhausted, MAX_REGIONS as u64))?;
-            made.noted = true;
-        }
+        made.noted |= self.know(region, made.owner)?;
         self.descend(objects, address, size, made)
     }
 
     fn find_region(&self, region: RegionId) -> Result<usize, usize> {
         self.regions
             .binary_search_by_key(&(region.base, region.bytes), |known| {
-                (known.base, known.bytes)
+                (known.region.base, known.region.bytes)
             })
     }
 
@@ -420,6 +423,7 @@ impl Bank {
             None => (block.bits, Parts::Frames),
         };
         let count = 1 << (block.bits - part_bits);
+        self.may_split(made.owner, count)?;
         let first = match parts {
             Parts::Untypeds => objects.split(block.slot, part_bits, count)?,
             Parts::Frames => objects.frames(block.slot, part_bits, count)?,

@@ -147,10 +147,8 @@ fn node(word: u64, note: u16) -> Option<Node> {
 impl Bank {
     /// After a restart, before [`Self::recover`]: frames of this region stay.
     pub fn keep(&mut self, region: RegionId) {
-        if let Err(place) = self.find_region(region) {
-            // As many as there were.
-            let _ = self.regions.insert(place, region);
-        }
+        // As many as there were.
+        let _ = self.know(region, None);
     }
 
     /// After a restart: knows the splits again that belong to regions which stay, and takes everything else back, also

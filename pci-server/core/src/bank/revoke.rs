@@ -14,7 +14,7 @@ impl Bank {
         let Ok(place) = self.find_region(region) else {
             return Ok(());
         };
-        self.regions.remove(place);
+        let known = self.regions.remove(place);
         let mut next = Some(region.base);
         // Each round leaves a block behind.
         while let Some(address) = next.filter(|address| *address <= region.last()) {
@@ -22,7 +22,7 @@ impl Bank {
                 Ok(last) => next = last.checked_add(1),
                 Err(refusal) => {
                     // It was in there a moment ago.
-                    let _ = self.regions.insert(place, region);
+                    let _ = self.regions.insert(place, known);
                     return Err(refusal);
                 }
             }
@@ -57,11 +57,11 @@ impl Bank {
     pub(super) fn is_used(&self, block: Block) -> bool {
         let after = self
             .regions
-            .partition_point(|region| region.base <= block.last());
+            .partition_point(|known| known.region.base <= block.last());
         after
             .checked_sub(1)
             .and_then(|at| self.regions.get(at))
-            .is_some_and(|region| region.last() >= block.base)
+            .is_some_and(|known| known.region.last() >= block.base)
     }
 
     /// Takes everything back that a block was made into.

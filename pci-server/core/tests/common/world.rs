@@ -110,6 +110,9 @@ pub struct World {
     pub lives: u32,
 }
 
+/// For so many clients device memory is divided.
+const CLIENTS: usize = 2;
+
 /// Device memory of a shard: slot, address, bits.
 pub const MEMORY: [(u32, u64, u8); 2] = [(100, 0xe000_0000, 28), (101, 0x80_0000_0000, 32)];
 
@@ -157,6 +160,7 @@ impl World {
             world.kernel.give_untyped(slot, base, bits);
             world.bank.add(slot, base, bits).unwrap();
         }
+        world.bank.divide(CLIENTS, world.kernel.slot_limit);
         world
     }
 
@@ -170,6 +174,7 @@ impl World {
         for (slot, base, bits) in MEMORY {
             self.bank.add(slot, base, bits).unwrap();
         }
+        self.bank.divide(CLIENTS, self.kernel.slot_limit);
         self.tables.clear();
         self.pages.clear();
         let restarted = Refusal::new(Rule::Restarted, 0).to_message();
