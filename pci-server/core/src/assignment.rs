@@ -17,6 +17,8 @@ pub struct Assignment<T> {
     pub generation: u16,
     /// The present life.
     pub hold: Option<Hold<T>>,
+    /// The kernel did not take a capability of a life back: there is no other life, which it could come to mean.
+    pub stuck: bool,
 }
 
 impl<T> Assignment<T> {
@@ -26,6 +28,7 @@ impl<T> Assignment<T> {
         Self {
             generation: 0,
             hold: None,
+            stuck: false,
         }
     }
 
@@ -75,6 +78,8 @@ pub struct Hold<T> {
     pub agreed: bool,
     /// Its bus is being reset.
     pub in_bus_reset: bool,
+    /// The kernel did not take a capability of it back.
+    pub stuck: bool,
     /// What is being done to it at this moment.
     pub intent: Intent,
     /// What is under way.

@@ -354,6 +354,7 @@ impl<'a, E: Env> Shard<'a, E> {
             Some(Assignment {
                 generation,
                 hold: Some(hold),
+                ..
             }) if *generation == badge.generation => hold,
             // The number of a view is above that of the assignment.
             _ => return self.held_narrowly(badge, need),

@@ -12,7 +12,7 @@ use common::devices::*;
 use common::kernel::{Object, Place};
 use common::*;
 use hw::Sbdf;
-use ipc_proto::{ContextChoice, DeviceState, Mechanism, Refusal, Rule, Switch};
+use ipc_proto::{ConfigRight, ContextChoice, DeviceState, Mechanism, Refusal, Rule, Switch};
 use sim::config::{Machine, Misbehaviour};
 use system::model::DeviceMatch;
 
@@ -320,4 +320,61 @@ fn when_undoing_fails_the_device_is_broken() {
         booted.client(0).query(edu).unwrap().state,
         DeviceState::Broken
     );
+}
+
+/// The kernel does not take a device capability back: neither it nor its badge ever means another device.
+#[test]
+fn a_capability_that_is_not_revoked_costs_nobody_else_an_assignment() {
+    for narrowed in [false, true] {
+        let (booted, [edu, nvme]) = booted();
+        let device = booted.assigned(0, edu, 0);
+        if narrowed {
+            device
+                .narrow(ConfigRight::Read, 0, 0, Switch::Off, 1)
+                .unwrap();
+        }
+        let view = narrowed.then(|| booted.device(booted.badge_in(0, 1)));
+        fail_at(&booted, usize::from(narrowed));
+        device.release().unwrap_err();
+        booted.world(|world| world.kernel.fail_at = None);
+        // Every number of a life comes round again.
+        for _ in 0..2 * u32::from(ipc_proto::MAX_GENERATION) {
+            let other = booted.assigned(1, nvme, 2);
+            let taken = other.narrow(ConfigRight::Write, 0, 0, Switch::Off, 3);
+            assert_eq!(taken.map(drop), Ok(()));
+            assert_eq!(device.info().unwrap_err().rule, Rule::StaleCapability);
+            if let Some(view) = view {
+                assert_eq!(view.info().unwrap_err().rule, Rule::StaleCapability);
+            }
+            other.release().unwrap();
+        }
+    }
+}
+
+/// The same where the device did not come back from a reset.
+#[test]
+fn a_capability_that_is_not_revoked_after_a_reset_in_vain_is_out_of_circulation() {
+    let (booted, [edu, nvme]) = booted();
+    let device = booted.assigned(0, nvme, 0);
+    let master = booted.badge_in(0, 0);
+    booted.world(|world| {
+        let mut space = world.machine.remove(nvme).unwrap();
+        space.misbehave(Misbehaviour::AllOnes);
+        world.machine.insert(nvme, space);
+    });
+    // After putting the caller aside.
+    fail_at(&booted, 1);
+    device.reset().unwrap_err();
+    booted.world(|world| {
+        world.kernel.fail_at = None;
+        assert!(world.kernel.object(Place::Window(0, 0)).is_some());
+    });
+    assert_eq!(
+        booted.client(0).query(nvme).unwrap().state,
+        DeviceState::Broken
+    );
+    let other = booted.assigned(1, edu, 2);
+    assert_ne!(booted.badge_in(1, 2).index, master.index);
+    other.release().unwrap();
+    assert_eq!(device.info().unwrap_err().rule, Rule::StaleCapability);
 }

@@ -265,7 +265,8 @@ impl<E: Env> Shard<'_, E> {
     fn free_assignment(&self) -> Result<u16, Refusal> {
         (0..)
             .zip(self.assignments.iter())
-            .find_map(|(at, assignment)| assignment.hold.is_none().then_some(at))
+            .find(|(_, assignment)| assignment.hold.is_none() && !assignment.stuck)
+            .map(|(at, _)| at)
             .ok_or(Refusal::new(
                 Rule::TooManyAssignments,
                 self.assignments.len() as u64,
@@ -296,6 +297,7 @@ impl<E: Env> Shard<'_, E> {
                 broken::note(&mut self.env, device.at, true);
                 // What is left of it never matches another life of the slot.
                 assignment.generation = generation;
+                assignment.stuck = true;
                 self.env.log(format_args!(
                     "{} its capability cannot be revoked",
                     device.at
@@ -321,6 +323,7 @@ impl<E: Env> Shard<'_, E> {
             views: 0,
             agreed: false,
             in_bus_reset: false,
+            stuck: false,
             intent: Intent::None,
             job: None,
         });

@@ -185,6 +185,7 @@ fn hold<T>(state: &State, device: Index) -> Hold<T> {
         views: 0,
         agreed: state.agreed,
         in_bus_reset: state.work == Work::BusReset,
+        stuck: false,
         intent: state.intent,
         job: None,
     }

@@ -302,7 +302,7 @@ impl<E: Env> Shard<'_, E> {
         };
         let refusal = device.refusal(rule);
         let (client, address) = (hold.client, device.at);
-        revoke_all(env, device, at, hold.views);
+        hold.stuck |= revoke_all(env, device, at, hold.views).is_some();
         // Why it is broken says more than what else fails on the way.
         let _ = self.end(at, Some(failure));
         self.tell(client, EventKind::Broken, address, rule as u64);
@@ -320,10 +320,12 @@ impl<E: Env> Shard<'_, E> {
         else {
             return Ok(());
         };
+        let stuck = hold.stuck;
         let mut result = match failure {
             Some(Failure::ControlStuck | Failure::NotRevoked) => {
                 Err(device.refusal(Rule::DeviceBroken))
             }
+            _ if stuck => Err(device.refusal(Rule::DeviceBroken)),
             _ => Ok(()),
         };
         let mut detached = true;
@@ -372,10 +374,14 @@ impl<E: Env> Shard<'_, E> {
                 device.at
             ));
         }
-        let views = hold.views;
-        self.views.forget(&mut self.env, views);
+        // Of a slot that has no other life the numbers of its narrowed capabilities are not used again, either.
+        if !stuck {
+            let views = hold.views;
+            self.views.forget(&mut self.env, views);
+        }
         if let Some(assignment) = self.assignments.get_mut(usize::from(at)) {
             assignment.hold = None;
+            assignment.stuck |= stuck;
             let free = State::free(assignment.generation);
             self.env.store(notes::Word::State.of(at), free);
         }
@@ -408,7 +414,9 @@ fn advance<E: Env>(
     let views = hold.views;
     let job = hold.job.as_mut()?;
     if job.purpose == Purpose::Revoke && !core::mem::replace(&mut job.revoked, true) {
-        job.trouble = revoke_all(env, device, at, views).or(job.trouble);
+        let failure = revoke_all(env, device, at, views);
+        hold.stuck |= failure.is_some();
+        job.trouble = failure.or(job.trouble);
     }
     if job.removed {
         let job = hold.job.take()?;

@@ -239,6 +239,7 @@ impl<E: Env> Shard<'_, E> {
             Some(Assignment {
                 generation,
                 hold: Some(hold),
+                ..
             }) if *generation == badge.generation => hold,
             _ => return Err(stale()),
         };

@@ -3,6 +3,7 @@
 use ledger::Words;
 
 use super::*;
+use crate::common::kernel::REFUSED;
 
 impl World {
     /// Masters of narrowed capabilities follow those of devices.
@@ -11,6 +12,10 @@ impl World {
     fn mint(&mut self, key: u16, badge: Badge, client: ClientId, slot: u16) -> Result<(), Refusal> {
         self.kernel.may_fail()?;
         self.kernel.try_effect()?;
+        if self.masters.contains_key(&key) {
+            // The slot that its number says is occupied.
+            return Err(REFUSED);
+        }
         let master = self.kernel.take_slots(1)?;
         let object = Object::Device {
             badge: badge.to_word(),
