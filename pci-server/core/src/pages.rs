@@ -45,7 +45,7 @@ pub fn check_range(
     if count == 0 || end > region.pages() {
         return Err(Refusal::new(Rule::PageOutOfRange, region.pages()));
     }
-    match (u64::from(first)..end).find(|&page| is_withheld(device, region, page)) {
+    match first_withheld(device, region, first.into(), end) {
         Some(page) => Err(Refusal::new(Rule::PageWithheld, page)),
         None => Ok(count.min(MAX_FRAMES)),
     }
@@ -86,6 +86,9 @@ pub fn check_large(
 /// The first page of a BAR from `first` up to `end` that is withheld. Pages are not gone through one by one: there
 /// may be 2^25 of them.
 fn first_withheld(device: &Device, region: &Region, first: u64, end: u64) -> Option<u64> {
+    if region.shared_page {
+        return (first < end).then_some(first);
+    }
     let start = region.base / 4096;
     device
         .secret
