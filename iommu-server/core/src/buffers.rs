@@ -243,6 +243,13 @@ impl Buffers {
             .map(|(index, _)| index as u16)
     }
 
+    /// Every buffer and share.
+    pub fn all(&self) -> impl Iterator<Item = &Buffer> {
+        self.entries
+            .iter()
+            .filter_map(|entry| entry.buffer.as_ref())
+    }
+
     /// Buffers and shares.
     pub fn used(&self) -> u32 {
         self.places.used()

@@ -4,7 +4,7 @@
 //! `serve`: from a message to its operation. `service`: the operations as the contract names them. `memory`: making and
 //! taking apart buffers. `mapping`: buffers in contexts. `contexts`: those of a
 //! client. `devices`: attaching, detaching, messages. `reserved`: what firmware
-//! reserved. `storms`: faults and devices that give trouble. `ledger`: what is noted for the
+//! reserved. `shares`: how many slots each client may have. `storms`: faults and devices that give trouble. `ledger`: what is noted for the
 //! next start; `recover`: that start.
 
 mod contexts;
@@ -16,6 +16,7 @@ mod recover;
 mod reserved;
 mod serve;
 mod service;
+mod shares;
 mod storms;
 
 use heapless::Vec;

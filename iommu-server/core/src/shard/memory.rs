@@ -390,6 +390,6 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
 }
 
 /// Pages of an extent. A buffer has at most `MAX_PAGES`.
-fn pages_of(extent: &Extent) -> u32 {
+pub(super) fn pages_of(extent: &Extent) -> u32 {
     (extent.bytes >> extent.page_bits) as u32
 }

@@ -53,6 +53,7 @@ impl<E: Env, B: Backend> Service for Shard<'_, E, B> {
         };
         let (page_bits, pages) = shape(bytes, pages)?;
         self.window(caller, slot, 1)?;
+        self.may_take(caller, pages.saturating_add(1))?;
         let memory = Memory::new(page_bits, pages, Sharing::Shareable);
         let index = self.enter(caller, Content::Memory(memory))?;
         let made = self
@@ -79,6 +80,8 @@ impl<E: Env, B: Backend> Service for Shard<'_, E, B> {
         let count = pages as u16;
         self.window(caller, slot, 1)?;
         self.window(caller, frames, count)?;
+        let kept = if self.backend.maps_frames() { pages } else { 0 };
+        self.may_take(caller, kept.saturating_add(1))?;
         let memory = Memory::new(page_bits, pages, Sharing::Private);
         let index = self.enter(caller, Content::Memory(memory))?;
         let made = if self.backend.maps_frames() {
@@ -134,6 +137,7 @@ impl<E: Env, B: Backend> Service for Shard<'_, E, B> {
             return Err(Rule::PrivateBuffer.into());
         }
         let (page_bits, pages) = (memory.page_bits, memory.pages);
+        self.may_take(caller, 1)?;
         let index = self.enter(caller, Content::Share { of })?;
         if let Some(memory) = self.buffers.memory_mut(of) {
             // There are fewer buffers than a u16 counts.

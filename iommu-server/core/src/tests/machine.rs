@@ -198,9 +198,9 @@ impl World {
         let memory = Memory::new();
         let unit = sim::vtd::Vtd::new(model, memory.clone());
         let vtd = start(std::slice::from_ref(&unit), &memory, 256);
-        let kernel = Kernel::with_untypeds(&POOL);
         let mut setup = SETUP;
         adjust(&mut setup);
+        let kernel = Kernel::with_untypeds(setup.pool);
         let shard = Shard::new(forever(Storage::new()), kernel.clone(), vtd, &setup).unwrap();
         Self {
             unit,

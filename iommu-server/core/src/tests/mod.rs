@@ -23,6 +23,7 @@ mod shard_ends;
 mod shard_failures;
 mod shard_random;
 mod shard_requests;
+mod shares;
 mod storms;
 mod units;
 mod vtd_domains;
