@@ -213,3 +213,24 @@ fn a_client_has_one_bus_in_reset_at_a_time_and_others_have_theirs() {
     booted.rest();
     assert_eq!(booted.answer(ticket).unwrap().label, 0);
 }
+
+/// A bridge, which may be a card's, says that all buses are behind it: what is elsewhere is neither asked nor reset.
+#[test]
+fn a_bridge_that_claims_other_buses_resets_none_of_them() {
+    let booted = booted(&[(CARD, card()), (OTHER_CARD, plain())]);
+    let device = booted.assigned(0, at(CARD), 1);
+    device.agree_bus_reset().unwrap();
+    // Subordinate Bus Number.
+    let truth = booted.world(|world| {
+        let truth = world.machine.snapshot(at(PORT))[0x1a];
+        world.machine.poke(at(PORT), 0x1a, &[0x3f]);
+        truth
+    });
+    assert_eq!(device.bus_reset().unwrap_err().rule, Rule::NoBusReset);
+    assert_eq!(device.agree_bus_reset().unwrap_err().rule, Rule::NoBusReset);
+    assert_eq!(state(&booted, OTHER_CARD), DeviceState::Quarantined);
+    booted.world(|world| {
+        world.machine.poke(at(PORT), 0x1a, &[truth]);
+    });
+    assert_eq!(device.bus_reset().unwrap().functions, 1);
+}

@@ -86,7 +86,32 @@ impl<E: Env> Shard<'_, E> {
         let buses = hw::header::BusNumbers::read(&self.env, bridge.at)
             .behind()
             .ok_or(none)?;
+        // The bridge may be a card's, and say anything.
+        let mut next = self.next_on(at.segment(), buses, before(at.segment(), buses));
+        while let Some(index) = next {
+            let found = self.devices.get(index);
+            if found.is_some_and(|found| !self.is_behind(found, bridge.at)) {
+                return Err(none);
+            }
+            next = self.following(at.segment(), buses, index);
+        }
         Ok((bridge.at, buses))
+    }
+
+    /// Was a device found behind this bridge?
+    fn is_behind(&self, device: &Device, bridge: Sbdf) -> bool {
+        let mut at = device.physical.unwrap_or(device.at);
+        // Each is on a lower bus.
+        while let Some(above) = self.devices.bridge_to(at.segment(), at.bus()) {
+            if above == bridge {
+                return true;
+            }
+            if above.bus() >= at.bus() {
+                return false;
+            }
+            at = above;
+        }
+        false
     }
 
     /// A holder agrees that the bus of its device is reset.
