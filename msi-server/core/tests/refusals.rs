@@ -137,3 +137,39 @@ fn a_range_outside_the_processors_vectors_is_refused() {
         })
     );
 }
+
+/// Each operation about a device, asked by the shard of other buses.
+#[test]
+fn no_shard_speaks_for_the_devices_of_another() {
+    let mut bench = Bench::new(0, 64, &[64]);
+    let here = device(1);
+    bench.alloc(here, 0, 1, 0).unwrap();
+    let requests = [
+        Request::Retarget {
+            device: here,
+            messages: ONE,
+            core: 0,
+        },
+        Request::Resume {
+            device: here,
+            messages: ONE,
+        },
+        Request::Bind {
+            device: here,
+            message: 0,
+            flags: 1,
+        },
+        Request::LineJoin {
+            device: here,
+            client: ipc_proto::ClientId(0),
+            line: 20,
+        },
+        Request::LineLeave { device: here },
+        Request::Free { device: here },
+    ];
+    for request in requests {
+        let reply = bench.ask(BadgeKind::Shard, 1, request);
+        assert_eq!(reply.label, Rule::OutsideShard as u64, "{request:?}");
+    }
+    assert_eq!(bench.free(here), Ok(1));
+}

@@ -379,3 +379,71 @@ fn clients_that_are_not_and_words_that_make_no_sense_are_refused() {
     }
     assert_eq!(world.kernel.caps(), before);
 }
+
+/// Each operation about a device, asked by the shard of other buses.
+#[test]
+fn no_shard_speaks_for_the_devices_of_another() {
+    use iommu::Request;
+    let mut world = World::new(Model::QEMU.device_tlb());
+    let here = device(EDU);
+    world
+        .attach_as(here, 0, ipc_proto::ContextChoice::Shared, 8)
+        .unwrap();
+    let messages = ipc_proto::Messages { first: 0, count: 1 };
+    let requests = [
+        Request::Cache {
+            device: here,
+            ats_queue: 0,
+        },
+        Request::Promise { device: here },
+        Request::Remap {
+            device: here,
+            address: 0xfee0_0000,
+            data: 0x40,
+            count: 1,
+        },
+        Request::Reroute {
+            device: here,
+            remapped: 0,
+            messages,
+            address: 0xfee0_1000,
+        },
+        Request::Unremap { device: here },
+        Request::Alias {
+            device: here,
+            alias: device(0x20),
+        },
+        Request::ReservedAt {
+            device: here,
+            index: 0,
+        },
+        Request::Detach { device: here },
+    ];
+    for request in requests {
+        let reply = world.send(Badge::plain(BadgeKind::Shard, 1), &request.encode());
+        assert_eq!(reply.label, Rule::OutsideShard as u64, "{request:?}");
+    }
+    // It hears of none of their troubles, either.
+    world.dma(here, 0x1234_5000, Dma::Write).unwrap_err();
+    world.shard.on_interrupt(0);
+    assert_eq!(rule(world.trouble_next(1)), Rule::EndOfList);
+    assert_eq!(world.trouble_next(0).unwrap().device, here);
+}
+
+/// However small they are.
+#[test]
+fn a_client_has_a_bound_of_buffers() {
+    let mut world = World::new(Model::QEMU);
+    let bound = crate::buffers::MAX_BUFFERS as u16 / CLIENTS;
+    for slot in 0..bound {
+        world.alloc(0, 0x1000, PagePreference::Small, slot).unwrap();
+    }
+    let more = world.alloc(0, 0x1000, PagePreference::Small, bound);
+    assert_eq!(rule(more), Rule::TooManyBuffers);
+    let first = world.buffer_badge(0, 0);
+    // A share is one of the importer's.
+    assert_eq!(rule(world.import(0, first, bound)), Rule::TooManyBuffers);
+    world.import(1, first, 0).unwrap();
+    world.free(first).unwrap();
+    world.alloc(0, 0x1000, PagePreference::Small, 0).unwrap();
+}
