@@ -12,7 +12,7 @@ use common::devices::*;
 use common::kernel::{Object, Place};
 use common::*;
 use hw::Sbdf;
-use ipc_proto::{ConfigRight, ContextChoice, DeviceState, Mechanism, Refusal, Rule, Switch};
+use ipc_proto::{ConfigRight, ContextChoice, DeviceState, Mechanism, Refusal, Rule, Switch, Width};
 use sim::config::{Machine, Misbehaviour};
 use system::model::DeviceMatch;
 
@@ -377,4 +377,39 @@ fn a_capability_that_is_not_revoked_after_a_reset_in_vain_is_out_of_circulation(
     assert_ne!(booted.badge_in(1, 2).index, master.index);
     other.release().unwrap();
     assert_eq!(device.info().unwrap_err().rule, Rule::StaleCapability);
+}
+
+/// Registers are the shortest way of all: it asks for the life of the capability, too.
+#[test]
+fn a_register_is_not_reached_by_a_capability_of_before() {
+    let (booted, [edu, _]) = booted();
+    let before = booted.assigned(0, edu, 0);
+    before.release().unwrap();
+    let now = booted.assigned(1, edu, 0);
+    let command = now.config_read(4, Width::Word).unwrap().value;
+    for width in [Width::Byte, Width::Word, Width::Dword] {
+        let read = before.config_read(0, width);
+        assert_eq!(read.unwrap_err().rule, Rule::StaleCapability);
+    }
+    let written = before.config_write(4, Width::Word, command ^ 1 << 6);
+    assert_eq!(written.unwrap_err().rule, Rule::StaleCapability);
+    assert_eq!(now.config_read(4, Width::Word).unwrap().value, command);
+}
+
+/// A way to the device is left: that it is pulled out and put in again does not make it anybody's.
+#[test]
+fn a_device_that_was_not_taken_back_stays_out_of_circulation_when_it_comes_again() {
+    let (booted, [edu, _]) = booted();
+    let device = booted.assigned(0, edu, 0);
+    fail_at(&booted, 0);
+    device.release().unwrap_err();
+    let space = booted.world(|world| {
+        world.kernel.fail_at = None;
+        world.machine.remove(edu).unwrap()
+    });
+    booted.admin().rescan().unwrap();
+    booted.world(|world| world.machine.insert(edu, space));
+    booted.admin().rescan().unwrap();
+    let again = booted.client(1).assign(edu, 0, ContextChoice::Shared);
+    assert_eq!(again.unwrap_err().rule, Rule::DeviceBroken);
 }

@@ -60,6 +60,16 @@ fn a_capability_without_rights_tells_what_it_is_of_and_nothing_else() {
     not_in_rights(view.release());
     not_in_rights(view.msi_enable(Mechanism::MsiX, 0, 1, 2));
     not_in_rights(view.msi_disable());
+    not_in_rights(view.msi_bind(0, 1));
+    not_in_rights(view.msi_mask(0, 1, Switch::On));
+    not_in_rights(view.msi_pending(0, 1));
+    not_in_rights(view.msi_affinity(0, 1, 0));
+    not_in_rights(view.intx_enable());
+    not_in_rights(view.intx_disable());
+    not_in_rights(view.bar_read(0, 0x2800, Width::Dword));
+    not_in_rights(view.bar_write(0, 0x2800, Width::Dword, 0));
+    not_in_rights(view.bar_large(0, 0, 1, 2));
+    not_in_rights(view.bus_reset());
     not_in_rights(view.agree_bus_reset());
     not_in_rights(view.virtual_functions(1));
     assert_eq!(booted.state(), before);
@@ -250,4 +260,27 @@ proptest! {
             prop_assert_eq!(read.unwrap_err().rule, Rule::StaleCapability);
         }
     }
+}
+
+/// The number of a view that is gone is another device's view: a badge of before does not mean that.
+#[test]
+fn a_view_of_before_is_not_one_of_another_device_with_its_number() {
+    let booted = booted();
+    let first = booted.assigned(0, at(NVME), 0);
+    booted.assigned(0, at(EDU), 1);
+    let all = (ConfigRight::Write, 0x3f, 16, Switch::On);
+    narrow(&booted, 0, all, 2).unwrap();
+    let (badge, stale) = (booted.badge_in(0, 2), in_slot(&booted, 2));
+    first.release().unwrap();
+    narrow(&booted, 1, all, 3).unwrap();
+    let now = booted.badge_in(0, 3);
+    assert_eq!(
+        (badge.index >> 6, badge.generation),
+        (now.index >> 6, now.generation)
+    );
+    assert_eq!(stale.info().unwrap_err().rule, Rule::StaleCapability);
+    assert_eq!(
+        stale.config_read(0, Width::Dword).unwrap_err().rule,
+        Rule::StaleCapability
+    );
 }
