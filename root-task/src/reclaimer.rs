@@ -12,7 +12,7 @@ use root_core::plan::Pd;
 use sel4::{Error, Notification, ObjectType, Rights, Tcb};
 use sel4_glue::root::{Below, Space, Stack};
 use static_cell::StaticCell;
-use system::layout::{MAX_PDS, event};
+use system::layout::{MAX_PDS, event, priority};
 
 use crate::maker::{Own, mint};
 use crate::stock::{Stock, own};
@@ -75,7 +75,8 @@ impl Reclaimer {
             wake: thread.events,
             bell: Notification::at(bell),
         });
-        thread.start(0, &STACK, worker, work)?;
+        // Above every client, until it waits: a thread that is ready makes each switch of others dearer.
+        thread.start(priority::CLIENT_MAX, &STACK, worker, work)?;
         Ok(Self {
             thread,
             jobs,
