@@ -19,6 +19,8 @@ pub const RUN_METRIC: &str = "run_ms";
 pub const NEVER_SAID: &str = "expected, and never said";
 /// Checks of figures are named so.
 const METRIC: &str = "metric.";
+/// The root task's verdict, as an expectation names it.
+const END: &str = "end";
 /// Under this name the judge's own checks are reported.
 const HOST: &str = "host";
 
@@ -127,13 +129,17 @@ pub fn judge(
     }
     for expect in &description.expects {
         match expect {
+            Expect::Check(expect) if is_bad_end(expect) => {}
             Expect::Check(expect) => demand_check(expect, digests, &mut checks),
             Expect::Metric(expect) => checks.push(demand_metric(expect, &metrics)),
         }
     }
     if !stops_short(description) {
         departures(description, transcript, &mut checks);
-        figures(transcript, &mut checks);
+        // What was lost cannot be counted.
+        if !ends_badly(description) {
+            figures(transcript, &mut checks);
+        }
     }
     steps(description, done, &mut checks);
     if !transcript.errors.is_empty() {
@@ -168,6 +174,19 @@ fn stops_short(description: &Description) -> bool {
     description.expects.iter().any(
         |expect| matches!(expect, Expect::Check(expect) if expect.result == ExpectedResult::Never),
     )
+}
+
+/// Is this the demand that the root task ends the run as failed?
+fn is_bad_end(expect: &ExpectedCheck) -> bool {
+    expect.pd.value == ROOT && expect.check.value == END && expect.result == ExpectedResult::Fail
+}
+
+/// Is the run to come to its end, and to have failed then? All else that is expected has to come.
+fn ends_badly(description: &Description) -> bool {
+    description
+        .expects
+        .iter()
+        .any(|expect| matches!(expect, Expect::Check(expect) if is_bad_end(expect)))
 }
 
 /// The checks that were said. One said more than once has passed if it always did.
@@ -313,7 +332,7 @@ fn departures(description: &Description, transcript: &Transcript, checks: &mut V
             Some(Departure::Fault(what)) => (client.may_fault, format!("fault: {what}")),
             Some(Departure::Killed) => (client.may_fault, "killed".into()),
             Some(Departure::Stopped) => (!client.must_finish, "stopped at the end".into()),
-            None if stops_short(description) => continue,
+            None if stops_short(description) || ends_badly(description) => continue,
             None if client.must_finish && description.system.end == End::Finished => {
                 (false, "never ended".into())
             }
@@ -398,6 +417,9 @@ fn end(description: &Description, transcript: &Transcript, ending: &Ending) -> C
         }
         (None, _) if stops_short(description) => host("end", true, "crashed, as it should here"),
         (_, Ending::TimedOut) => host("end", false, last_words(transcript)),
+        (Some((passed, detail)), _) if ends_badly(description) => {
+            host("end", !passed, format!("{ROOT} said: {detail}"))
+        }
         (Some((passed, detail)), _) => host("end", passed, format!("{ROOT} said: {detail}")),
         (None, Ending::Stopped) => host("end", true, "stopped when all that was expected had come"),
         (None, Ending::Exited) if description.system.end == End::Never => {

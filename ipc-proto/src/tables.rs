@@ -303,6 +303,12 @@ interface! {
     /// How often server shard `pd` was restarted, when it died last and when it said that it was ready again, in ticks of
     /// the time-stamp counter (0: not yet); `left` kills of `Chaos` are still to come. Refused like `Kill`.
     [Pd] Deaths = 7: deaths(pd: u16) -> DeathsReply { restarts: u32, died: u64, ready: u64, left: u32 }
+    /// As `Crash`, with a fault that counts as the server's own: it is given up when there were too many, and the run has
+    /// failed. Refused like `Kill`.
+    [Pd] Fail = 8: fail(pd: u16) -> FailReply {}
+    /// Stops server shard `pd` as `Kill` does and lets it hang before its restart has begun: it is given up when its time is
+    /// over. Refused like `Kill`.
+    [Pd] Hang = 9: hang(pd: u16) -> HangReply {}
 }
 
 interface! {

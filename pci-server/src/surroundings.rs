@@ -44,6 +44,9 @@ pub struct Surroundings {
     starting: bool,
 }
 
+// Whatever the core has wait has a place.
+const _: () = assert!(MAX_PARKED <= sel4_glue::parking::MAX_PARKED);
+
 impl Surroundings {
     /// Those of a pci-server shard's PD.
     ///
@@ -52,7 +55,7 @@ impl Surroundings {
     pub fn new(pd: &'static Pd, bank: &'static mut Bank) -> Result<Self, Refusal> {
         let info = pd.pci_info();
         let cspace = pd.cspace();
-        let parking = sel4_glue::Parking::new(cspace, MAX_PARKED as u16)?;
+        let parking = sel4_glue::Parking::new(cspace)?;
         let memory = Memory::new(pd, cspace, bank)?;
         let masters = Masters::new(cspace)?;
         Ok(Self {

@@ -7,11 +7,11 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use hw::Sbdf;
-use ipc_proto::{BarKind, ClientId, Refusal, Rule, iommu, msi, pci, retry, timer};
+use ipc_proto::{BarKind, ClientId, Refusal, Rule, iommu, msi, pci, retry};
 use root_core::plan::{Kind, Pd, Plan};
 use root_core::supervisor::figures::Figures;
 use root_core::supervisor::{Hands, Power, Strike, Verdict};
-use sel4::IoPort;
+use sel4::{IoPort, Notification};
 use sel4_glue::Port;
 use system::model::Name;
 
@@ -50,20 +50,20 @@ pub struct RootHands<'a> {
     medic: Port,
     /// The reclaimer.
     reclaimer: Reclaimer,
-    /// The timer service, when it runs.
-    timer: Option<timer::Stub<Port>>,
+    /// Wakes the medic.
+    wake: Notification,
     exit: IoPort,
     /// The root task's voice.
     pub voice: Voice,
 }
 
 impl<'a> RootHands<'a> {
-    /// Hands for a plan. `exit` is the capability for [`EXIT_PORT`], `medic` the root task's to call its second thread,
-    /// `reclaimer` its third.
+    /// Hands for a plan. `exit` is the capability for [`EXIT_PORT`], `medic` the root task's to call its second thread
+    /// and to wake it, `reclaimer` its third.
     pub const fn new(
         maker: Maker<'a>,
         plan: &'a Plan,
-        medic: Port,
+        (medic, wake): (Port, Notification),
         reclaimer: Reclaimer,
         exit: IoPort,
         voice: Voice,
@@ -74,7 +74,7 @@ impl<'a> RootHands<'a> {
             shards: Vec::new(),
             medic,
             reclaimer,
-            timer: None,
+            wake,
             exit,
             voice,
         }
@@ -87,11 +87,6 @@ impl<'a> RootHands<'a> {
             name: pd.name.clone(),
             port,
         });
-    }
-
-    /// Says how the timer service is called: in a test, to have servers killed at random times.
-    pub const fn use_timer(&mut self, port: Port) {
-        self.timer = Some(timer::Stub(port));
     }
 
     /// The next PD whose memory was taken back, or not, and why.
@@ -289,12 +284,7 @@ impl Hands for RootHands<'_> {
     }
 
     fn alarm(&mut self, pd: u16, micros: u64) {
-        medic::choose(pd);
-        if let Some(timer) = &self.timer
-            && let Err(refusal) = timer.arm(micros)
-        {
-            say!(self.voice, "the timer service refused an alarm: {refusal}");
-        }
+        medic::choose(pd, micros, self.wake);
     }
 
     fn say(&mut self, line: fmt::Arguments<'_>) {

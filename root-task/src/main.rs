@@ -219,12 +219,17 @@ fn run(frame: &'static [u8], boot: &BootInfo<'_>, exit: &mut IoPort) -> Result<I
         .tables()
         .fill(|slot| maker::mint(slot, own.medic.cptr(), Rights::CALL, own_badge));
     let to_medic = Port::at(kernel(to_medic, "a way to call the medic")?);
+    let flag = Badge::from_word(Badge::event(event::MEDIC)).ok_or("no badge")?;
+    let wake = space
+        .tables()
+        .fill(|slot| maker::mint(slot, own.alarm.cptr(), Rights::WRITE, flag));
+    let wake = Notification::at(kernel(wake, "a way to wake the medic")?);
     let reclaimer = kernel(Reclaimer::start(&own, &mut space), "the third thread")?;
     let mut root = Root {
         desk: Desk::new(own.endpoint),
         supervisor,
         reports,
-        hands: RootHands::new(maker, &plan, to_medic, reclaimer, *exit, voice),
+        hands: RootHands::new(maker, &plan, (to_medic, wake), reclaimer, *exit, voice),
         space,
         plan: &plan,
     };
@@ -352,7 +357,7 @@ impl Root<'_> {
                 if server.number == pd::TIMER {
                     let own = Badge::plain(BadgeKind::Pd, pd::ROOT);
                     let port = self.callable(server, own)?;
-                    self.hands.use_timer(port);
+                    medic::use_timer(port);
                 }
                 let port = self.callable(server, Badge::plain(BadgeKind::Supervisor, 0))?;
                 self.hands.add_shard(server, port);
@@ -453,11 +458,16 @@ impl Root<'_> {
             match told {
                 Told::Died {
                     pd,
-                    cause: Cause::Fault | Cause::Crash,
+                    cause: cause @ (Cause::Fault | Cause::Crash | Cause::Silence),
                     ..
                 } => {
                     if let Some(pd) = self.plan.pd(pd) {
-                        let words = post_mortem::tell(&mut hands.voice, pd, fault, registers);
+                        let silent = cause == Cause::Silence;
+                        let words = if silent {
+                            post_mortem::tell_silence(&mut hands.voice, pd, registers)
+                        } else {
+                            post_mortem::tell(&mut hands.voice, pd, fault, registers)
+                        };
                         supervisor.told(told, ticks, format_args!("{words}"), hands);
                     }
                 }

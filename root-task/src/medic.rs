@@ -2,14 +2,15 @@
 //! ([`root_core::medic`]); the kernel's part is here.
 //!
 //! It is above the supervisor's own thread and on the same core: the supervisor may be waiting for the server that has
-//! died. Faults and requests of server shards arrive here, and what tests want dead. It must not call a server, allocate,
-//! or print: what there is to tell goes to the supervisor as [`Report`]s.
+//! died. Faults and requests of server shards arrive here, what tests want dead, and the alarm by which it sees a start that
+//! hangs. It must not call a server that it restarts, allocate, or print: what there is to tell goes to the supervisor as
+//! [`Report`]s. The one whom it calls is the timer service, which waits for nobody.
 
-use core::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use heapless::Vec;
 use heapless::spsc::{Consumer, Producer, Queue};
-use ipc_proto::supervisor;
+use ipc_proto::{supervisor, timer};
 use root_core::image::Image;
 use root_core::medic::{Deed, Medic, Told, Treatment};
 use root_core::plan::Plan;
@@ -72,13 +73,20 @@ struct Ward {
     /// Tells the supervisor that there are reports.
     bell: Notification,
     clock: TscClock,
+    /// Whom a test wants dead, and when, in microseconds of the clock.
+    victim: Option<(u16, u64)>,
+    /// When the alarm comes that is set.
+    armed: Option<u64>,
 }
 
 static STACK: Stack<{ 16 << 10 }> = Stack::new();
 static WARD: StaticCell<Ward> = StaticCell::new();
 static QUEUE: StaticCell<Queue<Report, REPORTS>> = StaticCell::new();
-/// Whom the next alarm is for; 0: nobody.
+/// Whom a test wants dead by chance, and in how many microseconds from the next time that the medic looks; 0: nobody.
 static VICTIM: AtomicU16 = AtomicU16::new(0);
+static DELAY: AtomicU64 = AtomicU64::new(0);
+/// The timer service's endpoint; 0: it does not run yet.
+static TIMER: AtomicU64 = AtomicU64::new(0);
 /// Reports that found no room.
 static LOST: AtomicU32 = AtomicU32::new(0);
 
@@ -115,9 +123,16 @@ impl Reports {
     }
 }
 
-/// Has the medic kill a server at the next alarm.
-pub fn choose(victim: u16) {
+/// Has the medic kill a server after so many microseconds, from when `wake` has reached it.
+pub fn choose(victim: u16, micros: u64, wake: Notification) {
+    DELAY.store(micros, Ordering::Relaxed);
     VICTIM.store(victim, Ordering::Relaxed);
+    wake.signal();
+}
+
+/// Says how the timer service is called.
+pub fn use_timer(port: Port) {
+    TIMER.store(port.cptr(), Ordering::Relaxed);
 }
 
 /// Starts the medic, for all server shards of the plan, whose threads exist and do not run yet.
@@ -149,6 +164,8 @@ pub fn start(
         reports: producer,
         bell: parts.bell,
         clock: TscClock::new(parts.tsc_mhz),
+        victim: None,
+        armed: None,
     });
     parts
         .second
@@ -165,6 +182,8 @@ pub fn strike(medic: Port, pd: u16, how: root_core::supervisor::Strike) {
     let _ = match how {
         Strike::Kill => stub.kill(pd).map(|_| ()),
         Strike::Crash => stub.crash(pd).map(|_| ()),
+        Strike::Fail => stub.fail(pd).map(|_| ()),
+        Strike::Hang => stub.hang(pd).map(|_| ()),
     };
 }
 
@@ -178,26 +197,25 @@ fn work(ward: &'static mut Ward) -> ! {
                 }
                 match ward.medic.deed() {
                     Some(Deed::Kill(pd)) => ward.kill(pd),
-                    Some(Deed::Crash(pd)) => ward.crash(pd),
+                    Some(Deed::Crash(pd)) => {
+                        ward.medic.crashing(pd);
+                        ward.lose(pd);
+                    }
+                    Some(Deed::Fail(pd)) => ward.lose(pd),
+                    Some(Deed::Hang(pd)) => ward.hang(pd),
                     Some(Deed::Tell(told)) => ward.tell(told, None, None),
                     None => {}
                 }
             }
-            // The alarm.
-            Arrival::Events(_) => {
-                let victim = VICTIM.swap(0, Ordering::Relaxed);
-                if ward.medic.can_be_killed(victim) {
-                    ward.kill(victim);
-                }
-            }
+            // The alarm, or somebody was chosen.
+            Arrival::Events(_) => ward.armed = None,
             Arrival::Fault { pd, fault } => {
-                let registers = ward
-                    .bed(pd)
-                    .and_then(|bed| bed.tcb.read_registers(Then::Leave).ok());
+                let registers = ward.registers(pd);
                 let told = ward.medic.faulted(pd, ward.clock.now_us());
                 ward.tell(told, fault, registers);
             }
         }
+        ward.look();
     }
 }
 
@@ -216,8 +234,7 @@ impl Ward {
     }
 
     /// Lets the server go on where it faults: whatever it waits for is broken off.
-    fn crash(&mut self, pd: u16) {
-        self.medic.crashing(pd);
+    fn lose(&self, pd: u16) {
         if let Some(bed) = self.bed(pd) {
             let registers = UserContext {
                 rip: NOWHERE,
@@ -227,15 +244,68 @@ impl Ward {
         }
     }
 
+    /// Stops the server and tells that it was restarted, which it was not.
+    fn hang(&mut self, pd: u16) {
+        if let Some(bed) = self.bed(pd) {
+            let _ = bed.tcb.suspend();
+        }
+        let told = self.medic.killed(pd);
+        self.report(told, None, None);
+    }
+
+    fn registers(&self, pd: u16) -> Option<UserContext> {
+        self.bed(pd)?.tcb.read_registers(Then::Leave).ok()
+    }
+
+    /// Does what is due, and sets the alarm for what comes next.
+    fn look(&mut self) {
+        let now = self.clock.now_us();
+        let chosen = VICTIM.swap(0, Ordering::Relaxed);
+        if chosen != 0 {
+            let delay = DELAY.load(Ordering::Relaxed);
+            self.victim = Some((chosen, now.saturating_add(delay)));
+        }
+        if let Some((victim, _)) = self.victim.take_if(|(_, due)| *due <= now)
+            && self.medic.can_be_killed(victim)
+        {
+            self.kill(victim);
+        }
+        if let Some(told) = self.medic.overdue(now)
+            && let Told::Died { pd, .. } = told
+        {
+            let registers = self.registers(pd);
+            self.tell(told, None, registers);
+        }
+        let next = [self.medic.watch(now), self.victim.map(|(_, due)| due)];
+        let next = next.into_iter().flatten().min();
+        if let Some(next) = next.filter(|_| next != self.armed) {
+            self.arm(next.saturating_sub(now).max(1));
+            self.armed = Some(next);
+        }
+    }
+
+    /// Sets the alarm. The supervisor may run meanwhile, and a server that faults waits as long.
+    fn arm(&self, micros: u64) {
+        let port = TIMER.load(Ordering::Relaxed);
+        if port != 0 {
+            let timer = timer::Stub(Port::at(port));
+            // Its one word is none for the IPC buffer. Refused it is to nobody who is known to the service.
+            let _ = self.desk.aside(|| timer.arm(micros));
+        }
+    }
+
     /// Does what was decided, and tells the supervisor of it.
     fn tell(&mut self, told: Told, fault: Option<Fault>, registers: Option<UserContext>) {
-        let ticks = tsc();
         if let Told::Died { pd, treatment, .. } = told {
             self.treat(pd, treatment);
         }
+        self.report(told, fault, registers);
+    }
+
+    fn report(&mut self, told: Told, fault: Option<Fault>, registers: Option<UserContext>) {
         let report = Report {
             told,
-            ticks,
+            ticks: tsc(),
             fault,
             registers,
         };

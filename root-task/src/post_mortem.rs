@@ -1,4 +1,4 @@
-//! What is said of a PD that faulted: the fault in words, and the registers.
+//! What is said of a PD that faulted, or of a server that hangs: why in words, and the registers.
 
 use core::fmt;
 
@@ -17,6 +17,8 @@ pub enum Words {
     Fault(Fault),
     /// A message of the PD's own to its fault endpoint.
     Message,
+    /// It was restarted, and not ready in time.
+    Silence,
 }
 
 impl fmt::Display for Words {
@@ -25,6 +27,7 @@ impl fmt::Display for Words {
             Self::Panic => f.write_str("panic"),
             Self::Fault(fault) => write!(f, "{fault}"),
             Self::Message => f.write_str("message to its own fault endpoint"),
+            Self::Silence => f.write_str("not ready in time after a restart"),
         }
     }
 }
@@ -61,6 +64,19 @@ pub fn tell(
             Words::Message
         }
     };
+    tell_registers(voice, pd, registers);
+    words
+}
+
+/// Says that a server hangs in its restart, and gives it in a few words.
+pub fn tell_silence(voice: &mut Voice, pd: &Pd, registers: Option<UserContext>) -> Words {
+    say!(voice, "silence: {}: {}", pd.name, Words::Silence);
+    tell_registers(voice, pd, registers);
+    Words::Silence
+}
+
+fn tell_registers(voice: &mut Voice, pd: &Pd, registers: Option<UserContext>) {
+    let name = &pd.name;
     if let Some(r) = registers {
         say!(
             voice,
@@ -93,5 +109,4 @@ pub fn tell(
             r.r15
         );
     }
-    words
 }

@@ -20,12 +20,27 @@ const PAUSE: u64 = 2_000;
 
 /// What came of the cycles.
 #[derive(Default)]
-struct Sum {
+pub struct Sum {
     cycles: u32,
     interrupts: u64,
     lost: u64,
     bytes: u64,
     wrong: u64,
+}
+
+impl Sum {
+    /// Before a cycle in which bytes are moved.
+    pub fn transferring() -> Self {
+        Self {
+            cycles: TRANSFER_EVERY / 16,
+            ..Self::default()
+        }
+    }
+
+    /// Did everything come, and bytes with it?
+    pub fn is_right(&self) -> bool {
+        self.bytes > 0 && self.wrong == 0 && self.lost == 0
+    }
 }
 
 pub fn run(client: &Own<'_>) -> Result<(), Error> {
@@ -81,7 +96,8 @@ fn assigned<'c, 'p>(
     client.assign(address)
 }
 
-fn cycle(client: &Own<'_>, address: Sbdf, sum: &mut Sum, over: &mut bool) -> Result<(), Error> {
+/// The device is taken, used and given back.
+pub fn cycle(client: &Own<'_>, address: Sbdf, sum: &mut Sum, over: &mut bool) -> Result<(), Error> {
     let device = assigned(client, address, over)?;
     let mut edu = Edu(device.map_bar_pages(0, 0, 1)?);
     let buffer = client.buffer(2 * 4096, PagePreference::Small)?;

@@ -8,6 +8,7 @@
 //! - `holder`: sets a device up once, and from then on uses it without a server: transfers and interrupts ([`holder`]).
 //! - `churner`: takes a device, sets it up, uses it and gives it back, over and over ([`churner`]).
 //! - `once`: each server shard is killed and made to fault, while nobody holds anything ([`killer::once`]).
+//! - `breaker`, `waiter`, `user`: two server shards are given up ([`given_up`]).
 //!
 //! Holder and churner go on until the killer's last kill: its client signals them over a channel.
 
@@ -15,6 +16,7 @@
 #![no_main]
 
 mod churner;
+mod given_up;
 mod holder;
 mod killer;
 
@@ -40,6 +42,9 @@ fn main(platform: &'static SeL4Platform, info: &'static ClientInfo) -> u32 {
         "once" => killer::once(&client),
         "holder" => holder::run(&client),
         "churner" => churner::run(&client),
+        "breaker" => given_up::breaker(&client),
+        "waiter" => given_up::waiter(&client),
+        "user" => given_up::user(&client),
         _ => Err(Error::NotFound),
     });
     if let Err(error) = &outcome {

@@ -251,6 +251,31 @@ fn a_system_can_be_expected_to_hang_or_crash() {
 }
 
 #[test]
+fn a_run_can_be_expected_to_end_as_failed() {
+    let system =
+        SYSTEM.to_owned() + "[[expect]]\npd = \"root\"\ncheck = \"end\"\nresult = \"fail\"\n";
+    let outcome = |text: &str, ending| verdict_on(&system, text, ending).outcome;
+    let failing = GOOD.replace("@end pass", "@end fail");
+    assert_ne!(failing, GOOD);
+    assert_eq!(outcome(&failing, Ending::Exited), Outcome::Pass);
+    // It passed; it did not come to its end; what else is expected did not come, or failed.
+    assert_eq!(outcome(GOOD, Ending::Exited), Outcome::Fail);
+    assert_eq!(outcome(&failing, Ending::TimedOut), Outcome::Timeout);
+    let endless: String = failing
+        .lines()
+        .filter(|line| !line.contains("@end"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    assert_eq!(outcome(&endless, Ending::Exited), Outcome::Fail);
+    let silent: String = failing
+        .lines()
+        .filter(|line| !line.contains("@check digest"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    assert_eq!(outcome(&silent, Ending::Exited), Outcome::Fail);
+}
+
+#[test]
 fn a_step_is_right_if_it_was_so_each_time() {
     let steps = "[[step]]\npd = \"blk\"\nmark = \"in\"\nqmp = '{\"execute\": \"stop\"}'\n\
                  [[step]]\npd = \"blk\"\nmark = \"out\"\ncompare = \"pci\"\n";

@@ -6,17 +6,22 @@
 //! A restart gives the thread its first registers again and the number of the restart; all else (capabilities,
 //! tables, the ledger) is as the server left it. A server that faults again before it is ready, or too often, is not
 //! restarted as a server: it runs on only to refuse what it is asked ([`Treatment::GiveUp`]), so that nobody
-//! waits for it for ever.
+//! waits for it for ever. So does one that was restarted and is not ready in time ([`Medic::watch`]).
 
 use heapless::Vec;
 use ipc_proto::supervisor::{
-    ChaosReply, CrashReply, DeathsReply, ExitReply, KillReply, ReadyReply, Service, SuspendReply,
+    ChaosReply, CrashReply, DeathsReply, ExitReply, FailReply, HangReply, KillReply, ReadyReply,
+    Service, SuspendReply,
 };
 use ipc_proto::{Call, Refusal, Reply, Rule, Switch};
 use system::layout::{MAX_PDS, pd};
 
 /// Faults that count together: those with less than this between one and the next.
 const CALM_US: u64 = 60_000_000;
+/// How long a restarted server may take to be ready. A thousand times what a recovery takes among a few devices, and more
+/// than a hundred times what it takes among a thousand: who takes longer loops, or waits for what never comes. It is of the
+/// guest's time, in which an emulator on a busy machine may be slow.
+const START_US: u64 = 10_000_000;
 
 /// Why a server died.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,6 +32,8 @@ pub enum Cause {
     Crash,
     /// A test killed it.
     Kill,
+    /// It was restarted, and not ready in time.
+    Silence,
 }
 
 impl Cause {
@@ -36,6 +43,7 @@ impl Cause {
         match self {
             Self::Fault | Self::Crash => "fault",
             Self::Kill => "kill",
+            Self::Silence => "silence",
         }
     }
 }
@@ -114,14 +122,30 @@ pub enum Deed {
     Kill(u16),
     /// Make it fault.
     Crash(u16),
+    /// Make it fault, and let that count.
+    Fail(u16),
+    /// Restart it, and let it hang.
+    Hang(u16),
     /// Tell the supervisor.
     Tell(Told),
+}
+
+/// A start that is watched.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Watch {
+    pd: u16,
+    /// Which start it is.
+    restarts: u32,
+    /// When the server is to be ready.
+    due_us: u64,
 }
 
 /// The medic's state.
 #[derive(Debug)]
 pub struct Medic {
+    /// In ascending order of PD numbers: those that a server calls come before it.
     patients: Vec<Patient, MAX_PDS>,
+    watch: Option<Watch>,
     /// Faults of a server that are put up with; 0: nothing is restarted.
     bound: u8,
     deed: Option<Deed>,
@@ -147,8 +171,10 @@ impl Medic {
                 .push(patient)
                 .map_err(|_| "more servers than the medic has room for")?;
         }
+        patients.sort_unstable_by_key(|patient| patient.pd);
         Ok(Self {
             patients,
+            watch: None,
             bound,
             deed: None,
         })
@@ -208,6 +234,40 @@ impl Medic {
             None => Treatment::Leave,
         };
         died(pd, Cause::Kill, treatment)
+    }
+
+    /// Watches starts, at this time; gives the time at which to be called again, if any. To be called after everything else.
+    ///
+    /// A server that recovers may wait for one below that does, too, so one start is watched at a time: that of the first
+    /// server that has nobody to wait for. Its time begins when it is so.
+    pub fn watch(&mut self, now_us: u64) -> Option<u64> {
+        let first = self
+            .patients
+            .iter()
+            .find(|patient| patient.life == Life::Recovering);
+        self.watch = first.map(|patient| {
+            let (pd, restarts) = (patient.pd, patient.restarts);
+            self.watch
+                .filter(|watch| (watch.pd, watch.restarts) == (pd, restarts))
+                .unwrap_or(Watch {
+                    pd,
+                    restarts,
+                    due_us: now_us.saturating_add(START_US),
+                })
+        });
+        self.watch.map(|watch| watch.due_us)
+    }
+
+    /// The server that is watched and should be ready by this time, if it is not: a start that hangs is no better than one
+    /// that faults.
+    pub fn overdue(&mut self, now_us: u64) -> Option<Told> {
+        let watch = self.watch.take_if(|watch| watch.due_us <= now_us)?;
+        let patient = self.patient(watch.pd)?;
+        let hangs = patient.life == Life::Recovering && patient.restarts == watch.restarts;
+        hangs.then(|| {
+            patient.life = Life::GivenUp;
+            died(watch.pd, Cause::Silence, Treatment::GiveUp)
+        })
     }
 
     /// The server is about to fault for a test.
@@ -298,6 +358,16 @@ impl Service for Desk<'_> {
     fn crash(&mut self, call: Call, pd: u16) -> Result<Reply<CrashReply>, Refusal> {
         self.strike(call, pd, Deed::Crash)?;
         Ok(Reply::Now(CrashReply {}))
+    }
+
+    fn fail(&mut self, call: Call, pd: u16) -> Result<Reply<FailReply>, Refusal> {
+        self.strike(call, pd, Deed::Fail)?;
+        Ok(Reply::Now(FailReply {}))
+    }
+
+    fn hang(&mut self, call: Call, pd: u16) -> Result<Reply<HangReply>, Refusal> {
+        self.strike(call, pd, Deed::Hang)?;
+        Ok(Reply::Now(HangReply {}))
     }
 
     fn chaos(

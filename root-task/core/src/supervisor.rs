@@ -14,7 +14,8 @@
 //!
 //! A server that is suspended for a test is not called; the step waits for it. Server shards that die are restarted by
 //! the medic ([`crate::medic`]), which tells ([`Supervisor::told`]); a step that a restart broke off is taken again when
-//! the server is ready. A server that died for good is never called again: what it served stays out of circulation.
+//! the server is ready. A server that died for good is never called again: what it served stays out of circulation. A shard
+//! that was given up refuses everything, and the rest of the system goes on; without any other server nothing does.
 
 mod desk;
 mod down;
@@ -72,6 +73,8 @@ enum Life {
     /// Stopped for a test, can go on.
     Suspended,
     Dying(Dying),
+    /// A server shard that refuses everything, since it died too often.
+    GivenUp,
     /// A server that faulted, or a client that could not be taken down: its memory stays its own.
     Broken,
     Gone,
@@ -298,7 +301,9 @@ impl Supervisor {
     /// Compares resources and ends the run.
     fn finish<H: Hands>(&mut self, hands: &mut H) {
         self.over = Over::Ended;
-        if let Some(before) = self.before.take().filter(|_| !self.is_broken()) {
+        let whole = |(_, life): &(Ward, Life)| *life != Life::GivenUp;
+        let complete = !self.is_broken() && self.wards.iter().all(whole);
+        if let Some(before) = self.before.take().filter(|_| complete) {
             let after = hands.figures();
             after.tell("after", hands);
             if let Err(first) = compare(&before, &after, hands) {

@@ -1,10 +1,11 @@
 //! [`Parking`]: requests that are answered later, so that a slow device never blocks a server.
 //!
 //! The right to answer is a capability, which the kernel moves into a slot of this pool. The pool is
-//! bounded; how much of it each client may have is the server's to say.
+//! bounded; how much of it each client may have is the server's to say. Of all PDs pci-server shards have one.
 
 use ipc_proto::{Message, Refusal, Rule};
 use sel4::{CNode, Reply, SavedReply, Slot};
+use system::info::{PdInfo, Role};
 use system::pool::NumberPool;
 
 use crate::CSpace;
@@ -28,29 +29,28 @@ pub struct Parking {
 }
 
 impl Parking {
-    /// A pool for `capacity` requests (at most [`MAX_PARKED`]), in slots of `cspace`.
+    /// A pool for [`MAX_PARKED`] requests, in slots of `cspace`: the first that are taken of it, so that a PD which does
+    /// not come as far as this knows where they are ([`refuse_all`]).
     ///
     /// # Errors
-    /// `SlotsExhausted`.
-    pub fn new(cspace: &mut CSpace, capacity: u16) -> Result<Self, Refusal> {
-        let capacity = capacity.min(MAX_PARKED as u16);
+    /// `SlotsExhausted`, also when slots were taken before.
+    pub fn new(cspace: &mut CSpace) -> Result<Self, Refusal> {
+        let exhausted = Refusal::new(Rule::SlotsExhausted, MAX_PARKED as u64);
+        if cspace.used() != 0 {
+            return Err(exhausted);
+        }
         // After a restart there are the callers of an earlier life in it, in the same slots: they are told.
-        let first = cspace.take_run_as_it_is(u32::from(capacity))?;
+        let first = cspace.take_run_as_it_is(MAX_PARKED as u32)?;
         if cspace.is_again() {
-            let (info, words) = outgoing(&Refusal::new(Rule::Restarted, 0).to_message(), 0);
-            for slot in first..first + u32::from(capacity) {
-                // Nothing happens where there is none.
-                SavedReply::at(slot.into()).send(info, words);
-            }
+            answer_all(first, &Refusal::new(Rule::Restarted, 0));
         }
         let Slot {
             root: cnode, depth, ..
         } = cspace.slot(first);
-        let exhausted = Refusal::new(Rule::SlotsExhausted, u64::from(capacity));
         Ok(Self {
             cnode,
             depth,
-            free: NumberPool::new(first, capacity.into()).ok_or(exhausted)?,
+            free: NumberPool::new(first, MAX_PARKED as u32).ok_or(exhausted)?,
         })
     }
 
@@ -90,5 +90,22 @@ impl Parking {
     #[must_use]
     pub fn parked(&self) -> u32 {
         self.free.used()
+    }
+}
+
+/// Tells every caller that waits in a pool, whose first slot is `first`.
+fn answer_all(first: u32, refusal: &Refusal) {
+    let (info, words) = outgoing(&refusal.to_message(), 0);
+    for slot in first..first.saturating_add(MAX_PARKED as u32) {
+        // Nothing happens where there is none.
+        SavedReply::at(slot.into()).send(info, words);
+    }
+}
+
+/// In a PD that is not to serve any more: refuses what waited in its pool, if it is a PD that has one.
+pub(crate) fn refuse_all(info: &PdInfo, refusal: &Refusal) {
+    // Another PD has other capabilities in these slots, which what is sent would invoke.
+    if matches!(info.role, Role::Pci(_)) && info.free_slots.count >= MAX_PARKED as u32 {
+        answer_all(info.free_slots.first, refusal);
     }
 }

@@ -20,7 +20,9 @@ use system::layout::{ledger_pages, slot, va};
 use system::model::FORMAT;
 
 use crate::port::outgoing;
-use crate::{AddressSpace, Below, CSpace, EcamSpace, MmioRegion, Port, TablePages, TscClock, log};
+use crate::{
+    AddressSpace, Below, CSpace, EcamSpace, MmioRegion, Port, TablePages, TscClock, log, parking,
+};
 
 /// Bytes of HPET registers (IA-PC HPET 1.0a, 2.3.1).
 const HPET_BYTES: usize = 1024;
@@ -94,14 +96,7 @@ impl Pd {
         let ring =
             unsafe { &*core::ptr::with_exposed_provenance::<LogRing>(va::LOG_RING as usize) };
         log::install(ring);
-        // SAFETY: the root task maps the information here, read-only, for the PD's life.
-        let region = unsafe {
-            core::slice::from_raw_parts(
-                core::ptr::with_exposed_provenance::<u8>(va::INFO as usize),
-                va::INFO_BYTES as usize,
-            )
-        };
-        let Some(pd) = PD.make(|place| decode(region, restarts, place)) else {
+        let Some(pd) = PD.make(|place| decode(information(), restarts, place)) else {
             stop("the PD was started twice or its information is damaged")
         };
         if pd.info.format != FORMAT {
@@ -315,14 +310,32 @@ impl Pd {
 /// What a server is started with that is not to serve any more: it died too often.
 pub const GIVEN_UP: u64 = u64::MAX;
 
-/// Refuses whatever is asked, and first of all what was being served, so that nobody waits for a dead server.
+/// Refuses whatever is asked, and first of all what was being served and what waits, so that nobody waits for a dead
+/// server.
 fn refuse_everybody() -> ! {
-    let (info, words) = outgoing(&Refusal::from(Rule::ServerBroken).to_message(), 0);
+    let refusal = Refusal::from(Rule::ServerBroken);
+    let (info, words) = outgoing(&refusal.to_message(), 0);
     let endpoint = Endpoint::at(slot::ENDPOINT);
     let mut reply = Reply::new();
+    reply.send(info, words);
+    // The information is the root task's, whatever has become of this PD's own memory. If it were damaged, those who wait would wait on.
+    if let Some(pd) = PD.make(|place| decode(information(), 0, place)) {
+        parking::refuse_all(&pd.info, &refusal);
+    }
     loop {
         // Nobody is answered after an event. What comes along is deleted with the next that comes.
         let _ = endpoint.reply_recv(&mut reply, info, words);
+    }
+}
+
+/// Where the root task has put the PD's information.
+fn information() -> &'static [u8] {
+    // SAFETY: the root task maps the information here, read-only, for the PD's life.
+    unsafe {
+        core::slice::from_raw_parts(
+            core::ptr::with_exposed_provenance::<u8>(va::INFO as usize),
+            va::INFO_BYTES as usize,
+        )
     }
 }
 

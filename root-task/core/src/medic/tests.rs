@@ -127,7 +127,12 @@ fn a_fault_that_was_asked_for_is_told_apart() {
 #[test]
 fn only_the_supervisor_asks_for_deaths() {
     let mut medic = medic(8);
-    for request in [Request::Kill { pd: PCI }, Request::Crash { pd: PCI }] {
+    for request in [
+        Request::Kill { pd: PCI },
+        Request::Crash { pd: PCI },
+        Request::Fail { pd: PCI },
+        Request::Hang { pd: PCI },
+    ] {
         assert_eq!(ask(&mut medic, IOMMU, request), Some(Err(Rule::NotGranted)));
         assert_eq!(medic.deed(), None);
     }
@@ -163,4 +168,59 @@ fn a_server_that_exits_is_told_of_and_not_answered() {
     let told = Told::Exit { pd: PCI, code: 3 };
     assert_eq!(medic.deed(), Some(Deed::Tell(told)));
     assert!(!medic.can_be_killed(PCI));
+}
+
+/// What was restarted is ready in time, or given up.
+#[test]
+fn a_restarted_server_that_is_not_ready_in_time_is_given_up() {
+    let mut medic = medic(8);
+    assert_eq!(medic.watch(5), None, "nobody starts");
+    assert_eq!(fault(&mut medic, 10), Treatment::Restart(1));
+    assert_eq!(medic.watch(10), Some(10 + START_US));
+    assert_eq!(medic.watch(20), Some(10 + START_US), "not put off");
+    assert_eq!(medic.overdue(9 + START_US), None);
+    let silent = died(PCI, Cause::Silence, Treatment::GiveUp);
+    assert_eq!(medic.overdue(10 + START_US), Some(silent));
+    assert_eq!(medic.watch(11 + START_US), None);
+    assert!(!medic.can_be_killed(PCI));
+    assert_eq!(fault(&mut medic, 12 + START_US), Treatment::Leave);
+}
+
+#[test]
+fn a_server_that_is_ready_or_has_died_again_is_not_given_up_for_an_earlier_start() {
+    let mut medic = medic(8);
+    assert_eq!(fault(&mut medic, 0), Treatment::Restart(1));
+    medic.watch(0);
+    ready(&mut medic, PCI);
+    assert_eq!(medic.overdue(START_US), None, "it was ready");
+    assert_eq!(medic.watch(START_US), None);
+    medic.killed(PCI);
+    assert_eq!(medic.watch(START_US), Some(2 * START_US));
+    medic.killed(PCI);
+    assert_eq!(medic.overdue(2 * START_US), None, "another start");
+    assert_eq!(medic.watch(2 * START_US), Some(3 * START_US));
+    assert!(medic.overdue(3 * START_US).is_some());
+}
+
+#[test]
+fn a_recovery_that_waits_for_another_has_its_time_after_it() {
+    let mut medic = medic(8);
+    medic.killed(PCI);
+    assert_eq!(medic.watch(0), Some(START_US));
+    // The server below dies while the one above recovers.
+    medic.killed(IOMMU);
+    assert_eq!(medic.watch(START_US / 2), Some(START_US / 2 + START_US));
+    assert_eq!(medic.overdue(START_US), None, "it waits for the other");
+    let hangs = |pd| Some(died(pd, Cause::Silence, Treatment::GiveUp));
+    assert_eq!(medic.overdue(2 * START_US), hangs(IOMMU));
+    // From now on it is refused there: its own time begins.
+    assert_eq!(medic.watch(2 * START_US), Some(3 * START_US));
+    assert_eq!(medic.overdue(3 * START_US), hangs(PCI));
+}
+
+#[test]
+fn the_first_start_takes_as_long_as_it_takes() {
+    let mut medic = Medic::new([PCI, IOMMU].into_iter(), 8).unwrap();
+    assert_eq!(medic.watch(0), None);
+    assert_eq!(medic.overdue(u64::MAX), None);
 }

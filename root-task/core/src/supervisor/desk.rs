@@ -2,7 +2,8 @@
 //! [`Supervisor::work`] acts after its caller was answered.
 
 use ipc_proto::supervisor::{
-    ChaosReply, CrashReply, DeathsReply, ExitReply, KillReply, ReadyReply, Service, SuspendReply,
+    ChaosReply, CrashReply, DeathsReply, ExitReply, FailReply, HangReply, KillReply, ReadyReply,
+    Service, SuspendReply,
 };
 use ipc_proto::{Call, Refusal, Reply, Rule, Switch};
 
@@ -36,7 +37,9 @@ impl Desk<'_> {
         }
         match life {
             Life::Running | Life::Suspended | Life::Starting => Ok(index),
-            Life::Dying(_) | Life::Broken | Life::Gone => Err(Rule::ClientGone.into()),
+            Life::Dying(_) | Life::GivenUp | Life::Broken | Life::Gone => {
+                Err(Rule::ClientGone.into())
+            }
         }
     }
 
@@ -90,6 +93,16 @@ impl Service for Desk<'_> {
     fn crash(&mut self, call: Call, pd: u16) -> Result<Reply<CrashReply>, Refusal> {
         self.strike(call, pd, Strike::Crash)?;
         Ok(Reply::Now(CrashReply {}))
+    }
+
+    fn fail(&mut self, call: Call, pd: u16) -> Result<Reply<FailReply>, Refusal> {
+        self.strike(call, pd, Strike::Fail)?;
+        Ok(Reply::Now(FailReply {}))
+    }
+
+    fn hang(&mut self, call: Call, pd: u16) -> Result<Reply<HangReply>, Refusal> {
+        self.strike(call, pd, Strike::Hang)?;
+        Ok(Reply::Now(HangReply {}))
     }
 
     fn chaos(

@@ -44,6 +44,16 @@ impl Dying {
     }
 }
 
+/// Can a shard be called?
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Callable {
+    Now,
+    /// It is stopped for a test.
+    Later,
+    /// It refuses everything.
+    Never,
+}
+
 /// How a shard answered.
 enum Step {
     Done,
@@ -60,10 +70,10 @@ struct Round {
 
 impl Round {
     /// Takes the step with every shard of a layer that is not in `done`; one that cannot be called now keeps the
-    /// round open.
+    /// round open, and one that never can ends it when the others of its layer have answered.
     fn go(
         &mut self,
-        shards: &[(u8, bool)],
+        shards: &[(u8, Callable)],
         server: &'static str,
         done: &mut u16,
         mut step: impl FnMut(u8) -> Result<Step, Refusal>,
@@ -71,17 +81,23 @@ impl Round {
         if self.open || self.refused.is_some() {
             return;
         }
-        for (shard, can_be_called) in shards {
+        for (shard, callable) in shards {
             let bit = 1 << shard;
             if *done & bit != 0 {
                 continue;
             }
-            match can_be_called.then(|| step(*shard)) {
-                Some(Ok(Step::Done)) => *done |= bit,
-                Some(Ok(Step::Waits)) | None => self.open = true,
+            let answer = match callable {
+                Callable::Now => step(*shard),
+                Callable::Later => Ok(Step::Waits),
+                Callable::Never => Err(Rule::ServerBroken.into()),
+            };
+            match answer {
+                Ok(Step::Done) => *done |= bit,
+                Ok(Step::Waits) => self.open = true,
                 // It was restarted meanwhile, and tells when it is ready.
-                Some(Err(refusal)) if refusal.rule == Rule::Restarted => self.open = true,
-                Some(Err(refusal)) => self.refused = Some((server, *shard, refusal)),
+                Err(refusal) if refusal.rule == Rule::Restarted => self.open = true,
+                // It was given up meanwhile, or before: what the others owe is waited for all the same.
+                Err(refusal) => self.refused = Some((server, *shard, refusal)),
             }
         }
     }
@@ -89,12 +105,17 @@ impl Round {
 
 impl Supervisor {
     /// Numbers of the shards of a kind, and whether each can be called now.
-    fn shards(&self, number: impl Fn(Kind) -> Option<u8>) -> Vec<(u8, bool), MAX_SHARDS> {
+    fn shards(&self, number: impl Fn(Kind) -> Option<u8>) -> Vec<(u8, Callable), MAX_SHARDS> {
         let mut shards = Vec::new();
         for (ward, life) in &self.wards {
             if let Some(shard) = number(ward.kind) {
                 // A plan has at most this many shards of a kind.
-                let _ = shards.push((shard, *life == Life::Running));
+                let callable = match life {
+                    Life::Running => Callable::Now,
+                    Life::GivenUp => Callable::Never,
+                    _ => Callable::Later,
+                };
+                let _ = shards.push((shard, callable));
             }
         }
         shards
@@ -175,15 +196,15 @@ impl Supervisor {
                 format_args!("{left} vectors were left with client {}", client.0),
             );
         }
-        let next = if let Some((server, shard, refusal)) = round.refused {
+        let next = if round.open {
+            Life::Dying(dying)
+        } else if let Some((server, shard, refusal)) = round.refused {
             let client = client.0;
             self.fail(
                 hands,
                 format_args!("{server}-{shard} does not let go of client {client}: {refusal}"),
             );
             Life::Broken
-        } else if round.open {
-            Life::Dying(dying)
         } else {
             match hands.reclaim(index as u16 + 1) {
                 Ok(()) => {

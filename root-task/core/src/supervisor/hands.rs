@@ -63,6 +63,10 @@ pub enum Strike {
     Kill,
     /// It goes on where nothing is mapped.
     Crash,
+    /// The same, and it counts.
+    Fail,
+    /// It is restarted, and hangs.
+    Hang,
 }
 
 /// How a run went.

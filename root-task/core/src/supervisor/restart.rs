@@ -101,6 +101,10 @@ impl Supervisor {
                     Treatment::Restart(count) => {
                         self.restarted(pd, cause, (count, ticks), what, hands);
                     }
+                    // Before the first client there is nothing that could go on.
+                    Treatment::GiveUp if self.before.is_some() => {
+                        self.given_up(pd, ticks, what, hands);
+                    }
                     Treatment::GiveUp | Treatment::Leave => self.fault(pd, what),
                 }
             }
@@ -163,6 +167,36 @@ impl Supervisor {
             let mut text = heapless::String::new();
             let died = format_args!("server {name} died: {what}");
             let _ = fmt::write(&mut Cut(&mut text), died);
+            self.failure = Some(text);
+        }
+    }
+
+    /// A server shard refuses everything from now on. The others go on, and the run has failed.
+    fn given_up<H: Hands>(&mut self, pd: u16, ticks: u64, what: fmt::Arguments<'_>, hands: &mut H) {
+        let Some(index) = self.index(pd) else {
+            return;
+        };
+        let Some((ward, life)) = self.wards.get_mut(index) else {
+            return;
+        };
+        *life = Life::GivenUp;
+        let name = ward.name.clone();
+        hands.say(format_args!(
+            "gave up {name}: it refuses whatever it is asked"
+        ));
+        if let Some(record) = self.records.get_mut(index) {
+            // Nobody waits for it to be ready.
+            record.ready = ticks;
+        }
+        if let Some(chaos) = &mut self.chaos {
+            chaos.armed.take_if(|armed| *armed == pd);
+        }
+        if self.failure.is_none() {
+            let mut text = heapless::String::new();
+            let _ = fmt::write(
+                &mut Cut(&mut text),
+                format_args!("server {name} died: {what}"),
+            );
             self.failure = Some(text);
         }
     }

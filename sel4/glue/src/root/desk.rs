@@ -62,6 +62,15 @@ impl Desk {
         }
     }
 
+    /// Waits in `wait` for something else than the desk, a call whose messages both fit registers: the first thread may
+    /// run meanwhile, with its own IPC buffer.
+    pub fn aside<R>(&self, wait: impl FnOnce() -> R) -> R {
+        match &self.buffers {
+            None => wait(),
+            Some(buffers) => buffers.lent(wait),
+        }
+    }
+
     /// Answers the last request.
     pub fn answer(&mut self, message: &Message) {
         let (info, registers) = outgoing(message, 0);

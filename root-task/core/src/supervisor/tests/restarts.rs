@@ -90,8 +90,9 @@ fn a_fault_that_nobody_asked_for_fails_the_run_but_does_not_end_it() {
     }
 }
 
+/// It refuses what it is asked: the others go on, what it served stays where it is, and the run has failed.
 #[test]
-fn a_server_that_is_given_up_ends_the_run() {
+fn the_system_goes_on_without_a_shard_that_is_given_up_and_the_run_fails() {
     let (mut supervisor, mut hands) = running();
     died(
         &mut supervisor,
@@ -100,11 +101,65 @@ fn a_server_that_is_given_up_ends_the_run() {
         Cause::Fault,
         Treatment::GiveUp,
     );
-    assert!(supervisor.is_broken());
+    assert!(!supervisor.is_broken());
     assert_eq!(
         hands.take(),
-        ["Fail(\"server pci-server-1 died: page fault\") Off"]
+        ["gave up pci-server-1: it refuses whatever it is asked"]
     );
+    let refused = ask(
+        &mut supervisor,
+        &mut hands,
+        LOOKER,
+        Request::Kill { pd: PCI1 },
+    );
+    assert_eq!(refused.unwrap().label, Rule::ClientGone as u64);
+    // A client dies: the other shard is asked and waited for, the servers below still serve the lost one's devices.
+    hands.slow = [1, 0];
+    ask(&mut supervisor, &mut hands, A, EXIT);
+    let log = hands.take();
+    assert!(log.contains(&"pci 0 0".into()), "{log:?}");
+    hands.owes = [0, 0];
+    supervisor.signalled(event::SHARD_DONE);
+    work(&mut supervisor, &mut hands);
+    let log = hands.take();
+    let kept = "pci-server-1 does not let go of client 0";
+    assert!(log[0].starts_with(kept), "{log:?}");
+    assert_eq!(log.len(), 1, "nothing is taken back: {log:?}");
+    hands.slow = [0, 0];
+    ask(&mut supervisor, &mut hands, B, EXIT);
+    let verdict = "Fail(\"server pci-server-1 died: page fault\") Off";
+    assert_eq!(hands.take().last().unwrap(), verdict);
+}
+
+#[test]
+fn a_shard_that_cannot_even_refuse_ends_the_run() {
+    let (mut supervisor, mut hands) = running();
+    for treatment in [Treatment::GiveUp, Treatment::Leave] {
+        died(&mut supervisor, &mut hands, PCI1, Cause::Fault, treatment);
+    }
+    assert!(supervisor.is_broken());
+    let verdict = "Fail(\"server pci-server-1 died: page fault\") Off";
+    assert_eq!(hands.take().last().unwrap(), verdict);
+}
+
+/// Who waits for an answer of it is refused there, so nobody is taken down twice.
+#[test]
+fn a_shard_that_is_given_up_while_a_client_is_taken_down_is_not_waited_for() {
+    let (mut supervisor, mut hands) = running();
+    hands.slow = [0, 1];
+    ask(&mut supervisor, &mut hands, A, EXIT);
+    hands.take();
+    died(
+        &mut supervisor,
+        &mut hands,
+        PCI1,
+        Cause::Silence,
+        Treatment::GiveUp,
+    );
+    work(&mut supervisor, &mut hands);
+    let log = hands.take();
+    let kept = "pci-server-1 does not let go of client 0";
+    assert!(log.last().unwrap().starts_with(kept), "{log:?}");
 }
 
 #[test]
