@@ -152,6 +152,8 @@ fn lines() -> Vec<String> {
         Crash { pd: 4 } => CrashReply {};
         Chaos { pd: 4, seed: 7, kills: 100, span: 5000 } => ChaosReply {};
         Deaths { pd: 4 } => DeathsReply { restarts: 3, died: 1000, ready: 2000, left: 97 };
+        Fail { pd: 4 } => FailReply {};
+        Hang { pd: 4 } => HangReply {};
     }
     golden! { timer:
         Arm { micros: 100_000 } => ArmReply {};
