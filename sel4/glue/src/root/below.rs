@@ -3,7 +3,7 @@
 
 use sel4::bootinfo::slot;
 use sel4::tcb::Then;
-use sel4::{CNode, CapData, Notification, Result, Tcb, TcbConfiguration, UserContext, VSpace};
+use sel4::{CNode, CapData, Notification, Result, Tcb, TcbConfiguration, VSpace};
 
 use super::second::{Stack, begin};
 
