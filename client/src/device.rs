@@ -155,6 +155,8 @@ impl<'c, 'p, P: Platform> Device<'c, 'p, P> {
     pub fn map_bar(&self, bar: u8) -> Result<Registers<'_, 'p, P>, Error> {
         let bytes = self.bar(bar)?.bytes;
         let pages = u16::try_from(bytes.div_ceil(4096)).map_err(|_| Error::BarSize(bytes))?;
+        // For a BAR of no bytes the server has the refusal.
+        let pages = pages.max(1);
         self.map_bar_pages(bar, 0, pages)
     }
 

@@ -56,11 +56,16 @@ impl fmt::Display for Error {
         match self {
             Self::Refused(refusal) => refusal.fmt(f),
             Self::NoShard(device) => write!(f, "no pci-server shard of this PD owns {device}"),
-            Self::NotFound => write!(f, "no granted device fits"),
-            Self::NoIommuShard => write!(f, "this PD has no iommu-server"),
+            Self::NotFound => write!(
+                f,
+                "no device that is there and granted to this PD (its `devices`) fits"
+            ),
+            Self::NoIommuShard => {
+                write!(f, "this PD may have no DMA memory; give it a `dma_quota`")
+            }
             Self::WindowFull(slots) => write!(
                 f,
-                "the grant window has no {slots} free slots in a row; raise window_bits"
+                "the grant window has no {slots} free slots in a row; raise `window` of the client"
             ),
             Self::BarSize(bytes) => write!(f, "a BAR of {bytes:#x} bytes cannot be mapped"),
             Self::ChannelFull => write!(

@@ -35,6 +35,7 @@ mod platform;
 mod query;
 pub mod report;
 mod share;
+mod wait;
 mod window;
 
 pub use buffer::{Buffer, Fault};
@@ -63,6 +64,7 @@ pub struct Client<'p, P: Platform> {
     platform: &'p P,
     info: &'p ClientInfo,
     window: Window,
+    kept: wait::Kept,
 }
 
 impl<'p, P: Platform> Client<'p, P> {
@@ -75,6 +77,7 @@ impl<'p, P: Platform> Client<'p, P> {
             platform,
             info,
             window: Window::new(info.window_bits),
+            kept: wait::Kept::default(),
         };
         for &(shard, ..) in &info.pci {
             retry(|| client.pci(shard).hello(ipc_proto::VERSION))?;
@@ -234,33 +237,6 @@ impl<'p, P: Platform> Client<'p, P> {
             })),
             Err(refusal) if refusal.rule == Rule::EndOfList => Ok(None),
             Err(refusal) => Err(refusal.into()),
-        }
-    }
-
-    /// Waits for the PD's event notification and returns the flags (`system::layout::event`).
-    pub fn wait(&self) -> u64 {
-        self.platform.wait()
-    }
-
-    /// Waits until one of `flags` is signalled, at most `micros` microseconds;
-    /// returns the flags that came, 0 when time ran out. Other flags that come
-    /// meanwhile are passed over.
-    ///
-    /// # Errors
-    /// The timer service's refusal.
-    pub fn wait_for(&self, flags: u64, micros: u64) -> Result<u64, Error> {
-        use system::layout::event;
-        let deadline = self.timer().now()?.micros.saturating_add(micros);
-        self.timer().arm(micros)?;
-        loop {
-            let came = self.platform.wait();
-            if came & flags != 0 {
-                self.timer().arm(0)?;
-                return Ok(came & flags);
-            }
-            if came & event::TIMER != 0 && self.timer().now()?.micros >= deadline {
-                return Ok(0);
-            }
         }
     }
 }

@@ -1,5 +1,10 @@
-//! One device and one buffer, behind servers that die at a chosen request.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+//! One device and one buffer, behind servers that die at a chosen request; and a timer, whose time passes while the driver waits.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+#![allow(dead_code, reason = "each test uses some of it")]
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -7,10 +12,11 @@ use std::fmt;
 
 use ipc_proto::{
     ANY_IOVA, Badge, BadgeKind, BarKind, Delivery, Message, Properties, Transport, iommu, pci,
+    timer,
 };
 use portcullis_client::{KernelError, Memory, Mmio, Platform, Refusal, Rule};
 use system::info::ClientInfo;
-use system::layout::slot;
+use system::layout::{event, slot};
 
 pub const IOVA: u64 = 0x10_0000;
 pub const IDS: u32 = 0x11e8_1234;
@@ -38,6 +44,64 @@ struct State {
     frames: BTreeSet<u16>,
     mapped: bool,
     messages: bool,
+    clock: Clock,
+}
+
+/// Time, and what is signalled in it.
+#[derive(Default)]
+struct Clock {
+    now: u64,
+    /// When the timer runs out.
+    armed: Option<u64>,
+    /// It runs out just before it is disarmed.
+    late: bool,
+    /// Flags, and when they come.
+    coming: Vec<(u64, u64)>,
+    /// What has been signalled and not been handed out.
+    pending: u64,
+}
+
+impl Clock {
+    /// What has come by now.
+    fn take(&mut self) -> u64 {
+        let now = self.now;
+        self.coming.retain(|&(at, flags)| {
+            if at <= now {
+                self.pending |= flags;
+            }
+            at > now
+        });
+        if self.armed.is_some_and(|at| at <= now) {
+            self.armed = None;
+            self.pending |= event::TIMER;
+        }
+        std::mem::take(&mut self.pending)
+    }
+
+    /// Time passes until something comes.
+    fn wait(&mut self) -> u64 {
+        match self.take() {
+            0 => {
+                let next = self.coming.iter().map(|&(at, _)| at).chain(self.armed);
+                self.now = next.min().expect("waits for ever");
+                self.take()
+            }
+            came => came,
+        }
+    }
+
+    fn serve(&mut self, request: timer::Request) -> Message {
+        match request {
+            timer::Request::Now {} => timer::NowReply { micros: self.now }.encode(),
+            timer::Request::Arm { micros } => {
+                if self.armed.is_some() && std::mem::take(&mut self.late) {
+                    self.pending |= event::TIMER;
+                }
+                self.armed = (micros != 0).then(|| self.now + micros);
+                timer::ArmReply {}.encode()
+            }
+        }
+    }
 }
 
 /// Of static memory, so that ways to call are values.
@@ -62,6 +126,20 @@ impl Kernel {
         let kernel = Self::new();
         kernel.0.borrow_mut().death = Some((first, times, done));
         kernel
+    }
+
+    /// `flags` are signalled at this time.
+    pub fn signal_at(&self, micros: u64, flags: u64) {
+        self.0.borrow_mut().clock.coming.push((micros, flags));
+    }
+
+    /// The timer runs out just before it is disarmed the next time.
+    pub fn run_out_late(&self) {
+        self.0.borrow_mut().clock.late = true;
+    }
+
+    pub fn now(&self) -> u64 {
+        self.0.borrow().clock.now
     }
 
     pub fn requests(&self) -> u32 {
@@ -235,6 +313,9 @@ impl State {
     fn serve(&mut self, request: &Message, through: Option<u16>) -> Result<Message, Refusal> {
         let word = |kind| Badge::plain(kind, 0).to_word();
         let kinds = [BadgeKind::Client, BadgeKind::Device, BadgeKind::Buffer];
+        if let Ok((_, request)) = timer::Request::decode(word(BadgeKind::Pd), request) {
+            return Ok(self.clock.serve(request));
+        }
         for kind in kinds {
             if let Ok((_, request)) = pci::Request::decode(word(kind), request) {
                 return self.pci(request, through);
@@ -310,7 +391,7 @@ impl Platform for Kernel {
     type Memory = Nothing;
 
     fn port(&self, slot: u64) -> Way {
-        assert!((slot::PCI..slot::MSI).contains(&slot));
+        assert!((slot::PCI..slot::MSI).contains(&slot) || slot == slot::TIMER);
         Way {
             kernel: *self,
             to: Ok(slot),
@@ -348,10 +429,10 @@ impl Platform for Kernel {
         Ok(())
     }
     fn wait(&self) -> u64 {
-        0
+        self.0.borrow_mut().clock.wait()
     }
     fn poll(&self) -> u64 {
-        0
+        self.0.borrow_mut().clock.take()
     }
     fn log(&self, _: fmt::Arguments<'_>) {}
 }

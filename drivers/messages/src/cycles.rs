@@ -100,9 +100,9 @@ impl<'a> Cycle<'a> {
         device.port().msi_enable(Mechanism::Msi, 0, 1, slot)?;
         platform.bind_interrupt(slot, FLAG)?;
         device.bus_master(Switch::On)?;
-        let early = platform.poll();
+        let early = client.poll(u64::MAX);
         edu.raise(1);
-        let came = match platform.poll() {
+        let came = match client.poll(u64::MAX) {
             0 => client.wait_for(FLAG, PATIENCE_MICROS)?,
             came => came,
         };

@@ -71,7 +71,7 @@ pub fn run(probe: &Probe) -> Result<(), Error> {
         let mut came = 0;
         let mut absorbed = 0;
         for _ in 0..LOOKS {
-            came |= probe.platform.poll();
+            came |= client.poll(FIRST | NEXT);
             absorbed = observer.absorbed()? - start;
             if came != 0 || absorbed != 0 {
                 break;

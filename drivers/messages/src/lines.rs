@@ -157,7 +157,7 @@ fn storm<M: Mmio>(probe: &Probe, device: &Card<'_>, edu: &mut Edu<M>) -> Result<
     // It stays raised: it comes again as soon as it is acknowledged.
     edu.raise(1);
     while raised < STORM && detail.is_none() {
-        let came = probe.platform.wait();
+        let came = probe.client.wait();
         raised += u32::from(came & event::LINE != 0);
         if came & event::DEVICE != 0 {
             detail = taken_off(probe)?;

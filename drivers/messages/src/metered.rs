@@ -32,7 +32,7 @@ pub fn run(probe: &Probe) -> Result<(), Error> {
     for time in &mut times {
         let began = ticks();
         Source::raise(&mut edu, 0);
-        while probe.platform.wait() & event::OWN == 0 {}
+        while probe.client.wait() & event::OWN == 0 {}
         *time = ticks() - began;
         edu.settle(0);
     }
@@ -53,7 +53,7 @@ pub fn run(probe: &Probe) -> Result<(), Error> {
         Source::raise(&mut edu, 0);
         edu.settle(0);
         raised += 1;
-        let came = probe.platform.poll();
+        let came = probe.client.poll(event::OWN | event::DEVICE);
         arrived += u32::from(came & event::OWN != 0);
         if came & event::DEVICE != 0 {
             told = switched_off(probe)?;

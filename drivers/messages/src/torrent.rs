@@ -4,7 +4,7 @@
 //! `torrent`: raises its device's message as fast as it can, for another core, and gives the device's capability to its neighbour.
 //! `dam <torrents>`: disables the messages of one after another over that, while all go on, and has the vector at once.
 
-use client::{Error, Mechanism, Platform, Switch, report};
+use client::{Error, Mechanism, Switch, report};
 use edu_driver::{DEVICE, Edu, VENDOR};
 use heapless::Vec;
 use ipc_proto::VectorUse;
@@ -51,12 +51,11 @@ pub fn run(probe: &Probe) -> Result<(), Error> {
             since += AT_ONCE;
             // Where one processor plays all cores, each goes on until it waits.
             client.timer().now()?;
-            let came = probe.platform.poll();
-            if came & FLAG != 0 {
+            if client.poll(FLAG) != 0 {
                 arrived += 1;
                 since = 0;
             }
-            if came & channel.flag() != 0 {
+            if client.poll(channel.flag()) != 0 {
                 break;
             }
         }

@@ -5,12 +5,11 @@ use core::cell::Cell;
 
 use client::{
     ANY_IOVA, Access, Buffer, Channel, Client, Device, Error, Fault, Memory, Mmio, PagePreference,
-    Platform, Sbdf, report,
+    Sbdf, report,
 };
 use edu_driver::{Completion, DEVICE, Edu, MOST, VENDOR};
 use sel4_client::SeL4Platform;
 use system::info::ClientInfo;
-use system::layout::event;
 
 /// How long an edu's transfer takes, with room: 100 ms of the device's time.
 pub const SETTLE_MICROS: u64 = 200_000;
@@ -38,8 +37,6 @@ pub struct Scene {
     pub client: OurClient,
     /// What the kernel does.
     pub platform: &'static SeL4Platform,
-    /// Flags that came while others were waited for.
-    came: Cell<u64>,
     /// Are blocked DMAs of our device told? The last that was taken says.
     tells: Cell<bool>,
 }
@@ -54,35 +51,18 @@ impl Scene {
         Ok(Self {
             client,
             platform,
-            came: Cell::new(0),
             tells: Cell::new(true),
         })
     }
 
-    /// Waits until one of `flags` has been signalled, at most `micros` (not 0); says whether. What else comes meanwhile is kept.
+    /// Waits until one of `flags` has been signalled, at most `micros`; says whether.
     pub fn wait(&self, flags: u64, micros: u64) -> Result<bool, Error> {
-        let timer = self.client.timer();
-        let deadline = timer.now()?.micros.saturating_add(micros);
-        timer.arm(micros)?;
-        loop {
-            if self.came.get() & flags != 0 {
-                self.came.set(self.came.get() & !flags);
-                timer.arm(0)?;
-                return Ok(true);
-            }
-            let came = self.client.wait();
-            self.came.set(self.came.get() | came & !event::TIMER);
-            if came & event::TIMER != 0 && timer.now()?.micros >= deadline {
-                return Ok(self.came.get() & flags != 0);
-            }
-        }
+        Ok(self.client.wait_for(flags, micros)? != 0)
     }
 
     /// Has one of `flags` been signalled?
     pub fn poll(&self, flags: u64) -> bool {
-        let came = self.came.get() | self.platform.poll();
-        self.came.set(came & !flags);
-        came & flags != 0
+        self.client.poll(flags) != 0
     }
 
     /// A named check.

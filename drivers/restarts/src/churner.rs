@@ -3,8 +3,7 @@
 
 use client::report::{check, metric};
 use client::{
-    ANY_IOVA, Access, Device, Error, Mechanism, Memory, PagePreference, Platform, Rule, Sbdf,
-    Switch, Width,
+    ANY_IOVA, Access, Device, Error, Mechanism, Memory, PagePreference, Rule, Sbdf, Switch, Width,
 };
 use edu_driver::{Completion, DEVICE, Edu, IDENTIFICATION, MOST, VENDOR};
 use sel4_client::SeL4Platform;
@@ -55,7 +54,7 @@ pub fn run(client: &Own<'_>) -> Result<(), Error> {
     while !over {
         sum.cycles += 1;
         cycle(client, address, &mut sum, &mut over)?;
-        over |= platform.poll() & OVER != 0;
+        over |= client.poll(OVER) != 0;
     }
     check(
         platform,

@@ -108,15 +108,18 @@ impl Driver {
     /// Waits for the PD's event notification; the flags that were signalled.
     #[inline]
     pub fn wait(&self) -> u64 {
-        Badge::event_flags(Notification::at(slot::EVENTS).wait()).unwrap_or(0)
+        Notification::at(slot::EVENTS).wait() & FLAGS
     }
 
     /// The flags that were signalled, without waiting.
     #[inline]
     pub fn poll(&self) -> u64 {
-        Badge::event_flags(Notification::at(slot::EVENTS).poll()).unwrap_or(0)
+        Notification::at(slot::EVENTS).poll() & FLAGS
     }
 }
+
+/// The flags in what a PD's event notification hands out: nothing but events is signalled there.
+const FLAGS: u64 = Badge::event(u64::MAX) & !Badge::event(0);
 
 /// The size of frames of 2^`bits` bytes that can be mapped here.
 #[must_use]

@@ -56,6 +56,37 @@ fn raw(number: i64, cap: CPtr, info: MessageInfo, words: Registers) -> Received 
     }
 }
 
+/// A system call that sends nothing: what is in the registers of a message does not matter before it.
+#[inline(always)]
+fn take(number: i64, cap: CPtr) -> Received {
+    let mut badge = cap;
+    let (tag, w0, w1, w2, w3): (Word, Word, Word, Word, Word);
+    // SAFETY: as in `raw`; the kernel reads none of the registers that are outputs alone.
+    unsafe {
+        core::arch::asm!(
+            "mov r14, rsp",
+            "syscall",
+            "mov rsp, r14",
+            in("rdx") number,
+            inlateout("rdi") badge,
+            lateout("rsi") tag,
+            lateout("r10") w0,
+            lateout("r8") w1,
+            lateout("r9") w2,
+            lateout("r15") w3,
+            out("r14") _,
+            lateout("rcx") _,
+            lateout("r11") _,
+            options(nostack),
+        );
+    }
+    Received {
+        info: MessageInfo::from_word(tag),
+        badge,
+        words: [w0, w1, w2, w3],
+    }
+}
+
 const NO_INFO: MessageInfo = MessageInfo::new(0, 0, 0);
 const NO_WORDS: Registers = [0; 4];
 
@@ -80,13 +111,13 @@ pub fn nb_send(cap: CPtr, info: MessageInfo, words: Registers) {
 /// Waits for a message (`seL4_Recv`).
 #[inline(always)]
 pub fn recv(cap: CPtr) -> Received {
-    raw(number::RECV, cap, NO_INFO, NO_WORDS)
+    take(number::RECV, cap)
 }
 
 /// Takes a message if there is one; otherwise the badge is 0 (`seL4_NBRecv`).
 #[inline(always)]
 pub fn nb_recv(cap: CPtr) -> Received {
-    raw(number::NB_RECV, cap, NO_INFO, NO_WORDS)
+    take(number::NB_RECV, cap)
 }
 
 /// Replies to the last caller (`seL4_Reply`; not on MCS kernels).

@@ -146,7 +146,7 @@ pub fn run(platform: &'static SeL4Platform, info: &'static ClientInfo) -> Result
                 (_, Some(turnstile)) => turnstile.through(work)?,
                 (_, None) => work()?,
             }
-            if platform.poll() & channel.flag() != 0 {
+            if client.poll(channel.flag()) != 0 {
                 break;
             }
         }
