@@ -355,7 +355,9 @@ impl Giver<'_> {
                 self.pd.given.shards.push(shard as u8);
             }
         }
-        if !client.devices.is_empty() || client.dma_quota > 0 {
+        // The share of a buffer that comes over a channel costs no quota.
+        let may_share = !self.pd.given.channels.is_empty();
+        if !client.devices.is_empty() || client.dma_quota > 0 || may_share {
             for (index, server) in all
                 .numbers(|kind| matches!(kind, Kind::Iommu(_)))
                 .enumerate()

@@ -30,6 +30,25 @@ fn joined(use_it: impl FnOnce(&Plan, &Inputs<'_>)) {
 }
 
 #[test]
+fn who_may_be_given_a_buffer_reaches_the_iommu_server() {
+    let mut peer = client("peer", &[]);
+    peer.dma_quota = 0;
+    let mut alone = client("alone", &[]);
+    alone.dma_quota = 0;
+    let mut system = system(&[client("owner", &[]), peer, alone]);
+    system.channels.push(channel("ring", [0, 1])).unwrap();
+    with(&q35(hosts()), &system, |inputs| {
+        let plan = Plan::make(inputs).unwrap();
+        assert_eq!(distribution::check(&plan), Ok(()));
+        let reaches = |id| {
+            let info = plan.info(inputs, plan.client(id).unwrap()).unwrap();
+            matches!(info.role, Role::Client(told) if told.iommu == Some(0))
+        };
+        assert_eq!([0, 1, 2].map(reaches), [true, true, false]);
+    });
+}
+
+#[test]
 fn ends_are_told_where_their_mailbox_is_and_whom_they_signal() {
     joined(|plan, inputs| {
         assert_eq!(distribution::check(plan), Ok(()));
