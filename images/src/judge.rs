@@ -3,6 +3,10 @@
 //! It believes only what came: a check that was expected and never said is a
 //! failure, and so is a line it does not understand.
 
+mod unfinished;
+
+pub use unfinished::lacking;
+
 use crate::description::demand::{Expect, ExpectedCheck, ExpectedMetric, ExpectedResult};
 use crate::description::{Description, ROOT};
 use crate::host::Done;
@@ -10,6 +14,7 @@ use crate::transcript::{Departure, Event, Transcript, When};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use system::model::End;
+use unfinished::{given_up, last_words};
 
 /// Name of the metric that the host takes: from QEMU's start to the first device in a client's hands.
 pub const BOOT_METRIC: &str = "boot_to_first_assign_ms";
@@ -31,6 +36,8 @@ pub enum Ending {
     Exited,
     /// The tool stopped it, because all that was expected had come.
     Stopped,
+    /// The tool stopped it: a client was gone without what was expected of it.
+    GivenUp,
     /// It was still running when its time was over.
     TimedOut,
 }
@@ -416,7 +423,8 @@ fn end(description: &Description, transcript: &Transcript, ending: &Ending) -> C
             host("end", true, "hung, as it should here")
         }
         (None, _) if stops_short(description) => host("end", true, "crashed, as it should here"),
-        (_, Ending::TimedOut) => host("end", false, last_words(transcript)),
+        (_, Ending::TimedOut) => host("end", false, last_words(description, transcript)),
+        (None, Ending::GivenUp) => host("end", false, given_up(description, transcript)),
         (Some((passed, detail)), _) if ends_badly(description) => {
             host("end", !passed, format!("{ROOT} said: {detail}"))
         }
@@ -452,14 +460,6 @@ fn booted(transcript: &Transcript) -> bool {
         .events
         .iter()
         .any(|(_, _, event)| matches!(event, Event::Booted { .. }))
-}
-
-fn last_words(transcript: &Transcript) -> String {
-    if transcript.lines.iter().any(|line| line.pd.is_some()) {
-        "time is over and the system did not end".into()
-    } else {
-        "time is over and no PD has said anything".into()
-    }
 }
 
 #[cfg(test)]

@@ -2,11 +2,17 @@
 
 use crate::description::{Description, ROOT};
 use crate::programs::{Programs, SERVERS};
-use crate::transcript::Transcript;
+use crate::transcript::{Line, Transcript};
 use std::path::Path;
 
 /// How a line of the root task about a fault begins; the PD's name follows.
 const MARK: &str = "fault: ";
+
+/// How the root task marks a fault of who has used up its stack.
+const OVERFLOW: &str = "(stack overflow)";
+const MORE_STACK: &str = "a client's `stack` is 64K unless its description says more";
+/// How a program's last line begins that panicked.
+const PANIC: &str = "panic: ";
 
 /// Beginnings of the names of functions that are Rust's own.
 const LIBRARIES: [&str; 4] = ["core::", "alloc::", "<core::", "<alloc::"];
@@ -16,8 +22,10 @@ const LIBRARIES: [&str; 4] = ["core::", "alloc::", "<core::", "<alloc::"];
 pub struct Fault {
     /// The line that tells of it.
     pub line: String,
-    /// Function, file and line, where the program's symbols say it.
+    /// Function, file and line, where the program's symbols say it; of a panic the PD's own words.
     pub place: Option<String>,
+    /// What could be done about it.
+    pub help: Option<&'static str>,
 }
 
 /// The faults that a transcript tells of.
@@ -28,7 +36,7 @@ pub fn faults(
     transcript: &Transcript,
 ) -> Vec<Fault> {
     let mut faults = Vec::new();
-    for line in &transcript.lines {
+    for (number, line) in transcript.lines.iter().enumerate() {
         if line.pd.as_deref() != Some(ROOT) {
             continue;
         }
@@ -38,11 +46,22 @@ pub fn faults(
         };
         faults.push(Fault {
             line: line.text.clone(),
-            place: program(description, pd)
-                .and_then(|program| place(&programs.path(program), address)),
+            // The address of a panic is the panic handler's.
+            place: panic(transcript.lines.get(..number).unwrap_or_default(), pd).or_else(|| {
+                let program = program(description, pd)?;
+                Some(format!("in {}", place(&programs.path(program), address)?))
+            }),
+            help: line.text.ends_with(OVERFLOW).then_some(MORE_STACK),
         });
     }
     faults
+}
+
+/// The PD's last words, if it panicked.
+fn panic(lines: &[Line], pd: &str) -> Option<String> {
+    let own = |line: &&Line| line.pd.as_deref() == Some(pd);
+    let last = lines.iter().rev().find(own)?;
+    last.text.starts_with(PANIC).then(|| last.text.clone())
 }
 
 /// Name and address of `fault: <pd>: ... at 0x<hexadecimal>...`.
@@ -110,6 +129,19 @@ mod tests {
         );
         assert_eq!(parse("fault: a: rip 40123f rsp 1000 rbp 0 rflags 2"), None);
         assert_eq!(parse("started: a: at 0x40123f"), None);
+    }
+
+    #[test]
+    fn who_panicked_has_said_why() {
+        let text = "a| panic: no device at src/main.rs:7\nb| hello\nroot| fault: a: panicked at 0x401000, see its log\n";
+        let transcript = Transcript::from_text(text);
+        let said = |pd| panic(&transcript.lines, pd);
+        assert_eq!(
+            said("a").as_deref(),
+            Some("panic: no device at src/main.rs:7")
+        );
+        assert_eq!(said("b"), None);
+        assert_eq!(said("c"), None);
     }
 
     #[test]

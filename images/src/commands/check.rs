@@ -13,10 +13,13 @@ pub fn check(workspace: &Workspace, system: &str) -> Result<Success, Error> {
     let description = super::load(workspace, &path)?;
     let size = description.compile().map_or(0, |bytes| bytes.len());
     anstream::println!(
-        "{}: a valid description of `{}` with {} clients ({size} bytes compiled)",
+        "{}: a valid description of `{}` with {} ({size} bytes compiled)",
         workspace.shown(&path),
         description.name,
-        description.system.clients.len()
+        match description.system.clients.len() {
+            1 => "1 client".to_owned(),
+            many => format!("{many} clients"),
+        }
     );
     Ok(Success::Yes)
 }

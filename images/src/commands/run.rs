@@ -2,7 +2,7 @@
 
 use super::Success;
 use crate::build::{self, Bootable};
-use crate::description::Description;
+use crate::description::{Description, Diagnostic, LoadError, Rule};
 use crate::error::Error;
 use crate::judge::{Digests, Metrics, Outcome, Verdict, judge};
 use crate::qemu::{self, Run};
@@ -11,6 +11,7 @@ use crate::symbols;
 use crate::transcript::Line;
 use crate::ui::Ui;
 use crate::workspace::Workspace;
+use std::path::Path;
 
 /// How much is shown while a system runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +41,8 @@ pub fn build(workspace: &Workspace, system: &str) -> Result<Success, Error> {
 /// # Errors
 /// It cannot be built or booted. A run that fails is no error but [`Success::No`].
 pub fn run(workspace: &Workspace, system: &str, lines: Lines) -> Result<Success, Error> {
-    let description = super::load(workspace, &workspace.description(system))?;
+    let path = workspace.description(system);
+    let description = super::load(workspace, &path)?;
     let bootable = build::bootable(workspace, &description, Ui::Shown)?;
     let mut show = |line: &Line| {
         let shown = match lines {
@@ -58,11 +60,41 @@ pub fn run(workspace: &Workspace, system: &str, lines: Lines) -> Result<Success,
         &bootable,
         &Metrics::new(),
         &mut show,
-    )?;
+    )
+    .map_err(|error| placed(error, &description, &path))?;
     anstream::println!("{}", judged.account(workspace, &description, &bootable));
     Ok(match judged.verdict.outcome {
         Outcome::Pass => Success::Yes,
         Outcome::Fail | Outcome::Timeout => Success::No,
+    })
+}
+
+/// What QEMU says of a device or object, at its place in the description.
+fn placed(error: Error, description: &Description, path: &Path) -> Error {
+    let Error::Qemu { said, .. } = &error else {
+        return error;
+    };
+    let machine = &description.machine;
+    let items = machine.devices.iter().chain(&machine.objects);
+    let Some(item) = items
+        .chain(&machine.globals)
+        .find(|item| said.contains(&item.value))
+    else {
+        return error;
+    };
+    let Ok(source_text) = std::fs::read_to_string(path) else {
+        return error;
+    };
+    let found = vec![Diagnostic {
+        rule: Rule::BadQemuDevice,
+        message: said.clone(),
+        span: item.span.clone(),
+        help: None,
+    }];
+    Error::Description(LoadError::Refused {
+        path: path.to_owned(),
+        source_text,
+        found,
     })
 }
 

@@ -14,7 +14,7 @@ const DEFAULT_UNTYPED_BITS: u8 = 18;
 /// Slots of a grant window when the description says nothing: 2^bits.
 const DEFAULT_WINDOW_BITS: u8 = 10;
 /// Interrupt vectors that the kernel has for messages, on all cores together (seL4 5.0.0, x86-64).
-const VECTORS: u64 = 108;
+pub const VECTORS: u64 = 108;
 /// Most interrupts a second that a client may be bounded to: the server's clock counts microseconds.
 const INTERRUPT_RATE: u64 = 1_000_000;
 
@@ -30,6 +30,8 @@ pub struct Client {
     pub program: Placed<String>,
     /// Where its DMA quota is said.
     pub dma_quota: Option<Range<usize>>,
+    /// Where its reserved vectors are said.
+    pub reserved: Option<Range<usize>>,
     /// Where its core is said.
     pub core: Option<Range<usize>>,
     /// Its device rules.
@@ -119,7 +121,9 @@ pub fn read(mut section: Section<'_, '_>) -> Option<Client> {
             window_bits: window.map_or(DEFAULT_WINDOW_BITS, |bits| bits.value),
             dma_quota: dma_quota.as_ref().map_or(0, |quota| quota.value),
             vectors: vectors.map_or(0, |vectors| vectors.value as u16),
-            reserved_vectors: reserved.map_or(0, |reserved| reserved.value as u16),
+            reserved_vectors: reserved
+                .as_ref()
+                .map_or(0, |reserved| reserved.value as u16),
             interrupt_rate: rate.map_or(0, |rate| rate.value as u32),
             devices: compiled,
             inspect,
@@ -131,6 +135,7 @@ pub fn read(mut section: Section<'_, '_>) -> Option<Client> {
         name: name.span,
         program: program.map(str::to_owned),
         dma_quota: dma_quota.map(|quota| quota.span),
+        reserved: reserved.map(|reserved| reserved.span),
         core: core.map(|core| core.span),
         devices,
     })

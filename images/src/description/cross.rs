@@ -2,7 +2,7 @@
 //! are not granted twice, quotas fit.
 
 use super::Parts;
-use super::client::{Client, DeviceRule};
+use super::client::{Client, DeviceRule, VECTORS};
 use super::demand::Expect;
 use super::diagnostic::Findings;
 use super::machine::QemuItem;
@@ -20,6 +20,7 @@ pub const ROOT: &str = "root";
 /// Checks the whole; `programs` are the names of the programs that there are.
 pub fn check(parts: &Parts, programs: &[String], findings: &mut Findings) {
     clients(parts, programs, findings);
+    reserved_vectors(parts, findings);
     grants(parts, findings);
     disks(parts, findings);
     slots(parts, findings);
@@ -96,6 +97,27 @@ fn clients(parts: &Parts, programs: &[String], findings: &mut Findings) {
             span.clone(),
             "no client has finish = true, so the system would never end",
         );
+    }
+}
+
+/// What is kept for clients is there: each is kept an aligned block of a power of two, of every shard's vectors.
+fn reserved_vectors(parts: &Parts, findings: &mut Findings) {
+    let shards = u64::from(parts.system.shards.msi.max(1));
+    let most = VECTORS / shards;
+    let mut kept = 0;
+    for client in &parts.clients {
+        let (Some(span), count @ 1..) = (&client.reserved, client.model.reserved_vectors) else {
+            continue;
+        };
+        kept += u64::from(count).next_power_of_two();
+        if kept > most {
+            findings.add(
+                Rule::OutOfRange,
+                span.clone(),
+                format!("with those before it that makes {kept} vectors in whole powers of two, and there are at most {most}"),
+            );
+            return;
+        }
     }
 }
 

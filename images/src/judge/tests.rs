@@ -160,7 +160,10 @@ fn a_silent_guest_is_a_timeout_and_no_pass() {
     let end = verdict.checks.last().unwrap();
     assert_eq!(
         (end.ok, end.detail.as_str()),
-        (false, "time is over and no PD has said anything")
+        (
+            false,
+            "time is over (`timeout` in [machine]: 60 s) and no PD has said anything"
+        )
     );
     assert_eq!(
         verdict_on(SYSTEM, "", Ending::Exited).outcome,
@@ -323,5 +326,53 @@ fn a_root_task_on_another_kernel_is_heard() {
     assert_eq!(
         words,
         Some("root said: the running kernel numbers its methods otherwise")
+    );
+}
+
+/// Two clients, and a check of the first.
+const PAIR: &str = "name = \"t\"\n[machine]\ntimeout = \"7s\"\n[system]\nend = \"finished\"\n\
+    [[client]]\nname = \"a\"\nprogram = \"p\"\nfinish = true\n\
+    [[client]]\nname = \"b\"\nprogram = \"p\"\nfinish = true\n\
+    [[expect]]\npd = \"a\"\ncheck = \"c\"\n";
+
+#[test]
+fn what_a_client_that_is_gone_left_unsaid_is_lacking() {
+    let lacking =
+        |text: &str| lacking(&description(PAIR), &Transcript::from_text(text)).map(str::to_owned);
+    assert_eq!(lacking("a| hello\n"), None);
+    assert_eq!(lacking("root| @gone a exit 0\n").as_deref(), Some("a"));
+    // Lines of two PDs may come out of order.
+    assert_eq!(lacking("root| @gone a exit 0\na| @check c pass\n"), None);
+    assert_eq!(lacking("root| @gone b exit 0\n"), None);
+    assert_eq!(lacking("root| @gone b exit 1\n").as_deref(), Some("b"));
+    assert_eq!(
+        lacking("root| @gone b fault read of 0x0\n").as_deref(),
+        Some("b")
+    );
+    assert_eq!(lacking("root| @gone b stopped\n"), None);
+}
+
+#[test]
+fn a_run_that_hangs_says_who_is_still_there() {
+    let end = |text: &str, ending| {
+        let verdict = verdict_on(PAIR, text, ending);
+        let found = verdict
+            .checks
+            .into_iter()
+            .find(|check| check.name == "host.end");
+        found.map(|check| check.detail).unwrap_or_default()
+    };
+    let text = "a| @check c pass\na| waiting\nroot| @gone b exit 0\n";
+    assert_eq!(
+        end(text, Ending::TimedOut),
+        "time is over (`timeout` in [machine]: 7 s): `a` has not ended, and said last, at 0.0 s: waiting"
+    );
+    assert_eq!(
+        end("root| hello\nroot| @gone b exit 0\n", Ending::TimedOut),
+        "time is over (`timeout` in [machine]: 7 s): `a` has not ended, and said nothing"
+    );
+    assert_eq!(
+        end("root| @gone a exit 0\n", Ending::GivenUp),
+        "given up 5 s after `a` had ended as it should not, or without what is expected of it"
     );
 }

@@ -19,6 +19,8 @@ use system::bundle::program;
 
 /// Lines shown of a run that did not come to its end.
 const LAST_LINES: usize = 20;
+/// Lines of figures tell nobody what happened last.
+const FIGURE: &str = "@figure ";
 /// Room for a check's name.
 const CHECK_WIDTH: usize = 24;
 
@@ -266,7 +268,10 @@ impl Account<'_> {
         for fault in self.faults {
             writeln!(f, "  {}", fault.line)?;
             if let Some(place) = &fault.place {
-                writeln!(f, "      in {place}")?;
+                writeln!(f, "      {place}")?;
+            }
+            if let Some(help) = fault.help {
+                writeln!(f, "      {help}")?;
             }
         }
         Ok(())
@@ -278,8 +283,11 @@ impl Account<'_> {
             return Ok(());
         }
         title(f, "Last lines")?;
-        let lines = &self.run.transcript.lines;
-        for line in lines.iter().skip(lines.len().saturating_sub(LAST_LINES)) {
+        let lines = self.run.transcript.lines.iter();
+        let told: Vec<&Line> = lines
+            .filter(|line| !line.text.starts_with(FIGURE))
+            .collect();
+        for line in told.iter().skip(told.len().saturating_sub(LAST_LINES)) {
             writeln!(f, "  {:>8.3} {}", line.at.as_secs_f64(), Shown(line))?;
         }
         for line in self.run.stderr.lines().take(LAST_LINES) {
