@@ -120,6 +120,8 @@ pub fn run(probe: &Probe) -> Result<(), Error> {
         controller.execute(submissions, &mut wait).map_err(failed)?;
     }
     interrupts.disable()?;
+    // What these commands signalled is no message of the suite's.
+    client.poll(u64::MAX);
     let pair = Pair {
         tail: 0,
         head: 0,
