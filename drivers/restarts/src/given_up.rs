@@ -55,7 +55,7 @@ pub fn breaker(client: &Own<'_>) -> Result<(), Error> {
     check(
         platform,
         "whoever_asks_is_refused",
-        answers.iter().all(|answer| is_refused(answer)),
+        answers.iter().all(is_refused),
         format_args!("{answers:?}"),
     );
     let known = client.supervisor().deaths(faults).map(|_| ());
