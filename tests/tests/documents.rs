@@ -166,7 +166,7 @@ fn every_file_that_is_named_exists() {
 
 #[test]
 fn every_description_is_valid() {
-    let programs = ["edu-driver".to_owned(), "my-driver".to_owned()];
+    let programs = ["edu-driver", "example"].map(str::to_owned);
     let mut seen = 0;
     for document in documents() {
         let (_, blocks) = parts(&read(&document));
@@ -181,4 +181,19 @@ fn every_description_is_valid() {
         }
     }
     assert!(seen >= 3, "{seen}");
+}
+
+/// Who copies the driver from the page copies what is built and run.
+#[test]
+fn the_driver_to_copy_is_the_one_that_runs() {
+    let (_, blocks) = parts(&read("docs/writing-a-driver.md"));
+    let blocks: Vec<_> = blocks.into_iter().map(|(_, block)| block).collect();
+    let program = read("drivers/example/src/main.rs");
+    let (_, program) = program.split_once("\n\n").unwrap();
+    let files = [
+        read("drivers/example/Cargo.toml"),
+        program.to_owned(),
+        read("systems/example.toml"),
+    ];
+    assert!(blocks == files, "docs/writing-a-driver.md has other text");
 }
