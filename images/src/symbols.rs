@@ -93,7 +93,11 @@ fn place(program: &Path, address: u64) -> Option<String> {
     while let Ok(Some(frame)) = frames.next() {
         let function = frame
             .function
-            .and_then(|function| function.demangle().ok().map(|name| name.into_owned()));
+            .and_then(|function| function.demangle().ok().map(|name| name.into_owned()))
+            // With line tables alone, only the symbols know a function that is not inlined.
+            .or_else(|| {
+                Some(addr2line::demangle_auto(loader.find_symbol(address)?.into(), None).into())
+            });
         let location = frame.location.and_then(|location| {
             let file = Path::new(location.file?)
                 .file_name()?
