@@ -6,7 +6,9 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use system::pool::{last_bit, masks};
 
-const WORDS: usize = 64;
+/// Words for as many slots as a description can give (`window` in docs/describing-a-system.md).
+const WORDS: usize = (1 << MAX_BITS) / 64;
+const MAX_BITS: u8 = 16;
 
 /// A run of window slots that is in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,19 +19,19 @@ pub struct Run {
     pub count: u16,
 }
 
-/// The free slots of a grant window of up to 4,096 slots.
+/// The free slots of a grant window of up to 65,536 slots.
 pub struct Window {
     used: [AtomicU64; WORDS],
-    slots: u16,
+    slots: u32,
 }
 
 impl Window {
-    /// A window of 2^`bits` slots, all free (at most 2^12 are used).
+    /// A window of 2^`bits` slots, all free.
     #[must_use]
     pub fn new(bits: u8) -> Self {
         Self {
             used: [const { AtomicU64::new(0) }; WORDS],
-            slots: 1 << bits.min(12),
+            slots: 1 << bits.min(MAX_BITS),
         }
     }
 
@@ -51,7 +53,7 @@ impl Window {
         // Each round passes a used slot.
         loop {
             let end = first + u32::from(count);
-            if end > u32::from(self.slots) {
+            if end > self.slots {
                 return None;
             }
             match self.last_used(first, end) {
@@ -128,5 +130,19 @@ mod tests {
             })
         );
         assert_eq!(window.take(1), None);
+    }
+
+    #[test]
+    fn the_largest_window_is_used_to_its_end() {
+        let window = Window::new(16);
+        let taken: [Run; 16] = core::array::from_fn(|_| window.take(4096).unwrap());
+        assert_eq!(window.take(1), None);
+        assert_eq!(window.in_use(), 65_536);
+        let [.., before, last] = taken;
+        assert_eq!(last.first, 61_440);
+        window.give_back(last);
+        assert_eq!(window.take(4097), None);
+        window.give_back(before);
+        assert_eq!(window.take(4097).unwrap().first, before.first);
     }
 }
