@@ -50,6 +50,7 @@ fn main(restarts: u64) -> ! {
         .iter()
         .map(|client| ClientLimits {
             quota: client.dma_quota,
+            largest: client.largest_buffer,
             window_bits: client.window_bits,
         })
         .collect();

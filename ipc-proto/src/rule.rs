@@ -183,6 +183,8 @@ rules! {
     BackendCannot = 81,
     /// the buffer was allocated for its holder alone
     PrivateBuffer = 82,
+    /// a buffer of the client may have no more bytes: its `largest_buffer`
+    BufferTooLarge = 83,
     /// the vector quota of the client is used up
     VectorQuota = 96,
     /// all vectors of the shard are in use; the number holds how many are free, which client has most of

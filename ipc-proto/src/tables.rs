@@ -208,8 +208,9 @@ interface! {
     /// programmed into the device stays, and no message is lost.
     [Shard] Reroute = 41: reroute(device: Sbdf, remapped: u64, messages: Messages, address: u64) -> RerouteReply {}
 
-    /// The client's PD is gone and its devices are detached: free its buffers and its context.
-    [Supervisor] ClientGone = 48: client_gone(client: ClientId) -> ClientGoneReply { bytes: u64 }
+    /// The client's PD is gone and its devices are detached: free its buffers and its context. A turn frees some of them:
+    /// to be said again while buffers are `left`. What was refused in any turn is told in the last.
+    [Supervisor] ClientGone = 48: client_gone(client: ClientId) -> ClientGoneReply { bytes: u64, left: u16 }
     /// Figures of resources.
     [Supervisor | Inspect] Figures = 50: figures() -> FiguresReply { pool_bytes: u64, pool_free: u64, tables_used: u32, domains_used: u32, slots_used: u32, buffers: u32, attached: u32, faults: u64, operations: u64, refused: u64 }
     /// The `index`-th attached device. `EndOfList` past the last.

@@ -118,7 +118,7 @@ fn lines() -> Vec<String> {
         TroubleNext {} => TroubleNextReply { device, trouble: Trouble::FaultStorm, count: 10 };
         ReservedAt { device, index: 0 } => ReservedAtReply { base: 0x7a00_0000, bytes: 0x1_0000, allowed: Switch::On };
         Reroute { device, remapped: 0x4_fee0_0010, messages: Messages { first: 1, count: 2 }, address: 0xfee0_3000 } => RerouteReply {};
-        ClientGone { client } => ClientGoneReply { bytes: 0x4000 };
+        ClientGone { client } => ClientGoneReply { bytes: 0x4000, left: 3 };
         Figures {} => FiguresReply { pool_bytes: 1, pool_free: 2, tables_used: 3, domains_used: 4, slots_used: 5, buffers: 6, attached: 7, faults: 8, operations: 9, refused: 10 };
         AttachedAt { index: 1 } => AttachedAtReply { device, client, domain: 2 };
         Turns {} => TurnsReply { ticks: 2, longest: 1, kernel_calls: 5, kernel_ticks: 3, requests: 4 };

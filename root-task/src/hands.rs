@@ -23,6 +23,8 @@ use crate::voice::Voice;
 
 /// Most vectors that are gone through.
 const MAX_VECTORS: u16 = 256;
+/// More buffers than a client can have in a shard.
+const MAX_BUFFERS: u16 = 1024;
 /// BARs of a function.
 const BARS: u8 = 6;
 
@@ -235,9 +237,14 @@ impl Hands for RootHands<'_> {
     }
 
     fn iommu_gone(&mut self, shard: u8, client: ClientId) -> Result<(), Refusal> {
-        iommu::Stub(self.port(Kind::Iommu(shard))?)
-            .client_gone(client)
-            .map(|_| ())
+        let server = iommu::Stub(self.port(Kind::Iommu(shard))?);
+        // Each answer ends a buffer; in between the server serves others.
+        for _ in 0..=MAX_BUFFERS {
+            if server.client_gone(client)?.left == 0 {
+                return Ok(());
+            }
+        }
+        Err(Rule::TooManyBuffers.into())
     }
 
     fn msi_gone(&mut self, shard: u8, client: ClientId) -> Result<u16, Refusal> {

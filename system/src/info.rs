@@ -76,6 +76,8 @@ pub struct ClientEntry {
     pub devices: Vec<DeviceMatch, MAX_RULES>,
     /// DMA memory it may hold, in bytes.
     pub dma_quota: u64,
+    /// Its largest buffer, in bytes.
+    pub largest_buffer: u64,
     /// Vectors it may hold.
     pub vectors: u16,
     /// Vectors that are kept free for it.
@@ -358,6 +360,7 @@ impl PdInfo {
                 notification: 0,
                 devices: Vec::new(),
                 dma_quota: 0,
+                largest_buffer: 0,
                 vectors: 0,
                 reserved_vectors: 0,
                 interrupt_rate: 0,

@@ -82,6 +82,8 @@ pub struct Client {
     pub window_bits: u8,
     /// DMA memory it may hold, in bytes.
     pub dma_quota: u64,
+    /// The largest buffer of that, in bytes.
+    pub largest_buffer: u64,
     /// Interrupt vectors it may hold.
     pub vectors: u16,
     /// Of these, vectors that are kept free for it from the start, in one aligned block.
@@ -256,4 +258,4 @@ pub struct System {
 }
 
 /// Version of the compiled form.
-pub const FORMAT: u32 = 4;
+pub const FORMAT: u32 = 5;

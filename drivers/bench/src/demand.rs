@@ -13,6 +13,10 @@ use crate::device::BUFFER;
 
 /// Rounds over which a mean is taken.
 const ROUNDS: u64 = 100;
+/// The same, of what takes long.
+const FEW_ROUNDS: u64 = 10;
+/// Size of a large buffer.
+const LARGE: u64 = 2 << 20;
 
 type OurClient = Client<'static, SeL4Platform>;
 type OurInspector = Inspector<'static, SeL4Platform>;
@@ -48,6 +52,38 @@ fn tell(
     for (server, (before, after)) in servers.zip(before.into_iter().zip(after)) {
         let each = after.saturating_sub(before) / ROUNDS;
         platform.log(format_args!("@metric demand.{name}.{server} {each}"));
+    }
+    Ok(())
+}
+
+/// What others wait for: the turns of the iommu-server that make a buffer of the largest size a client has by default
+/// (`largest_buffer`), and those that free it. The memory is not fresh: the kernel clears it.
+pub fn large_buffers(client: &OurClient, inspector: &OurInspector) -> Result<(), Error> {
+    let platform = client.platform();
+    let iommu = client.info().iommu.ok_or(Error::NoIommuShard)?;
+    let spent = || inspector.iommu(iommu).turns().map(|turns| turns.ticks);
+    for (name, pages, private) in [
+        ("private", PagePreference::Small, true),
+        ("shared", PagePreference::Small, false),
+        ("large_page", PagePreference::Large, false),
+    ] {
+        let (mut made, mut freed) = (0, 0);
+        // The first round's memory may be fresh.
+        for round in 0..=FEW_ROUNDS {
+            let start = spent()?;
+            let buffer = match private {
+                true => client.buffer(LARGE, pages)?,
+                false => client.shared_buffer(LARGE, pages)?,
+            };
+            let middle = spent()?;
+            buffer.free()?;
+            if round > 0 {
+                made += middle.saturating_sub(start) / FEW_ROUNDS;
+                freed += spent()?.saturating_sub(middle) / FEW_ROUNDS;
+            }
+        }
+        platform.log(format_args!("@metric turns.2m_{name}.make {made}"));
+        platform.log(format_args!("@metric turns.2m_{name}.free {freed}"));
     }
     Ok(())
 }

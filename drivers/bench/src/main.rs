@@ -65,7 +65,9 @@ fn run(platform: &'static SeL4Platform, info: &'static ClientInfo) -> Result<(),
     memory::mapping(&client, overhead)?;
     memory::allocation(&client, overhead)?;
     device::interrupts(&client, &held, overhead)?;
-    counters(&client, &inspector)
+    counters(&client, &inspector)?;
+    // After the counters: no row has turns as long as these.
+    demand::large_buffers(&client, &inspector)
 }
 
 /// What each shard has counted meanwhile: every operation of the rows is in it.

@@ -86,6 +86,13 @@ pub fn run(intruder: &Intruder<'_>) -> Result<(), Error> {
     let quota = client.iommu()?.hello(ipc_proto::VERSION)?.quota;
     let beyond = client.buffer(quota + 4096, PagePreference::Small);
     intruder.refused("dma_beyond_quota", beyond.map(drop), Rule::DmaQuota);
+    // Others would wait for it: the description gives it buffers of a quarter of its memory.
+    let half = client.buffer(quota / 2, PagePreference::Small);
+    intruder.refused(
+        "dma_in_one_large_buffer",
+        half.map(drop),
+        Rule::BufferTooLarge,
+    );
     intruder.refused(
         "dma_of_no_bytes",
         client.buffer(0, PagePreference::Small).map(drop),

@@ -2,7 +2,7 @@
 
 use super::rule::Rule;
 use super::section::{Placed, Section};
-use super::values;
+use super::values::{self, bytes};
 use std::ops::Range;
 use system::layout::priority;
 use system::model::{self, DeviceMatch, MAX_ARGS, MAX_RULES};
@@ -13,6 +13,8 @@ const DEFAULT_STACK: u64 = 64 << 10;
 const DEFAULT_UNTYPED_BITS: u8 = 18;
 /// Slots of a grant window when the description says nothing: 2^bits.
 const DEFAULT_WINDOW_BITS: u8 = 10;
+/// Making one takes less than a million instructions.
+const DEFAULT_LARGEST_BUFFER: u64 = 2 << 20;
 /// Interrupt vectors that the kernel has for messages, on all cores together (seL4 5.0.0, x86-64).
 pub const VECTORS: u64 = 108;
 /// Most interrupts a second that a client may be bounded to: the server's clock counts microseconds.
@@ -81,6 +83,19 @@ pub fn read(mut section: Section<'_, '_>) -> Option<Client> {
     let untyped = section.power_of_two("untyped", 12..=26);
     let window = section.power_of_two("window", 4..=16);
     let dma_quota = section.size("dma_quota", 4096, 0..=1 << 40);
+    let largest = section.size("largest_buffer", 4096, 4096..=1 << 40);
+    let dma = dma_quota.as_ref().map_or(0, |quota| quota.value);
+    if let Some(largest) = largest.as_ref().filter(|largest| largest.value > dma) {
+        section.findings().add(
+            Rule::OutOfRange,
+            largest.span.clone(),
+            format!(
+                "`largest_buffer` is {}, of a `dma_quota` of {}",
+                bytes(largest.value),
+                bytes(dma)
+            ),
+        );
+    }
     let vectors = section.number("vectors", 0..=VECTORS);
     let reserved = section.number("reserved_vectors", 0..=VECTORS);
     let rate = section.number("interrupt_rate", 1..=INTERRUPT_RATE);
@@ -120,6 +135,7 @@ pub fn read(mut section: Section<'_, '_>) -> Option<Client> {
             untyped_bits: untyped.map_or(DEFAULT_UNTYPED_BITS, |bits| bits.value),
             window_bits: window.map_or(DEFAULT_WINDOW_BITS, |bits| bits.value),
             dma_quota: dma_quota.as_ref().map_or(0, |quota| quota.value),
+            largest_buffer: largest.map_or(DEFAULT_LARGEST_BUFFER, |size| size.value),
             vectors: vectors.map_or(0, |vectors| vectors.value as u16),
             reserved_vectors: reserved
                 .as_ref()

@@ -65,6 +65,8 @@ const MIN_BUFFERS_A_CLIENT: u16 = 16;
 pub struct ClientLimits {
     /// DMA memory, in bytes.
     pub quota: u64,
+    /// Its largest buffer, in bytes: one is made or freed in one turn, in which nobody else is served.
+    pub largest: u64,
     /// Slots of its grant window: 2^this.
     pub window_bits: u8,
 }
@@ -111,6 +113,8 @@ struct Client {
     faults: FaultQueue,
     /// Faults of its devices, ever.
     faulted: u32,
+    /// What has come of its end so far, while some of its buffers are left.
+    ending: Option<Result<(), Refusal>>,
 }
 
 impl Client {
@@ -118,6 +122,7 @@ impl Client {
         Self {
             limits: ClientLimits {
                 quota: 0,
+                largest: 0,
                 window_bits: 0,
             },
             used_bytes: 0,
@@ -125,6 +130,7 @@ impl Client {
             context: Context::new(),
             faults: FaultQueue::new(),
             faulted: 0,
+            ending: None,
         }
     }
 }

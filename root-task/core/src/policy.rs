@@ -250,6 +250,7 @@ fn check_client(
         INDEX_BITS.into(),
     )?;
     number("its DMA quota", client.dma_quota, 0, system.dma_pool)?;
+    number("its largest buffer", client.largest_buffer, 4096, u64::MAX)?;
     number(
         "its number of vectors",
         client.vectors.into(),

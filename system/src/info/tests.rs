@@ -24,6 +24,7 @@ fn samples() -> [PdInfo; 3] {
         .into_iter()
         .collect(),
         dma_quota: 1 << 33,
+        largest_buffer: 1 << 21,
         vectors: 300,
         reserved_vectors: 7,
         interrupt_rate: 20_000,

@@ -64,6 +64,7 @@ pub(crate) fn boot_iommu<'s>(
     };
     let limits = ClientLimits {
         quota: QUOTA,
+        largest: u64::MAX,
         window_bits: WINDOW_BITS,
     };
     let limits = vec![limits; usize::from(setting.clients)];

@@ -94,6 +94,7 @@ impl Store {
             notification: 0,
             devices: [any].into_iter().collect(),
             dma_quota: QUOTA,
+            largest_buffer: QUOTA,
             vectors: VECTORS,
             reserved_vectors: 0,
             interrupt_rate: 0,

@@ -406,7 +406,8 @@ impl<'s> World<'s> {
         for client in std::mem::take(&mut self.dying) {
             let id = ClientId(client);
             let iommu = iommu::Stub(self.iommu.with(supervisor));
-            until_it_lives(|| iommu.client_gone(id)).expect("the client's memory");
+            let gone = || until_it_lives(|| iommu.client_gone(id)).expect("the client's memory");
+            while gone().left > 0 {}
             let msi = msi::Stub(self.msi.with(supervisor));
             let left = until_it_lives(|| msi.client_gone(id)).expect("the client's vectors");
             assert_eq!(left.vectors, 0, "client {client} had vectors left");

@@ -71,6 +71,10 @@ impl<E: Env, B: Backend> Shard<'_, E, B> {
         if bytes > left {
             return Err(Refusal::new(Rule::DmaQuota, left));
         }
+        // Others wait while it is made, and while it is freed.
+        if bytes > client.limits.largest {
+            return Err(Refusal::new(Rule::BufferTooLarge, client.limits.largest));
+        }
         let index = self.buffers.insert(buffer).ok_or(Rule::TooManyBuffers)?;
         let client = self.client(holder)?;
         client.used_bytes += bytes;

@@ -22,6 +22,11 @@ use crate::notes::Stage;
 /// Deepest invalidate queue of a device (PCIe 5.0, 10.5.1.1).
 const MAX_QUEUE: u8 = 32;
 
+/// Bytes of a dead client's buffers that a turn ends, and with them the buffer that makes it as many.
+const ENDED_AT_ONCE: u64 = 64 << 10;
+/// A share takes a turn as long as a buffer of this.
+const A_SHARE: u64 = 4 << 10;
+
 type Answer<T> = Result<Reply<T>, Refusal>;
 
 impl<E: Env, B: Backend> Service for Shard<'_, E, B> {
@@ -318,37 +323,34 @@ impl<E: Env, B: Backend> Service for Shard<'_, E, B> {
 
     fn client_gone(&mut self, _call: Call, client: ClientId) -> Answer<ClientGoneReply> {
         let client = self.known(client)?;
-        // Its devices should be detached by now. Whatever is not is detached here: one that cannot
-        // be stays listed, and keeps its context.
-        let mut outcome = Ok(());
-        let mut place = 0;
-        while let Some(attached) = self.devices.get(place).copied() {
-            let listed = self.devices.len();
-            if attached.client == client {
-                outcome = outcome.and(self.detach_device(attached.device));
-            }
-            if self.devices.len() == listed {
-                place += 1;
-            }
-        }
-        let mut bytes = 0;
+        let mut outcome = match self.client(client)?.ending.take() {
+            Some(outcome) => outcome,
+            None => self.detach_all(client),
+        };
+        let (mut bytes, mut work) = (0, 0);
         let mut from = 0;
-        while let Some(index) = self.buffers.first_where(from, |b| b.holder == client) {
+        while work < ENDED_AT_ONCE
+            && let Some(index) = self.buffers.first_where(from, |b| b.holder == client)
+        {
             from = index + 1;
-            bytes += self
-                .buffers
-                .get(index)
-                .map_or(0, |buffer| buffer.quota_bytes());
+            let held = self.buffers.get(index).map_or(0, Buffer::quota_bytes);
+            bytes += held;
+            work += held.max(A_SHARE);
             outcome = outcome.and(self.end_buffer(index));
         }
         let entry = self.client(client)?;
+        if entry.buffers > 0 {
+            entry.ending = Some(outcome);
+            let left = entry.buffers;
+            return Ok(Reply::Now(ClientGoneReply { bytes, left }));
+        }
         entry.faults.clear();
         entry.faulted = 0;
         self.end_idle_contexts(client);
         if self.pool.used_blocks() == 0 {
             self.pool.merge_idle(&mut self.env, self.slots);
         }
-        outcome.map(|()| Reply::Now(ClientGoneReply { bytes }))
+        outcome.map(|()| Reply::Now(ClientGoneReply { bytes, left: 0 }))
     }
 
     fn figures(&mut self, _call: Call) -> Answer<FiguresReply> {
@@ -394,6 +396,23 @@ impl<E: Env, B: Backend> Service for Shard<'_, E, B> {
 }
 
 impl<E: Env, B: Backend> Shard<'_, E, B> {
+    /// The devices of a client that is gone should be detached by now. Whatever is not is detached here: one that cannot
+    /// be stays listed, and keeps its context.
+    fn detach_all(&mut self, client: ClientId) -> Result<(), Refusal> {
+        let mut outcome = Ok(());
+        let mut place = 0;
+        while let Some(attached) = self.devices.get(place).copied() {
+            let listed = self.devices.len();
+            if attached.client == client {
+                outcome = outcome.and(self.detach_device(attached.device));
+            }
+            if self.devices.len() == listed {
+                place += 1;
+            }
+        }
+        outcome
+    }
+
     /// Ends a buffer of a client that is gone, and its shares: what a unit may still reach is lost,
     /// the rest free.
     fn end_buffer(&mut self, index: u16) -> Result<(), Refusal> {

@@ -164,6 +164,7 @@ pub const POOL: [UntypedPiece; 3] = [
 pub const SETUP: Setup<'static> = Setup {
     clients: &[ClientLimits {
         quota: QUOTA,
+        largest: u64::MAX,
         window_bits: WINDOW_BITS,
     }; CLIENTS as usize],
     buses: &[(0, 0, 0x7f), (0, 0x80, 0xff)],
@@ -408,12 +409,24 @@ impl<V: crate::Backend> WorldOf<'_, V> {
         iommu::FaultNextReply::decode(&self.call(client_badge(client), request, None))
     }
 
+    /// All turns of a client's end, and the bytes that were freed.
     pub fn client_gone(&mut self, client: u16) -> Result<u64, Refusal> {
+        let mut freed = 0;
+        loop {
+            let reply = self.some_of_client_gone(client)?;
+            freed += reply.bytes;
+            if reply.left == 0 {
+                return Ok(freed);
+            }
+        }
+    }
+
+    pub fn some_of_client_gone(&mut self, client: u16) -> Result<iommu::ClientGoneReply, Refusal> {
         let request = iommu::Request::ClientGone {
             client: ClientId(client),
         };
         let reply = self.call(Badge::plain(BadgeKind::Supervisor, 0), request, None);
-        Ok(iommu::ClientGoneReply::decode(&reply)?.bytes)
+        iommu::ClientGoneReply::decode(&reply)
     }
 
     /// Figures, without those that only grow.

@@ -13,6 +13,7 @@ mod faults;
 mod hot_path;
 mod iospace;
 mod large_pages;
+mod long_turns;
 mod mutations;
 mod pool_random;
 mod private;

@@ -136,6 +136,7 @@ fn without_a_unit_addresses_are_physical_and_nothing_is_promised() {
     let kernel = Kernel::with_untypeds(&POOL);
     let limits = ClientLimits {
         quota: QUOTA,
+        largest: u64::MAX,
         window_bits: WINDOW_BITS,
     };
     let setup = Setup {
@@ -209,6 +210,7 @@ fn without_a_unit_addresses_are_physical_and_nothing_is_promised() {
 fn a_description_that_does_not_fit_stops_the_start() {
     let limits = ClientLimits {
         quota: QUOTA,
+        largest: u64::MAX,
         window_bits: WINDOW_BITS,
     };
     let start = |setup: &Setup<'_>| {

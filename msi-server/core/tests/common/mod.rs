@@ -286,6 +286,7 @@ pub fn client((vectors, reserved_vectors, core): (u16, u16, u8)) -> ClientEntry 
         notification: 0,
         devices: heapless::Vec::new(),
         dma_quota: 0,
+        largest_buffer: 0,
         vectors,
         reserved_vectors,
         interrupt_rate: 0,

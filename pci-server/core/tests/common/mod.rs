@@ -39,6 +39,7 @@ pub fn client(name: &str, devices: &[DeviceMatch]) -> ClientEntry {
         notification: 0,
         devices: devices.iter().copied().collect(),
         dma_quota: 1 << 20,
+        largest_buffer: 1 << 20,
         vectors: 16,
         reserved_vectors: 0,
         interrupt_rate: 0,

@@ -60,6 +60,7 @@ impl Plan {
                 notification: *notification,
                 devices: client.devices.clone(),
                 dma_quota: client.dma_quota,
+                largest_buffer: client.largest_buffer,
                 vectors: client.vectors,
                 reserved_vectors: client.reserved_vectors,
                 interrupt_rate: client.interrupt_rate,

@@ -24,6 +24,7 @@ pub(crate) fn client(name: &str, devices: &[DeviceMatch]) -> Client {
         untyped_bits: 16,
         window_bits: 8,
         dma_quota: 1 << 20,
+        largest_buffer: 1 << 20,
         vectors: 2,
         reserved_vectors: 0,
         interrupt_rate: 0,
@@ -126,6 +127,10 @@ fn each_rule_is_refused_by_name() {
     assert_eq!(
         range(|system| system.clients[0].dma_quota = 64 << 20),
         "its DMA quota"
+    );
+    assert_eq!(
+        range(|system| system.clients[0].largest_buffer = 0xfff),
+        "its largest buffer"
     );
     assert_eq!(
         range(|system| system.clients[0].vectors = 109),
