@@ -1,6 +1,8 @@
 //! [`Rule`]: every rule that a request can break, one code each, and
 //! [`Refusal`]: the broken rule with what it was about.
 
+use hw::Sbdf;
+
 use crate::message::Message;
 use crate::types::{Exhausted, Word};
 
@@ -260,18 +262,89 @@ impl From<Rule> for Refusal {
     }
 }
 
+/// What a kernel's error number means (seL4 `libsel4/include/sel4/errors.h`).
+const KERNEL_ERROR_NAMES: [&str; 10] = [
+    "invalid argument",
+    "invalid capability",
+    "illegal operation",
+    "range error",
+    "alignment error",
+    "failed lookup",
+    "truncated message",
+    "delete first",
+    "revoke first",
+    "not enough memory",
+];
+
+impl Rule {
+    /// Is [`Refusal::about`] a device?
+    const fn is_about_device(self) -> bool {
+        matches!(
+            self,
+            Self::NoSuchDevice
+                | Self::NotGranted
+                | Self::HeldByAnother
+                | Self::AlreadyHeld
+                | Self::Withheld
+                | Self::DeviceBroken
+                | Self::DeviceBusy
+                | Self::NoIommu
+                | Self::MalformedDevice
+                | Self::GroupHeld
+                | Self::GroupNotGranted
+                | Self::NotAgreed
+                | Self::NoReset
+                | Self::NoSuchMechanism
+                | Self::InterruptsEnabled
+                | Self::InterruptsDisabled
+                | Self::NotInRights
+                | Self::NoVirtualFunctions
+                | Self::VirtualFunctionHeld
+                | Self::NoBusReset
+                | Self::NotRemovable
+                | Self::NoInterruptPin
+                | Self::NotAttached
+                | Self::AlreadyAttached
+                | Self::NotOnLine
+        )
+    }
+}
+
 impl core::fmt::Display for Refusal {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(
-            f,
-            "{:?}({:#x}): {}",
-            self.rule,
-            self.about,
-            self.rule.text().trim_start()
-        )?;
-        match (self.rule, Exhausted::from_word(self.about)) {
-            (Rule::VectorsExhausted, Some(Exhausted { free, holder, held })) => {
-                write!(f, ": {free} free, client {} has {held}", holder.0)
+        let Self { rule, about } = *self;
+        match u32::try_from(about) {
+            // No device is what these are about where there is no number: 0000:00:00.0 is the host bridge.
+            Ok(0) if rule.is_about_device() => write!(f, "{rule:?}")?,
+            Ok(bits) if rule.is_about_device() => {
+                write!(f, "{rule:?}({})", Sbdf::from_bits(bits))?;
+            }
+            _ => write!(f, "{rule:?}({about:#x})")?,
+        }
+        write!(f, ": {}", rule.text().trim_start())?;
+        match rule {
+            Rule::VectorsExhausted => match Exhausted::from_word(about) {
+                Some(Exhausted { free, holder, held }) => {
+                    write!(f, ": {free} free, client {} has {held}", holder.0)
+                }
+                None => Ok(()),
+            },
+            Rule::DmaQuota => write!(f, ": {about} bytes of its `dma_quota` are left"),
+            Rule::VectorQuota => write!(f, ": its `vectors` are {about}"),
+            Rule::BufferTooLarge => write!(f, " is {about} bytes"),
+            Rule::Downstream => match Rule::from_code(about) {
+                Some(below) => write!(f, " ({:?}: {})", below, below.text().trim_start()),
+                None => Ok(()),
+            },
+            Rule::KernelRefused | Rule::NoCapability => {
+                let number = usize::try_from(about).unwrap_or(0);
+                match number
+                    .checked_sub(1)
+                    .and_then(|at| KERNEL_ERROR_NAMES.get(at))
+                {
+                    Some(name) => write!(f, " ({name})"),
+                    None => Ok(()),
+                }
             }
             _ => Ok(()),
         }
@@ -333,6 +406,42 @@ mod tests {
                 Err((*rule).into())
             });
             assert_eq!((answer, asked), (Err((*rule).into()), 1));
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_the_device_or_what_the_number_means() {
+        extern crate std;
+        let said = |rule, about| std::format!("{}", Refusal::new(rule, about));
+        assert_eq!(
+            said(Rule::GroupNotGranted, 0x1_0031),
+            "GroupNotGranted(0001:00:06.1): a device of the same isolation group is not granted to this client"
+        );
+        assert_eq!(
+            said(Rule::DeviceBusy, 0),
+            "DeviceBusy: the device is in the middle of a transition"
+        );
+        assert_eq!(
+            said(Rule::DmaQuota, 4096),
+            "DmaQuota(0x1000): the DMA quota of the client is used up: 4096 bytes of its `dma_quota` are left"
+        );
+        assert_eq!(
+            said(Rule::BufferTooLarge, 4096),
+            "BufferTooLarge(0x1000): a buffer of the client may have no more bytes: its `largest_buffer` is 4096 bytes"
+        );
+        assert_eq!(
+            said(Rule::Downstream, Rule::TablesExhausted as u64),
+            "Downstream(0x46): the server below refused; the number is its rule (TablesExhausted: no more page tables within the bound)"
+        );
+        assert_eq!(
+            said(Rule::KernelRefused, 10),
+            "KernelRefused(0xa): the server could not carry out a step; the number is the kernel's error (not enough memory)"
+        );
+        // Whatever a server answers can be printed.
+        for rule in Rule::ALL {
+            for about in [0, 1, 11, u64::from(u32::MAX), u64::MAX] {
+                assert!(said(*rule, about).starts_with(&std::format!("{rule:?}")));
+            }
         }
     }
 
