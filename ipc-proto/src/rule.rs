@@ -294,6 +294,7 @@ impl Rule {
                 | Self::GroupNotGranted
                 | Self::NotAgreed
                 | Self::NoReset
+                | Self::ResetTimeout
                 | Self::NoSuchMechanism
                 | Self::InterruptsEnabled
                 | Self::InterruptsDisabled
