@@ -72,7 +72,7 @@ impl fmt::Display for Error {
                 f,
                 "the other end of the channel has not taken what it was given"
             ),
-            Self::Kernel(error) => write!(f, "the kernel refused: {error}"),
+            Self::Kernel(error) => error.fmt(f),
         }
     }
 }

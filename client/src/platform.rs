@@ -3,20 +3,34 @@
 use core::fmt;
 
 use hw::Mmio;
-use ipc_proto::Transport;
+use ipc_proto::{Rule, Transport, kernel_error_name};
 
-/// The kernel's error number and what was tried.
+/// What was tried for the PD itself, and why it could not be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KernelError {
     /// What was tried.
     pub action: &'static str,
-    /// The kernel's error number.
+    /// [`Rule::KernelRefused`], or what there is no more of in this PD.
+    pub rule: Rule,
+    /// The kernel's error number, or how many were wanted.
     pub code: u64,
 }
 
+/// Where the kernel has no memory for a page table, say.
+const NOT_ENOUGH_MEMORY: u64 = 10;
+
 impl fmt::Display for KernelError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (error {})", self.action, self.code)
+        let Self { action, rule, code } = *self;
+        if rule != Rule::KernelRefused {
+            return write!(f, "no room to {action} ({code})");
+        }
+        let name = kernel_error_name(code).unwrap_or("unknown");
+        write!(f, "the kernel refused to {action}: {name} (error {code})")?;
+        if code == NOT_ENOUGH_MEMORY {
+            write!(f, "; raise `untyped` of the client")?;
+        }
+        Ok(())
     }
 }
 
@@ -112,4 +126,30 @@ pub trait Platform {
     fn poll(&self) -> u64;
     /// Writes a line to the log; waits until the console has room.
     fn log(&self, line: fmt::Arguments<'_>);
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+
+    #[test]
+    fn an_error_says_what_the_kernel_means_and_what_helps() {
+        let said = |rule, code| {
+            let action = "map memory";
+            std::format!("{}", KernelError { action, rule, code })
+        };
+        assert_eq!(
+            said(Rule::KernelRefused, 10),
+            "the kernel refused to map memory: not enough memory (error 10); raise `untyped` of the client"
+        );
+        assert_eq!(
+            said(Rule::KernelRefused, 8),
+            "the kernel refused to map memory: delete first (error 8)"
+        );
+        assert_eq!(
+            said(Rule::SlotsExhausted, 1536),
+            "no room to map memory (1536)"
+        );
+    }
 }

@@ -91,6 +91,7 @@ impl Platform for Refusing {
         // The place is taken, as far as it is asked.
         Err(KernelError {
             action: "post",
+            rule: Rule::KernelRefused,
             code: 8,
         })
     }

@@ -24,7 +24,7 @@ mod tables;
 pub use badge::{Badge, BadgeKind, MAX_GENERATION, MAX_INDEX};
 pub use interface::{Call, Operation, Reply, Stubs, label};
 pub use message::{Arrival, MAX_WORDS, Message, PLAIN_WORDS, TooLong, Transport};
-pub use rule::{Refusal, Rule, TRIES, retry};
+pub use rule::{Refusal, Rule, TRIES, kernel_error_name, retry};
 pub use tables::{console, iommu, msi, pci, supervisor, timer};
 pub use types::{
     ANY_IOVA, Access, BarKind, CapabilityListKind, ClientId, ConfigRight, ContextChoice, Delivery,

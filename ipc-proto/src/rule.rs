@@ -263,18 +263,22 @@ impl From<Rule> for Refusal {
 }
 
 /// What a kernel's error number means (seL4 `libsel4/include/sel4/errors.h`).
-const KERNEL_ERROR_NAMES: [&str; 10] = [
-    "invalid argument",
-    "invalid capability",
-    "illegal operation",
-    "range error",
-    "alignment error",
-    "failed lookup",
-    "truncated message",
-    "delete first",
-    "revoke first",
-    "not enough memory",
-];
+#[must_use]
+pub const fn kernel_error_name(number: u64) -> Option<&'static str> {
+    Some(match number {
+        1 => "invalid argument",
+        2 => "invalid capability",
+        3 => "illegal operation",
+        4 => "range error",
+        5 => "alignment error",
+        6 => "failed lookup",
+        7 => "truncated message",
+        8 => "delete first",
+        9 => "revoke first",
+        10 => "not enough memory",
+        _ => return None,
+    })
+}
 
 impl Rule {
     /// Is [`Refusal::about`] a device?
@@ -337,16 +341,10 @@ impl core::fmt::Display for Refusal {
                 Some(below) => write!(f, " ({:?}: {})", below, below.text().trim_start()),
                 None => Ok(()),
             },
-            Rule::KernelRefused | Rule::NoCapability => {
-                let number = usize::try_from(about).unwrap_or(0);
-                match number
-                    .checked_sub(1)
-                    .and_then(|at| KERNEL_ERROR_NAMES.get(at))
-                {
-                    Some(name) => write!(f, " ({name})"),
-                    None => Ok(()),
-                }
-            }
+            Rule::KernelRefused | Rule::NoCapability => match kernel_error_name(about) {
+                Some(name) => write!(f, " ({name})"),
+                None => Ok(()),
+            },
             _ => Ok(()),
         }
     }

@@ -108,9 +108,14 @@ impl Memory for DmaMemory {
     }
 }
 
+const _: () = assert!(layout::va::SMALL_BYTES == 64 << 20 && layout::va::LARGE_BYTES == 1 << 30);
+const MAP_MEMORY: &str = "map so many pages of memory: a client has addresses for 64 MiB in small pages and 1 GiB in large ones";
+const MAP_REGISTERS: &str = "map so many pages of registers: a client has addresses for 64 MiB in small pages and 1 GiB in large ones";
+
 fn kernel(action: &'static str) -> impl Fn(Refusal) -> KernelError {
     move |refusal| KernelError {
         action,
+        rule: refusal.rule,
         code: refusal.about,
     }
 }
@@ -118,6 +123,7 @@ fn kernel(action: &'static str) -> impl Fn(Refusal) -> KernelError {
 fn sel4(action: &'static str) -> impl Fn(sel4::Error) -> KernelError {
     move |error| KernelError {
         action,
+        rule: Rule::KernelRefused,
         code: sel4_glue::error_code(error),
     }
 }
@@ -224,11 +230,12 @@ impl Platform for SeL4Platform {
     ) -> Result<MmioRegion, KernelError> {
         let size = frame_size(page_bits).ok_or(KernelError {
             action: "map registers of this page size",
+            rule: Rule::BadArgument,
             code: page_bits.into(),
         })?;
         self.driver
             .map(first, pages, size, Caching::Uncacheable)
-            .map_err(kernel("map registers"))
+            .map_err(kernel(MAP_REGISTERS))
     }
 
     fn unmap_registers(&self, registers: &mut MmioRegion, first: u16, pages: u16, page_bits: u8) {
@@ -240,12 +247,13 @@ impl Platform for SeL4Platform {
     fn map_memory(&self, first: u16, pages: u16, page_bits: u8) -> Result<DmaMemory, KernelError> {
         let size = frame_size(page_bits).ok_or(KernelError {
             action: "map memory of this page size",
+            rule: Rule::BadArgument,
             code: page_bits.into(),
         })?;
         let region = self
             .driver
             .map(first, pages, size, Caching::WriteBack)
-            .map_err(kernel("map memory"))?;
+            .map_err(kernel(MAP_MEMORY))?;
         Ok(DmaMemory(SharedMemory::new(region)))
     }
 
