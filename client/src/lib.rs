@@ -53,7 +53,7 @@ pub use ipc_proto::{
 pub use platform::{KernelError, Memory, Platform};
 pub use query::{CapabilityEntry, Event, Member, Place, ReservedRegion};
 pub use share::{Narrowed, Rights};
-pub use window::{Run, Window};
+pub use window::{Run, WORDS as WINDOW_WORDS, Window};
 
 use ipc_proto::{iommu, msi, pci, supervisor, timer};
 use system::info::ClientInfo;
@@ -63,7 +63,7 @@ use system::layout::slot;
 pub struct Client<'p, P: Platform> {
     platform: &'p P,
     info: &'p ClientInfo,
-    window: Window,
+    window: Window<'p>,
     kept: wait::Kept,
 }
 
@@ -76,7 +76,7 @@ impl<'p, P: Platform> Client<'p, P> {
         let client = Self {
             platform,
             info,
-            window: Window::new(info.window_bits),
+            window: Window::new(info.window_bits, platform.slots_in_use()),
             kept: wait::Kept::default(),
         };
         for &(shard, ..) in &info.pci {
@@ -100,7 +100,7 @@ impl<'p, P: Platform> Client<'p, P> {
     }
 
     /// The slots of the grant window.
-    pub fn window(&self) -> &Window {
+    pub fn window(&self) -> &Window<'p> {
         &self.window
     }
 

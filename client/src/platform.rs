@@ -1,6 +1,7 @@
 //! [`Platform`]: what the kernel does for a driver.
 
 use core::fmt;
+use core::sync::atomic::AtomicU64;
 
 use hw::Mmio;
 use ipc_proto::{Rule, Transport, kernel_error_name};
@@ -61,6 +62,9 @@ pub trait Platform {
     /// Mapped DMA memory.
     type Memory: Memory;
 
+    /// A bit for each slot of the grant window, lowest first, set while the slot is in use: [`crate::WINDOW_WORDS`] words
+    /// are enough for every window. It is the library's to change.
+    fn slots_in_use(&self) -> &[AtomicU64];
     /// The endpoint at a private slot.
     fn port(&self, slot: u64) -> Self::Port;
     /// The endpoint in a window slot.

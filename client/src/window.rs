@@ -1,14 +1,14 @@
-//! [`Window`]: which slots of the grant window are free. A bitmap; runs are
-//! found first-fit. Atomic words let a driver keep it in a static; a PD has
-//! one thread.
+//! [`Window`]: which slots of the grant window are free. A bitmap in memory of the platform's; runs are
+//! found first-fit. Atomic words let that be a static; a PD has one thread.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use system::pool::{last_bit, masks};
 
-/// Words for as many slots as a description can give (`window` in docs/describing-a-system.md).
-const WORDS: usize = (1 << MAX_BITS) / 64;
+/// The largest window that a description can give (`window` in docs/describing-a-system.md): 2^this slots.
 const MAX_BITS: u8 = 16;
+/// Words with a bit for each slot of it.
+pub const WORDS: usize = (1 << MAX_BITS) / 64;
 
 /// A run of window slots that is in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,18 +20,20 @@ pub struct Run {
 }
 
 /// The free slots of a grant window of up to 65,536 slots.
-pub struct Window {
-    used: [AtomicU64; WORDS],
+pub struct Window<'u> {
+    used: &'u [AtomicU64],
     slots: u32,
 }
 
-impl Window {
-    /// A window of 2^`bits` slots, all free.
+impl<'u> Window<'u> {
+    /// A window of 2^`bits` slots, as far as `used` has a bit for each: those whose bit is set are in use.
     #[must_use]
-    pub fn new(bits: u8) -> Self {
+    pub fn new(bits: u8, used: &'u [AtomicU64]) -> Self {
+        let slots = 1 << bits.min(MAX_BITS);
+        let used = used.get(..WORDS).unwrap_or(used);
         Self {
-            used: [const { AtomicU64::new(0) }; WORDS],
-            slots: 1 << bits.min(MAX_BITS),
+            used,
+            slots: slots.min(used.len() as u32 * u64::BITS),
         }
     }
 
@@ -96,9 +98,14 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
 
+    fn none_used() -> [AtomicU64; WORDS] {
+        [const { AtomicU64::new(0) }; WORDS]
+    }
+
     #[test]
     fn runs_do_not_overlap_and_come_back() {
-        let window = Window::new(6);
+        let used = none_used();
+        let window = Window::new(6, &used);
         let runs: [Run; 6] = core::array::from_fn(|_| window.take(10).unwrap());
         for (at, run) in runs.iter().enumerate() {
             assert_eq!(usize::from(run.first), at * 10);
@@ -119,7 +126,8 @@ mod tests {
 
     #[test]
     fn nothing_and_too_much_are_refused() {
-        let window = Window::new(12);
+        let used = none_used();
+        let window = Window::new(12, &used);
         assert_eq!(window.take(0), None);
         assert_eq!(window.take(4097), None);
         assert_eq!(
@@ -133,8 +141,21 @@ mod tests {
     }
 
     #[test]
+    fn a_window_is_as_it_was_left() {
+        let used = none_used();
+        let kept = Window::new(6, &used).take(3).unwrap();
+        let window = Window::new(6, &used);
+        assert_eq!(window.take(1).unwrap().first, kept.count);
+        window.give_back(kept);
+        assert_eq!(window.take(3), Some(kept));
+        // Of slots without a bit nobody knows.
+        assert_eq!(Window::new(16, &used[..2]).take(129), None);
+    }
+
+    #[test]
     fn the_largest_window_is_used_to_its_end() {
-        let window = Window::new(16);
+        let used = none_used();
+        let window = Window::new(16, &used);
         let taken: [Run; 16] = core::array::from_fn(|_| window.take(4096).unwrap());
         assert_eq!(window.take(1), None);
         assert_eq!(window.in_use(), 65_536);

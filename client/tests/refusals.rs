@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fmt;
+use std::sync::atomic::AtomicU64;
 
 use ipc_proto::{Message, Transport, pci};
 use portcullis_client::{
@@ -11,7 +12,8 @@ use system::info::{ChannelEnd, ClientInfo};
 use system::layout::event;
 
 /// A kernel on which every server refuses all but `Hello`.
-struct Refusing;
+#[derive(Default)]
+struct Refusing([AtomicU64; 16]);
 
 #[derive(Clone, Copy)]
 struct Server;
@@ -68,6 +70,9 @@ impl Platform for Refusing {
     type Registers = Nothing;
     type Memory = Nothing;
 
+    fn slots_in_use(&self) -> &[AtomicU64] {
+        &self.0
+    }
     fn port(&self, _: u64) -> Server {
         Server
     }
@@ -130,7 +135,8 @@ fn info() -> ClientInfo {
 #[test]
 fn a_buffer_without_an_iommu_server_costs_no_slot() {
     let info = info();
-    let client = Client::connect(&Refusing, &info).unwrap();
+    let refusing = Refusing::default();
+    let client = Client::connect(&refusing, &info).unwrap();
     let refused = client.buffer(4096, PagePreference::Small).map(drop);
     assert_eq!(refused, Err(Error::NoIommuShard));
     assert_eq!(
@@ -143,7 +149,8 @@ fn a_buffer_without_an_iommu_server_costs_no_slot() {
 #[test]
 fn a_refused_assignment_costs_no_slot() {
     let info = info();
-    let client = Client::connect(&Refusing, &info).unwrap();
+    let refusing = Refusing::default();
+    let client = Client::connect(&refusing, &info).unwrap();
     let refused = client.assign(Sbdf::from_bits(0x18)).map(drop);
     assert_eq!(
         refused.map_err(|error| error.rule()),
@@ -162,7 +169,8 @@ fn a_full_channel_and_a_gift_that_is_refused_cost_no_slot() {
         signal: 129,
     };
     info.channels.push(end).unwrap();
-    let client = Client::connect(&Refusing, &info).unwrap();
+    let refusing = Refusing::default();
+    let client = Client::connect(&refusing, &info).unwrap();
     assert!(client.channel("other").is_none());
     let pipe = client.channel("pipe").unwrap();
     assert_eq!(pipe.flag(), event::CHANNEL);

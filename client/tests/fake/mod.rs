@@ -9,6 +9,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::atomic::AtomicU64;
 
 use ipc_proto::{
     ANY_IOVA, Badge, BadgeKind, BarKind, Delivery, Message, Properties, Transport, iommu, pci,
@@ -34,6 +35,7 @@ struct State {
     requests: u32,
     /// Requests from this one on die, so many of them.
     death: Option<(u32, u32, Done)>,
+    slots: Slots,
     /// Window slots that hold something.
     window: BTreeSet<u16>,
     /// Slot of the device's capability.
@@ -45,6 +47,15 @@ struct State {
     mapped: bool,
     messages: bool,
     clock: Clock,
+}
+
+/// The library's bits of the window.
+struct Slots(&'static [AtomicU64]);
+
+impl Default for Slots {
+    fn default() -> Self {
+        Self(Box::leak(Box::new([const { AtomicU64::new(0) }; 16])))
+    }
 }
 
 /// Time, and what is signalled in it.
@@ -390,6 +401,9 @@ impl Platform for Kernel {
     type Registers = Nothing;
     type Memory = Nothing;
 
+    fn slots_in_use(&self) -> &[AtomicU64] {
+        self.0.borrow().slots.0
+    }
     fn port(&self, slot: u64) -> Way {
         assert!((slot::PCI..slot::MSI).contains(&slot) || slot == slot::TIMER);
         Way {

@@ -65,6 +65,9 @@ impl Platform for Counted {
     type Registers = <SeL4Platform as Platform>::Registers;
     type Memory = <SeL4Platform as Platform>::Memory;
 
+    fn slots_in_use(&self) -> &[AtomicU64] {
+        self.0.slots_in_use()
+    }
     fn port(&self, slot: u64) -> CountedPort {
         CountedPort(self.0.port(slot))
     }

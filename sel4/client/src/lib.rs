@@ -19,8 +19,9 @@ pub mod turnstile;
 pub mod virtio;
 
 use core::fmt;
+use core::sync::atomic::AtomicU64;
 
-use client::{KernelError, Memory, Platform};
+use client::{KernelError, Memory, Platform, WINDOW_WORDS};
 use ipc_proto::{Message, Refusal, Rule};
 use sel4::ipc::{self, MessageInfo};
 use sel4::{CNode, Caching, Endpoint, Frame, Rights, VSpace};
@@ -56,6 +57,8 @@ unsafe impl Sync for SeL4Platform {}
 // SAFETY: as above.
 unsafe impl Send for SeL4Platform {}
 
+/// Too large for a driver's stack.
+static SLOTS_IN_USE: [AtomicU64; WINDOW_WORDS] = [const { AtomicU64::new(0) }; WINDOW_WORDS];
 static PLATFORM: spin::Once<SeL4Platform> = spin::Once::new();
 
 /// Starts the PD, runs `main`, ends the PD. What [`program!`] calls.
@@ -207,6 +210,10 @@ impl Platform for SeL4Platform {
     type Port = Port;
     type Registers = MmioRegion;
     type Memory = DmaMemory;
+
+    fn slots_in_use(&self) -> &[AtomicU64] {
+        &SLOTS_IN_USE
+    }
 
     #[inline(always)]
     fn port(&self, slot: u64) -> Port {
