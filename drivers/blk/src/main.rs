@@ -2,7 +2,8 @@
 //! knows nothing of this project, its `Hal` and its configuration access come
 //! from the client library. Prints the SHA-256 digest of what it read.
 //!
-//! Arguments: nothing, or `passes <n>`: reads the disk so often, and says the longest time between two answers.
+//! Arguments: nothing; or `passes <n>`: reads the disk so often, and says the longest time between two answers; or
+//! `until <channel>`: the same, until that channel's other end signals.
 
 #![no_std]
 #![no_main]
@@ -48,16 +49,21 @@ fn read_disk(platform: &'static SeL4Platform, info: &'static ClientInfo) -> Resu
     let mut disk = VirtIOBlk::<VirtioHal, _>::new(transport).map_err(because)?;
 
     let sectors = disk.capacity();
-    let passes = match info.args.split_once(' ') {
-        Some(("passes", number)) => number.parse().map_err(because)?,
-        _ => 1u32,
+    let (most, until) = match info.args.split_once(' ') {
+        Some(("passes", number)) => (number.parse().map_err(because)?, 0),
+        Some(("until", name)) => {
+            let channel = client.channel(name).ok_or_else(|| because("no channel"))?;
+            (u32::MAX, channel.flag())
+        }
+        _ => (1u32, 0),
     };
+    let mut passes = 0;
     let mut digest = Sha256::new();
     let mut chunk = [0; CHUNK];
     let mut same = true;
     let mut longest = 0;
     let mut last = None;
-    for pass in 0..passes {
+    while passes < most && (until == 0 || client.poll(until) == 0) {
         let mut sector = 0;
         let mut sum = Sha256::new();
         while sector < sectors {
@@ -68,13 +74,14 @@ fn read_disk(platform: &'static SeL4Platform, info: &'static ClientInfo) -> Resu
                 .map_err(because)?;
             sum.update(&*part);
             sector += (bytes / SECTOR_SIZE) as u64;
-            if passes > 1 {
+            if most > 1 {
                 let now = client.timer().now().map_err(because)?.micros;
                 longest = longest.max(last.map_or(0, |last| now - last));
                 last = Some(now);
             }
         }
-        if pass == 0 {
+        passes += 1;
+        if passes == 1 {
             digest = sum;
         } else {
             same &= sum.finalize() == digest.clone().finalize();
@@ -85,7 +92,7 @@ fn read_disk(platform: &'static SeL4Platform, info: &'static ClientInfo) -> Resu
         "disk_bytes_read",
         u64::from(passes) * sectors * SECTOR_SIZE as u64,
     );
-    if passes > 1 {
+    if most > 1 {
         check(
             platform,
             "stream_never_stopped",

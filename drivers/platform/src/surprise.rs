@@ -72,7 +72,12 @@ pub fn pulls(probe: &Probe) -> Result<(), Error> {
     );
     pull(probe);
     gone(probe, last)?;
-    nothing_left(probe, shard, before)
+    nothing_left(probe, shard, before)?;
+    // What the streamer holds was there before: it ends now.
+    for end in &probe.client.info().channels {
+        probe.platform.signal(end.signal.into());
+    }
+    Ok(())
 }
 
 fn insert(probe: &Probe, what: &str) -> Result<Sbdf, Error> {
